@@ -1,0 +1,26 @@
+"""Write a ``Handler`` in a notebook, publish it as an asynchronous HTTP API.
+
+Importing this package is light on purpose (a kernel and a replica both pay for it): the rooms open when called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Client", "__version__", "client"]
+
+if TYPE_CHECKING:
+    from .client import Client, client
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Client", "client"):
+        # `import_module` rather than `from . import`: the submodule and the function share the name "client".
+        from importlib import import_module
+
+        module = import_module(".client", __name__)
+        value = getattr(module, name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""The words of the house: errors, spec, workload, settings. Standard library and pydantic only."""

@@ -1,0 +1,244 @@
+"""Every refusal of the house, once.
+
+The family::
+
+    CortexError
+    ├── Refused                 the caller must change something (400)
+    │   ├── SpecError           cortex.yaml
+    │   ├── ProjectError        the files beside it
+    │   │   └── EnvFileError    .env
+    │   ├── HandlerError        the author's class: load, validate, init
+    │   ├── RequirementsError   requirements.txt against the interpreter
+    │   ├── PayloadError        bytes and Content-Type
+    │   ├── RequestIdError      x-request-id
+    │   ├── BodyTooLarge        413
+    │   └── BadRequest          anything else in a request
+    ├── ResultError             what handle_async returned (a failed workload, never an HTTP answer)
+    ├── MetricError             a reserved metric name
+    ├── Unauthorized 401, Forbidden 403
+    ├── ApiNotFound, WorkloadNotFound, DeploymentNotFound, RouteNotFound 404, MethodNotAllowed 405
+    ├── IdConflict, Conflict    409
+    ├── NotLive, StoreUnavailable 503
+    └── EnvironmentDown, EnvironmentProblem, DeployFailed   the client's side
+
+A class's docstring is the title of its problem document; the message says what, where and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class CortexError(Exception):
+    """Something went wrong inside the runtime"""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str = "", **details: Any) -> None:
+        super().__init__(message or self.title())
+        self.message = message or self.title()
+        #: Machine-readable facts beside the sentence: ``path``, ``line``, ``kind``... They travel in problem documents.
+        self.details: dict[str, Any] = {key: value for key, value in details.items() if value is not None}
+
+    @classmethod
+    def title(cls) -> str:
+        return (cls.__doc__ or cls.__name__).strip().splitlines()[0]
+
+    def problem(self) -> dict[str, Any]:
+        """This error as an RFC 9457 problem document."""
+        return {
+            "type": "about:blank",
+            "title": self.title(),
+            "status": self.status,
+            "detail": self.message,
+            "code": self.code,
+            **self.details,
+        }
+
+
+class Refused(CortexError):
+    """The request was refused"""
+
+    code = "refused"
+    status = 400
+
+
+class SpecError(Refused):
+    """The API's spec is not valid"""
+
+    code = "invalid_spec"
+
+
+class ProjectError(Refused):
+    """The project's files cannot be published"""
+
+    code = "invalid_project"
+
+
+class EnvFileError(ProjectError):
+    """The project's .env file is not valid"""
+
+    code = "invalid_env_file"
+
+
+class HandlerError(Refused):
+    """The Handler cannot be used"""
+
+    code = "invalid_handler"
+
+
+class RequirementsError(Refused):
+    """The interpreter does not satisfy the project's requirements"""
+
+    code = "unsatisfied_requirements"
+
+
+class PayloadError(Refused):
+    """The payload cannot be parsed"""
+
+    code = "invalid_payload"
+
+
+class RequestIdError(Refused):
+    """The x-request-id header is not valid"""
+
+    code = "invalid_request_id"
+
+
+class BodyTooLarge(Refused):
+    """The request body is too large"""
+
+    code = "body_too_large"
+    status = 413
+
+
+class BadRequest(Refused):
+    """The request is not valid"""
+
+    code = "bad_request"
+
+
+class ResultError(CortexError):
+    """The Handler's result is not a JSON object"""
+
+    code = "invalid_result"
+
+
+class MetricError(CortexError):
+    """The metric's name is reserved"""
+
+    code = "reserved_metric"
+    status = 400
+
+
+class Unauthorized(CortexError):
+    """A token is needed"""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(CortexError):
+    """This request is not allowed here"""
+
+    code = "forbidden"
+    status = 403
+
+
+class ApiNotFound(CortexError):
+    """No such API"""
+
+    code = "api_not_found"
+    status = 404
+
+
+class WorkloadNotFound(CortexError):
+    """No such workload"""
+
+    code = "workload_not_found"
+    status = 404
+
+
+class DeploymentNotFound(CortexError):
+    """No such deployment"""
+
+    code = "deployment_not_found"
+    status = 404
+
+
+class RouteNotFound(CortexError):
+    """Nothing is published at this path"""
+
+    code = "route_not_found"
+    status = 404
+
+
+class MethodNotAllowed(CortexError):
+    """This method is not allowed here"""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class IdConflict(CortexError):
+    """The request id belongs to another request"""
+
+    code = "request_id_conflict"
+    status = 409
+
+
+class Conflict(CortexError):
+    """The request conflicts with what is there"""
+
+    code = "conflict"
+    status = 409
+
+
+class NotLive(CortexError):
+    """The API is not live"""
+
+    code = "not_live"
+    status = 503
+
+
+class StoreUnavailable(CortexError):
+    """The store is away"""
+
+    code = "store_unavailable"
+    status = 503
+
+
+class EnvironmentDown(CortexError):
+    """The environment does not answer"""
+
+    code = "environment_down"
+    status = 503
+
+
+class EnvironmentProblem(CortexError):
+    """The local environment cannot run"""
+
+    code = "environment_problem"
+    status = 503
+
+
+class DeployFailed(CortexError):
+    """The deployment did not become live"""
+
+    code = "deploy_failed"
+    status = 409
+
+
+def _family(cls: type[CortexError]) -> dict[str, type[CortexError]]:
+    members = {cls.code: cls}
+    for child in cls.__subclasses__():
+        members.update(_family(child))
+    return members
+
+
+def from_problem(document: dict[str, Any]) -> CortexError:
+    """Rebuild the error that a problem document was made from; an unknown ``code`` gives a plain CortexError."""
+    details = {k: v for k, v in document.items() if k not in ("type", "title", "status", "detail", "code")}
+    cls = _family(CortexError).get(str(document.get("code")), CortexError)
+    return cls(str(document.get("detail") or document.get("title") or ""), **details)

@@ -1,0 +1,1 @@
+"""The HTTP door: public routes, control routes, chaining names."""

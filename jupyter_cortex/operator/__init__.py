@@ -1,0 +1,1 @@
+"""Makes the running workers match the wanted deployments on this machine."""

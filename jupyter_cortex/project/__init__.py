@@ -1,0 +1,1 @@
+"""What an author has on disk: the files that travel, the bundle, .env."""

@@ -1,0 +1,1 @@
+"""The engine: Dramatiq broker, intake, worker (supervisor) and replica."""

@@ -1,0 +1,1 @@
+"""Redis: the one maker of keys, the atomic scripts, the records."""
