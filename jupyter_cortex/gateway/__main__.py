@@ -1,0 +1,67 @@
+"""``python -m jupyter_cortex.gateway``: the local environment's gateway, as the operator starts it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from ..core.errors import CortexError
+from ..core.settings import Settings
+from ..operator.home import Home
+from ..operator.processes import Slot
+from . import server
+from .app import Parts, create_app
+
+
+def hosts(settings: Settings, chain_address: str) -> frozenset[str]:
+    """Names this gateway answers to; any when a call token keeps strangers out, since then a rebound name gains nothing."""
+    if settings.call_token or (settings.insecure and not settings.loopback):
+        return frozenset()
+    return frozenset({"127.0.0.1", "localhost", "[::1]", settings.host.lower(), chain_address} - {""})
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = Settings.read()
+    home = Home(settings.home)
+    home.make()
+    try:
+        config = home.config(host=settings.host, port=settings.port)
+        if not settings.loopback and not settings.call_token and not settings.insecure:
+            raise CortexError("listening beyond loopback wants JUPYTER_CORTEX_CALL_TOKEN (or JUPYTER_CORTEX_INSECURE=true)")
+        public = server.public_socket(settings.host, config.port)
+    except CortexError as error:
+        logging.error("%s", error.message)
+        return 1
+    chained, chain = server.chain_socket(config.chain_address, public)
+    server.write_chain(home.run, {**chain, "token": config.internal})
+    operator = Slot(home.run, "operator")
+
+    def look() -> None:
+        from ..operator.local import start_operator, stopping
+
+        if operator.pid() is None and not stopping(home):
+            start_operator(settings, home)
+
+    server.watch(look)
+    if settings.access_log:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(server.AccessFormatter())
+        access = logging.getLogger("uvicorn.access")
+        access.addHandler(handler)
+        access.propagate = False
+    parts = Parts(
+        redis_url=settings.redis_url or home.redis_url(),
+        token=config.token,
+        internal_token=config.internal,
+        call_token=settings.call_token,
+        hosts=hosts(settings, config.chain_address),
+        max_body=settings.max_body_bytes,
+        store_wait=settings.store_wait,
+    )
+    server.serve(create_app(parts), [sock for sock in (public, chained) if sock], access_log=settings.access_log)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Writing answers as plain ASGI messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from ..core.errors import CortexError, NotLive, StoreUnavailable
+from ..serving.intake import Found
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+async def respond(send: Any, status: int, body: bytes, headers: Headers = (), content_type: bytes = b"application/json") -> None:
+    start = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*start, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def problem_body(error: CortexError) -> bytes:
+    return json.dumps(error.problem()).encode()
+
+
+def problem_headers(error: CortexError) -> list[tuple[bytes, bytes]]:
+    headers = []
+    if isinstance(error, (StoreUnavailable, NotLive)):
+        headers.append((b"retry-after", b"1"))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
+
+
+async def refuse(send: Any, error: CortexError, headers: Headers = ()) -> None:
+    await respond(send, error.status, problem_body(error), [*problem_headers(error), *headers], b"application/problem+json")
+
+
+def timestamp(ms: int) -> str:
+    """Completion time as documented: UTC, whole seconds, ``+00:00``."""
+    return datetime.fromtimestamp(ms // 1000, UTC).isoformat()
+
+
+def workload_body(request_id: str, found: Found) -> bytes:
+    """GET's answer. The result goes out as the bytes the replica stored: order and numbers exactly."""
+    start = f'{{"id": "{request_id}", "status": "{found.status}"'
+    if found.status == "completed":
+        rest = f', "timestamp": "{timestamp(found.finished or 0)}"}}'
+        return start.encode() + b', "result": ' + (found.result or b"{}") + rest.encode()
+    if found.status == "failed" and found.error:
+        return start.encode() + b', "error": ' + found.error + b"}"
+    return start.encode() + b"}"

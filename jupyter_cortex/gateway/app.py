@@ -1,0 +1,137 @@
+"""The gateway as a function of its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
+
+from .. import __version__
+from ..core.errors import BadRequest, CortexError, MethodNotAllowed, RouteNotFound, StoreUnavailable
+from ..serving.intake import Intake
+from ..store.connection import connect, explain, is_temporary
+from ..store.registry import Registry
+from .answers import problem_headers
+from .control import Control, create_router
+from .public import Guard, PublicDoor
+from .routes import RouteTable
+
+#: Seconds between two looks at the registry's version: how long another gateway's change may take to be seen here.
+REFRESH_S = 0.5
+RESERVED = ("/_cortex", "/metrics", "/healthz", "/readyz")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a gateway is made of. ``call_token``: empty = public routes are open."""
+
+    redis_url: str
+    token: str
+    internal_token: str
+    call_token: str
+    hosts: frozenset[str]
+    max_body: int
+    store_wait: float
+
+
+def is_control(path: str) -> bool:
+    return path.startswith(RESERVED) and any(path == name or path.startswith(f"{name}/") for name in RESERVED)
+
+
+def problem(error: CortexError) -> JSONResponse:
+    headers = {name.decode(): value.decode() for name, value in problem_headers(error)}
+    return JSONResponse(error.problem(), error.status, headers, "application/problem+json")
+
+
+def create_app(parts: Parts) -> Any:
+    """The ASGI application: public routes in front, control routes behind them."""
+    client = connect(parts.redis_url)
+    table = RouteTable(Registry(client))
+    intake = Intake(parts.redis_url, parts.store_wait)
+
+    def changed() -> None:
+        with contextlib.suppress(StoreUnavailable):
+            table.refresh()
+
+    control = Control(client, changed)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        refreshing = asyncio.create_task(_keep_fresh(table))
+        try:
+            yield
+        finally:
+            refreshing.cancel()
+            await intake.close()
+
+    app = FastAPI(title="jupyter-cortex", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/_cortex/openapi.json")
+    app.include_router(create_router(control, parts.token))
+    _add_health(app, client, control, parts)
+    _add_error_handlers(app)
+    guard = Guard(parts.hosts, parts.call_token, parts.internal_token, parts.max_body)
+    return PublicDoor(app, table, intake, guard, is_control)
+
+
+async def _keep_fresh(table: RouteTable) -> None:
+    while True:
+        with contextlib.suppress(StoreUnavailable, OSError):
+            await asyncio.to_thread(table.refresh)
+        await asyncio.sleep(REFRESH_S)
+
+
+def _add_health(app: FastAPI, client: redis.Redis, control: Control, parts: Parts) -> None:
+    @app.get("/healthz")
+    def healthz() -> PlainTextResponse:
+        """Whether this process answers."""
+        return PlainTextResponse("ok")
+
+    @app.get("/readyz")
+    def readyz() -> PlainTextResponse:
+        """Whether a POST would be accepted: the store answers and takes writes."""
+        try:
+            client.set("cx:ready", "1", ex=60)
+        except (redis.RedisError, OSError) as error:
+            raise StoreUnavailable(f"{explain(error)}; try again", retry_after=1) from error
+        return PlainTextResponse("ok")
+
+    @app.get("/metrics")
+    def metrics(request: Request) -> PlainTextResponse:
+        if parts.call_token and request.headers.get("authorization", "") not in (f"Bearer {parts.call_token}", f"Bearer {parts.token}"):
+            from ..core.errors import Unauthorized
+
+            raise Unauthorized("this gateway wants a call token: send `Authorization: Bearer <token>`")
+        return PlainTextResponse(control.metrics(), media_type="text/plain; version=0.0.4")
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(CortexError)
+    def cortex_error(request: Request, error: CortexError) -> JSONResponse:
+        return problem(error)
+
+    @app.exception_handler(redis.RedisError)
+    def store_error(request: Request, error: redis.RedisError) -> JSONResponse:
+        if not is_temporary(error):
+            raise error
+        return problem(StoreUnavailable(f"{explain(error)}; try again", retry_after=1))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return problem(BadRequest(f"{where}: {first['msg']}"))
+
+    @app.exception_handler(HTTPException)
+    def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 405:
+            return problem(MethodNotAllowed(f"{request.method} is not allowed at {request.url.path}"))
+        if error.status_code == 404:
+            return problem(RouteNotFound(f"there is nothing at {request.url.path}"))
+        return problem(BadRequest(str(error.detail)))

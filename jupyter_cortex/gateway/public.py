@@ -1,0 +1,274 @@
+"""The public routes, as plain ASGI: what a request costs here is what the product costs.
+
+==================================  =============================================================
+``POST <endpoint>``                 200 ``{"id"}``
+``GET <endpoint>/<id>[?wait=s]``    200 ``{"id", "status"[, "result", "timestamp"][, "error"]}``
+``DELETE <endpoint>/<id>``          200 ``{"id", "status"}``: cancelled, or how it had ended before
+==================================  =============================================================
+
+At the chaining door the same lies below ``http://api-<name>:8888/``, the API's root.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from ..core.errors import (
+    ApiNotFound,
+    BadRequest,
+    BodyTooLarge,
+    CortexError,
+    Forbidden,
+    IdConflict,
+    MethodNotAllowed,
+    NotLive,
+    RequestIdError,
+    RouteNotFound,
+    Unauthorized,
+    WorkloadNotFound,
+)
+from ..handler import payload
+from ..handler.chaining import NAME as CHAIN_HOST
+from ..serving.intake import Intake
+from .answers import refuse, respond, workload_body
+from .routes import Route, RouteTable
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+#: Parsing a body above this would hold up everybody else on the event loop.
+PARSE_INLINE_BYTES = 256 * 1024
+#: The longest long poll; proxies tend to cut at 60 s.
+WAIT_MAX_S = 55.0
+CORS_METHODS = b"GET, POST, DELETE"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Who may call. ``hosts``: names this gateway answers to (empty = any, when a call token protects it)."""
+
+    hosts: frozenset[str]
+    call_token: str
+    internal_token: str
+    max_body: int
+
+
+class Request:
+    """The few headers that matter, read in one pass; a repeated header counts with its first value."""
+
+    __slots__ = ("authorization", "content_length", "content_type", "host", "origin", "request_id", "scope")
+
+    def __init__(self, scope: dict[str, Any]) -> None:
+        self.scope = scope
+        self.host = self.origin = self.authorization = self.content_length = ""
+        self.content_type: str | None = None
+        self.request_id: str | None = None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                self.host = self.host or value.decode("latin-1")
+            elif name == b"content-type":
+                if self.content_type is None:
+                    self.content_type = value.decode("latin-1")
+            elif name == b"content-length":
+                self.content_length = value.decode("latin-1")
+            elif name == b"x-request-id":
+                if self.request_id is None:
+                    self.request_id = value.decode("latin-1")
+            elif name == b"origin":
+                self.origin = value.decode("latin-1")
+            elif name == b"authorization":
+                self.authorization = value.decode("latin-1")
+
+    @property
+    def host_name(self) -> str:
+        """Host without port, lower-cased."""
+        host = self.host
+        if host.startswith("["):
+            return host[: host.find("]") + 1].lower()
+        return host.partition(":")[0].lower().rstrip(".")
+
+
+class PublicDoor:
+    """ASGI application for everything that is not a control route; ``control`` gets the rest."""
+
+    def __init__(self, control: Any, table: RouteTable, intake: Intake, guard: Guard, is_control: Callable[[str], bool]) -> None:
+        self._control, self._table, self._intake, self._guard, self._is_control = control, table, intake, guard, is_control
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._control(scope, receive, send)
+            return
+        request = Request(scope)
+        try:
+            chained = self._check_host(request)
+            if chained is None and self._is_control(scope["path"]):
+                await self._control(scope, receive, send)
+                return
+            await self._public(request, chained, receive, send)
+        except CortexError as error:
+            await refuse(send, error)
+
+    def _check_host(self, request: Request) -> str | None:
+        """The API's name at the chaining door, None elsewhere. A foreign Host is a web page that rebinds its own name to us: Forbidden."""
+        host = request.host_name
+        if CHAIN_HOST.fullmatch(host):
+            return host.removeprefix("api-")
+        if self._guard.hosts and host not in self._guard.hosts:
+            raise Forbidden(f"this gateway does not answer to the host name {host[:80]!r}; use the address it was started with")
+        return None
+
+    async def _public(self, request: Request, chained: str | None, receive: Any, send: Any) -> None:
+        path = request.scope["path"]
+        if chained is not None:
+            route = self._table.named(chained)
+            if route is None:
+                raise ApiNotFound(f"there is no API {chained} behind http://{request.host}/; deployed are: {', '.join(self._table.names()) or 'none'}")
+            rest = "" if path == "/" else path
+        else:
+            matched = self._table.match(path)
+            if matched is None:
+                await self._no_route(path, send)
+                return
+            route, rest = matched
+        cors = self._check_origin(request, route)
+        if request.scope["method"] == "OPTIONS" and request.origin:
+            await respond(send, 200, b"", [*cors, (b"access-control-allow-methods", CORS_METHODS), (b"access-control-allow-headers", b"content-type, x-request-id, authorization")])
+            return
+        self._check_token(request)
+        try:
+            await self._answer(request, route, rest, receive, send, cors)
+        except CortexError as error:
+            await refuse(send, error, cors)
+
+    async def _no_route(self, path: str, send: Any) -> None:
+        if "//" in path and self._table.match(clean := re.sub("/+", "/", path)):
+            await respond(send, 301, b"", [(b"location", clean.encode())])
+            return
+        raise RouteNotFound(f"no API is published at {path[:200]}; `cortex get` lists the endpoints")
+
+    def _check_origin(self, request: Request, route: Route) -> list[tuple[bytes, bytes]]:
+        """CORS headers for an allowed origin. A page of another site that the spec does not allow is refused before anything happens:
+        a text/plain POST needs no preflight, so silence would come too late."""
+        if not request.origin:
+            return []
+        if urlsplit(request.origin).netloc == request.host and request.host:
+            return []
+        if "*" in route.origins or request.origin in route.origins:
+            return [(b"access-control-allow-origin", request.origin.encode("latin-1")), (b"vary", b"origin")]
+        raise Forbidden(f"pages of {request.origin[:200]} may not call {route.api}; add it to networking.allow_origins in cortex.yaml")
+
+    def _check_token(self, request: Request) -> None:
+        if not self._guard.call_token:
+            return
+        scheme, _, token = request.authorization.partition(" ")
+        given = token.strip().encode("latin-1")
+        allowed = (self._guard.call_token, self._guard.internal_token)
+        if scheme.lower() != "bearer" or not any(hmac.compare_digest(given, wanted.encode()) for wanted in allowed):
+            raise Unauthorized("this gateway wants a call token: send `Authorization: Bearer <token>`")
+
+    async def _answer(self, request: Request, route: Route, rest: str, receive: Any, send: Any, cors: list[tuple[bytes, bytes]]) -> None:
+        method = request.scope["method"]
+        if rest in ("", "/"):
+            if method != "POST":
+                raise MethodNotAllowed(f"POST a payload to {route.endpoint}, or GET {route.endpoint}/<id>", allow="POST")
+            await self._submit(request, route, receive, send, cors)
+            return
+        request_id = rest[1:]
+        if request_id == "healthz":
+            await respond(send, 200, b"ok", cors, b"text/plain; charset=utf-8")
+            return
+        if not REQUEST_ID.fullmatch(request_id):
+            raise RouteNotFound(f"{rest[:200]} below {route.endpoint} is no request id")
+        if method == "GET":
+            await self._look_up(request, route, request_id, send, cors)
+        elif method == "DELETE":
+            status = await self._intake.cancel(route.api, request_id, route.ttl, route.keep_payload)
+            if status == "unknown":
+                raise _unknown(request_id)
+            await respond(send, 200, f'{{"id": "{request_id}", "status": "{status}"}}'.encode(), cors)
+        else:
+            raise MethodNotAllowed(f"GET {route.endpoint}/<id> for status and result, DELETE to cancel", allow="GET, DELETE")
+
+    async def _look_up(self, request: Request, route: Route, request_id: str, send: Any, cors: list[tuple[bytes, bytes]]) -> None:
+        query = request.scope["query_string"]
+        seconds = _wait_of(query) if query else 0.0
+        if seconds:
+            found = await self._intake.wait(route.api, request_id, seconds)
+        else:
+            found = await self._intake.get(route.api, request_id)
+        if found is None:
+            raise _unknown(request_id)
+        await respond(send, 200, workload_body(request_id, found), cors)
+
+    async def _submit(self, request: Request, route: Route, receive: Any, send: Any, cors: list[tuple[bytes, bytes]]) -> None:
+        request_id = request.request_id
+        if request_id is None:
+            request_id = str(uuid.uuid4())
+        elif not REQUEST_ID.fullmatch(request_id) or request_id == "healthz":
+            raise RequestIdError("x-request-id must be 1 to 128 letters, digits, dots, dashes or underscores (and not `healthz`); leave it out to get one")
+        body = await self._body(request, receive)
+        if body is None:
+            return  # the caller went away before the end of the body: nothing was accepted
+        if len(body) > PARSE_INLINE_BYTES:
+            await asyncio.to_thread(payload.parse, body, request.content_type)
+        else:
+            payload.parse(body, request.content_type)
+        outcome = await self._intake.submit(route.api, request_id, request.content_type or "", body)
+        if outcome in ("ok", "same"):
+            await respond(send, 200, f'{{"id": "{request_id}"}}'.encode(), cors)
+        elif outcome == "conflict":
+            raise IdConflict(f"the id {request_id} belongs to a request with another body or content type; use a new x-request-id")
+        elif outcome == "not_live":
+            raise NotLive(f"{route.api} has not been live yet; `cortex get {route.api}` says why")
+        else:
+            raise ApiNotFound(f"{route.api} is not deployed any more")
+
+    async def _body(self, request: Request, receive: Any) -> bytes | None:
+        limit = self._guard.max_body
+        if request.content_length.isdigit() and int(request.content_length) > limit:
+            raise _too_large(limit)
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body = message["body"] if "body" in message else b""
+        if not message.get("more_body"):
+            if len(body) > limit:
+                raise _too_large(limit)
+            return body
+        chunks, size = [body], len(body)
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > limit:
+                raise _too_large(limit)
+        return b"".join(chunks)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than this gateway takes ({limit} bytes); the setting is JUPYTER_CORTEX_MAX_BODY_BYTES", limit=limit)
+
+
+def _unknown(request_id: str) -> WorkloadNotFound:
+    return WorkloadNotFound(f"id {request_id} not found: it was never accepted here, or it finished more than 7 days ago")
+
+
+def _wait_of(query: bytes) -> float:
+    """Seconds of ``?wait=``, capped. Raises BadRequest."""
+    values = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("wait")
+    if not values:
+        return 0.0
+    try:
+        seconds = float(values[-1])
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise BadRequest(f"wait must be a number of seconds from 0 to {WAIT_MAX_S:.0f}, as in ?wait=30")
+    return min(seconds, WAIT_MAX_S)

@@ -1,0 +1,131 @@
+"""Running the gateway: its sockets, its chaining door, and its eye on the operator."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from ..core.errors import EnvironmentProblem
+from ..handler.chaining import PORT as CHAIN_PORT
+
+log = logging.getLogger(__name__)
+BACKLOG = 2048
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        sock.set_inheritable(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def public_socket(host: str, port: int) -> socket.socket:
+    """The public door. A port that is still held by a gateway that just died is waited for; raises EnvironmentProblem when it stays taken."""
+    deadline = time.monotonic() + 5.0
+    while True:
+        try:
+            return bind(host, port)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise EnvironmentProblem(
+                    f"cannot listen on {host}:{port}: {error.strerror}. Another program has the port; set JUPYTER_CORTEX_PORT to another one"
+                ) from error
+            time.sleep(0.1)
+
+
+def chain_socket(address: str, public: socket.socket) -> tuple[socket.socket | None, dict[str, Any]]:
+    """The chaining door: port 8888 on this environment's own loopback address; where that cannot be (macOS has only 127.0.0.1, Jupyter likes
+    8888), the next best. Returns (socket or None, {"address", "port"}) as replicas need it."""
+    for candidate in (address, "127.0.0.1"):
+        if not candidate:
+            continue
+        with contextlib.suppress(OSError):
+            return bind(candidate, CHAIN_PORT), {"address": candidate, "port": CHAIN_PORT}
+    host, port = public.getsockname()[:2]
+    log.warning("port %d is taken: chaining names reach this gateway on port %d instead, which async HTTP clients do not follow", CHAIN_PORT, port)
+    return None, {"address": "127.0.0.1" if host in ("0.0.0.0", "::") else host, "port": port}
+
+
+def write_chain(run_dir: Path, chain: dict[str, Any]) -> None:
+    temporary = run_dir / f"chain.json.{os.getpid()}"
+    temporary.touch(mode=0o600)
+    temporary.write_text(json.dumps(chain))
+    temporary.replace(run_dir / "chain.json")
+
+
+def serve(app: Any, sockets: list[socket.socket], *, access_log: bool) -> None:
+    """Until SIGTERM: finishes what is under way (long polls for at most 5 s)."""
+    config = uvicorn.Config(
+        app,
+        loop="uvloop" if _has("uvloop") else "asyncio",
+        http="httptools" if _has("httptools") else "auto",
+        log_config=None,
+        access_log=access_log,
+        lifespan="on",
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=5,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    uvicorn.Server(config).run(sockets=sockets)
+
+
+def _has(module: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(module) is not None
+
+
+def watch(look: Callable[[], None], seconds: float = 1.0) -> None:
+    """Call ``look`` again and again from a thread: the operator watches the gateway, the gateway the operator."""
+
+    def run() -> None:
+        while True:
+            time.sleep(seconds)
+            try:
+                look()
+            except Exception:
+                log.exception("the look at the operator failed")
+
+    threading.Thread(target=run, name="cortex-watch", daemon=True).start()
+
+
+class AccessFormatter(logging.Formatter):
+    """One JSON line per request: uvicorn's sentence, and its parts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        client, method, path, version, status = record.args  # type: ignore[misc]
+        from http import HTTPStatus
+
+        try:
+            phrase = f"{status} {HTTPStatus(int(status)).phrase}"  # type: ignore[arg-type]
+        except ValueError:
+            phrase = str(status)
+        line = {
+            "asctime": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created)) + f",{record.msecs:03.0f}",
+            "levelname": record.levelname,
+            "message": f'{client} - "{method} {path} HTTP/{version}" {status}',
+            "process": record.process,
+            "status_code": phrase,
+            "method": method,
+            "path": str(path).partition("?")[0],
+        }
+        return json.dumps(line)

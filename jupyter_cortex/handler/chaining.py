@@ -1,0 +1,40 @@
+"""Names for chaining: inside a handler ``http://api-<name>:8888/`` reaches the API ``<name>``.
+
+Name resolution is changed inside this process only (``socket.getaddrinfo``), so no root is needed. That serves requests, urllib, httpx and aiohttp; it does
+not serve what asks the system's resolver itself: uvloop, aiodns, gRPC, child processes.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import Any
+
+#: The host names that mean an API of this environment (names as in the spec: at most 42 characters).
+NAME = re.compile(r"api-[a-z](?:[-a-z0-9]*[a-z0-9])?", re.IGNORECASE)
+PORT = 8888
+
+_system_getaddrinfo = socket.getaddrinfo
+_target: tuple[str, int] | None = None
+
+
+def install(address: str, port: int = PORT) -> None:
+    """Resolve ``api-<name>`` to ``address``; may be called again with another one.
+
+    Where the door is not on port 8888, the port 8888 is exchanged as well: requests, urllib and httpx's synchronous client follow that,
+    asynchronous clients connect to the port they were given and do not.
+    """
+    global _target
+    _target = (address, port)
+    if socket.getaddrinfo is not _getaddrinfo:
+        socket.getaddrinfo = _getaddrinfo
+
+
+def _getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+    if _target is not None and isinstance(name, str) and NAME.fullmatch(name.rstrip(".")):
+        address, door = _target
+        if port in (PORT, str(PORT), None):
+            port = door
+        return _system_getaddrinfo(address, port, family if family != socket.AF_INET6 else 0, type, proto, flags)
+    return _system_getaddrinfo(host, port, family, type, proto, flags)

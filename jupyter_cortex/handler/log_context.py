@@ -1,0 +1,75 @@
+"""Which request a line belongs to, and the lines that a request keeps."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .prints import Partial
+
+#: What a failed workload keeps of its own lines, in bytes: enough to see what happened, small enough for a record.
+MAX_KEPT_BYTES = 1_000_000
+
+_current: contextvars.ContextVar[Request | None] = contextvars.ContextVar("cortex_request", default=None)
+
+
+class Request:
+    """Binds a request id to everything logged inside its ``with`` block, awaited coroutines and tasks included.
+
+    ``lines`` holds the request's own encoded lines, the oldest up to 1 MB and then one note. Threads that the author
+    starts begin without a request (Python gives them an empty context) unless they are run in a copied context.
+    """
+
+    __slots__ = ("_kept", "_token", "full", "lines", "partials", "request_id")
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.lines: list[str] = []
+        #: Printed text without its newline yet, by stream and thread: an async handler prints on another thread.
+        self.partials: dict[tuple[str, int], Partial] = {}
+        self.full = False
+        self._kept = 0
+        self._token: contextvars.Token[Request | None] | None = None
+
+    def __enter__(self) -> Request:
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if self.partials:
+                for partial in list(self.partials.values()):
+                    partial.flush()
+        finally:
+            if self._token is not None:
+                _current.reset(self._token)
+
+    def keep(self, line: str) -> bool:
+        """Add a line; False for the first one that does not fit, so that the caller adds its note."""
+        if self.full:
+            return True
+        size = len(line) + 1  # lines are ASCII: characters are bytes
+        if self._kept + size > MAX_KEPT_BYTES:
+            self.full = True
+            return False
+        self._kept += size
+        self.lines.append(line)
+        return True
+
+
+def current() -> Request | None:
+    """The request that this thread or coroutine works for."""
+    return _current.get()
+
+
+class _Guard(threading.local):
+    busy = False  #: this thread is inside a log handler: what is printed or logged there must not come back to it
+    printing = False  #: this thread logs a printed line: another handler of the logger may print it again
+
+
+guard = _Guard()

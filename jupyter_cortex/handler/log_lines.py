@@ -1,0 +1,158 @@
+"""A log record as fields, and the fields as one JSON line or one readable line."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from .errors_text import message_of, traceback_text
+
+#: What a line says about itself. An extra of that name would hide it, or raise in the standard library's makeRecord.
+RESERVED = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "labels", "taskName"}
+#: The record's attribute that holds the author's extras: a formatter need not guess them from the record again.
+EXTRAS = "_cortex_extras"
+
+_noted = False  #: dropped_extra_keys is said once per process: one note helps, a note per line is noise
+_second: tuple[int, str] = (-1, "")  #: the last formatted second; strftime costs more than all the rest of a line
+
+
+def attach(record: logging.LogRecord, extra: Any) -> None:
+    """Put an ``extra`` on a record without ever raising: clashing keys are left out and noted once per process."""
+    global _noted
+    extras: dict[str, Any] = {}
+    dropped: list[str] = []
+    try:
+        items: Iterable[tuple[Any, Any]] = list(extra.items())
+    except Exception:  # a list, a string: the standard library would raise inside the handler
+        items = [("extra", extra)]
+    for key, value in items:
+        name = key if isinstance(key, str) else _text(key) or "null"
+        if name in RESERVED:
+            dropped.append(name)
+        else:
+            extras[name] = value
+            record.__dict__[name] = value
+    if dropped and not _noted:
+        _noted = True
+        extras["dropped_extra_keys"] = dropped
+    record.__dict__[EXTRAS] = extras
+
+
+def fields(record: logging.LogRecord) -> dict[str, Any]:
+    """The record's fields in the order of a line: asctime, levelname, message, process, exc_info, extras."""
+    merged: dict[str, Any] = {}
+    if isinstance(record.msg, dict):  # logger.info({...}): its keys are fields, its message is the message
+        merged = record.msg
+        message = merged.get("message")
+    else:
+        message = _message(record)
+    values: dict[str, Any] = {
+        "asctime": _asctime(record.created),
+        "levelname": record.levelname,
+        "message": message,
+        "process": record.process,
+    }
+    exc_info = record.exc_info
+    if isinstance(exc_info, tuple) and len(exc_info) == 3 and isinstance(exc_info[1], BaseException):
+        values["exc_info"] = traceback_text(exc_info[1])
+    if record.stack_info:
+        values["stack_info"] = record.stack_info
+    for key, value in merged.items():
+        name = key if isinstance(key, str) else _text(key) or "null"
+        if name not in RESERVED and not name.startswith("_"):
+            values[name] = value
+    for key, value in _extras(record).items():
+        if not key.startswith("_"):
+            values[key] = value
+    return values
+
+
+def encode(values: dict[str, Any]) -> str:
+    """One JSON line, ASCII only, without a newline. What JSON has no form for becomes text; never raises."""
+    try:
+        return _encode(values)
+    except Exception:  # a key that is no string, a circle, too deep, a surprise in an author's class
+        return _encode({key: _encodable(value) for key, value in values.items()})
+
+
+def readable(values: dict[str, Any]) -> str:
+    """``12:00:01 INFO  message  key=value key2={"a":1}``, with the traceback below."""
+    rest = {k: v for k, v in values.items() if k not in ("asctime", "levelname", "message", "process", "labels")}
+    below = [str(rest.pop(key)) for key in ("stack_info", "exc_info") if key in rest]
+    message = values["message"]
+    line = (
+        f"{values['asctime'][11:19]} {values['levelname']:<5} {'' if message is None else _shown(message, bare=True)}"
+    )
+    if rest:
+        line += "  " + " ".join(f"{key}={_shown(value)}" for key, value in rest.items())
+    # A lone surrogate would make the stream refuse the whole line.
+    return "\n".join([line, *reversed(below)]).encode("utf-8", "backslashreplace").decode()
+
+
+def _extras(record: logging.LogRecord) -> dict[str, Any]:
+    found = record.__dict__.get(EXTRAS)
+    if found is None:  # made by another logger (a child such as cortex.model)
+        found = {key: value for key, value in record.__dict__.items() if key not in RESERVED}
+    return found
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # logger.info("%d", "x"): the line is worth more than its formatting
+        return f"{_text(record.msg)} {_text(record.args)}"
+
+
+def _asctime(created: float) -> str:
+    global _second
+    second, text = _second  # one tuple, read and replaced as a whole: no lock
+    if second != int(created):
+        second = int(created)
+        text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+        _second = (second, text)
+    return f"{text},{int((created - second) * 1000):03d}"
+
+
+def _fallback(value: Any) -> Any:
+    if isinstance(value, (datetime.date, datetime.time)):  # a datetime is a date
+        return value.isoformat()
+    return message_of(value) if isinstance(value, BaseException) else _text(value)
+
+
+def _text(value: Any) -> str | None:
+    try:
+        return str(value)
+    except Exception:
+        return None
+
+
+def _encodable(value: Any) -> Any:
+    try:
+        _encode(value)
+    except Exception:
+        return _text(value)
+    return value
+
+
+def _shown(value: Any, *, bare: bool = False) -> str:
+    if not isinstance(value, str):
+        value = encode_value(value)
+        return value
+    plain = bare or (value and value.isprintable() and not any(char in ' "=' for char in value))
+    return value if plain else json.dumps(value, ensure_ascii=False)
+
+
+def encode_value(value: Any) -> str:
+    """One value as compact JSON, under the same rules as a line."""
+    try:
+        return _encode_compact(value)
+    except Exception:
+        return _encode_compact(_encodable(value))
+
+
+_encode = json.JSONEncoder(default=_fallback).encode
+_encode_compact = json.JSONEncoder(default=_fallback, separators=(",", ":"), ensure_ascii=False).encode

@@ -1,0 +1,145 @@
+"""Starting and stopping the local environment, for `cortex up`, `down` and whoever needs one to run."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import EnvironmentProblem
+from ..core.settings import Settings
+from ..serving import environment
+from .embedded import EmbeddedStore
+from .home import Home
+from .processes import Slot
+
+#: Seconds until a started environment must answer: an append-only file of gigabytes takes a while to read.
+UP_S = 130.0
+
+
+@dataclass(frozen=True)
+class Local:
+    """A running local environment, as a client needs it."""
+
+    url: str
+    token: str
+    home: Path
+
+
+def _connect_host(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+
+
+def find(settings: Settings) -> Local | None:
+    """The local environment if it was ever started here; it may be down."""
+    config = Home(settings.home).read_config()
+    if config is None:
+        return None
+    port = settings.port or config.port
+    return Local(f"http://{_connect_host(settings.host)}:{port}", config.token, settings.home)
+
+
+def stopping(home: Home) -> bool:
+    return (home.run / "stopping").exists()
+
+
+def start_operator(settings: Settings, home: Home) -> None:
+    """In a session of its own, with closed descriptors: it outlives the shell, the kernel and the Jupyter server. Does nothing when one runs."""
+    argv = [sys.executable, "-P", "-m", "jupyter_cortex.operator"]
+    Slot(home.run, "operator").spawn(argv, {**environment.base(), **settings.environ()}, home.logs / "operator.log", home.path)
+
+
+def ready(url: str, path: str = "/readyz") -> bool:
+    try:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{url}{path}", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def up(settings: Settings, progress: Callable[[str], None] = lambda step: None) -> Local:
+    """Start what does not run and wait until it takes requests. Raises EnvironmentProblem with the failing process's last words."""
+    if platform.system() == "Windows":
+        raise EnvironmentProblem("the local environment does not run on Windows; set JUPYTER_CORTEX_URL and JUPYTER_CORTEX_TOKEN to use another one")
+    home = Home(settings.home)
+    home.make()
+    if not settings.loopback and not settings.call_token and not settings.insecure:
+        raise EnvironmentProblem(
+            f"listening on {settings.host} lets others call your APIs: set JUPYTER_CORTEX_CALL_TOKEN, or JUPYTER_CORTEX_INSECURE=true if you mean it"
+        )
+    home.config(host=settings.host, port=settings.port)
+    (home.run / "stopping").unlink(missing_ok=True)
+    found = find(settings)
+    assert found is not None
+    slot = Slot(home.run, "operator")
+    started = slot.pid() is None
+    if started:
+        progress("starting the environment")
+        start_operator(settings, home)
+    deadline = time.monotonic() + UP_S
+    while not ready(found.url):
+        if slot.pid() is None and not ready(found.url):
+            time.sleep(0.3)  # a first look may come before the lock
+            if slot.pid() is None:
+                raise EnvironmentProblem(f"the environment did not start: {_last_words(home)}")
+        if time.monotonic() > deadline:
+            raise EnvironmentProblem(f"the environment has not answered for {UP_S:.0f} s: {_last_words(home)}")
+        time.sleep(0.02)
+    return found
+
+
+def _last_words(home: Home) -> str:
+    words = []
+    for name in ("operator", "gateway"):
+        path = home.logs / f"{name}.log"
+        if path.exists() and (lines := path.read_text(errors="replace").strip().splitlines()):
+            words.append(f"{name}: {lines[-1]}")
+    return "; ".join(words) or f"no log in {home.logs}"
+
+
+def down(settings: Settings, progress: Callable[[str], None] = lambda step: None, *, grace: float = 30.0) -> dict[str, Any]:
+    """Stop everything: no more is taken, running handlers get ``grace`` seconds, what they did not finish waits in the store for the next `up`.
+
+    Returns how many processes of each role were stopped.
+    """
+    home = Home(settings.home)
+    if not home.run.exists():
+        return {}
+    (home.run / "stopping").touch()
+    stopped: dict[str, Any] = {}
+
+    def stop(role: str, slot: Slot, seconds: float) -> None:
+        if slot.signal(signal.SIGTERM):
+            stopped[role] = stopped.get(role, 0) + 1
+            if not slot.wait_empty(seconds):
+                slot.signal(signal.SIGKILL)
+                slot.wait_empty(5)
+
+    stop("operator", Slot(home.run, "operator"), 10)
+    workers = [Slot(home.run, path.stem) for path in home.run.glob("worker-*.lock")]
+    running = [slot for slot in workers if slot.signal(signal.SIGTERM)]
+    if running:
+        progress(f"draining {len(running)} worker(s)")
+    deadline = time.monotonic() + grace
+    for slot in running:
+        if not slot.wait_empty(max(0.0, deadline - time.monotonic())):
+            slot.signal(signal.SIGTERM)  # a second one: end the replicas now and give their work back
+            if not slot.wait_empty(10):
+                slot.signal(signal.SIGKILL)
+        stopped["worker"] = stopped.get("worker", 0) + 1
+    stop("gateway", Slot(home.run, "gateway"), 10)
+    if not settings.redis_url:
+        store = EmbeddedStore(home)
+        if store.pid() is not None:
+            progress("stopping the store")
+            stopped["store"] = 1
+            store.stop()
+    return stopped

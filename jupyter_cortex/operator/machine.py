@@ -1,0 +1,30 @@
+"""What this machine has for replicas: cores and memory."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+
+
+def cpus() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def memory_available() -> int:
+    """Bytes that can be had without swapping."""
+    return int(psutil.virtual_memory().available)
+
+
+def replica_memory(pids: list[int]) -> int | None:
+    """The mean resident size of these processes in bytes; None when none could be measured."""
+    sizes = []
+    for pid in pids:
+        try:
+            sizes.append(psutil.Process(pid).memory_info().rss)
+        except psutil.Error:
+            continue
+    return sum(sizes) // len(sizes) if sizes else None

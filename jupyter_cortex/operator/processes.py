@@ -1,0 +1,132 @@
+"""Processes that outlive whoever started them.
+
+Each holds an exclusive lock on ``run/<role>.lock`` for its life (it inherits the locked descriptor, so that even a foreign program such as the store does);
+the file says its process id. A lock cannot lie as a bare id could: ids are used again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+
+class Slot:
+    """The place of one process: at most one lives in it."""
+
+    def __init__(self, run_dir: Path, role: str) -> None:
+        self.role = role
+        self.path = run_dir / f"{role}.lock"
+
+    def pid(self) -> int | None:
+        """The process id of the one that lives here, None when it is empty."""
+        try:
+            fd = os.open(self.path, os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Between taking the lock and writing the id there are microseconds.
+            for _ in range(100):
+                if text := os.pread(fd, 32, 0).strip():
+                    return int(text)
+                time.sleep(0.001)
+            return None
+        else:
+            return None
+        finally:
+            os.close(fd)
+
+    def take(self) -> int | None:
+        """Lock the slot for this process; the descriptor, or None when it is taken."""
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        self._write(fd, os.getpid())
+        return fd
+
+    @staticmethod
+    def _write(fd: int, pid: int) -> None:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(pid).encode(), 0)
+
+    def spawn(self, argv: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path) -> subprocess.Popen[bytes] | None:
+        """Start a detached process in this slot; None when it is taken. Raises OSError when the program cannot be started."""
+        fd = self.take()
+        if fd is None:
+            return None
+        try:
+            _cap(log)
+            with log.open("ab") as out:
+                process = subprocess.Popen(
+                    argv, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out, pass_fds=(fd,), start_new_session=True
+                )
+            self._write(fd, process.pid)
+            return process
+        finally:
+            os.close(fd)
+
+    def signal(self, number: signal.Signals) -> bool:
+        pid = self.pid()
+        if pid is None:
+            return False
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def wait_empty(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self.pid() is not None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+
+def _cap(log: Path, limit: int = 5_000_000) -> None:
+    """Keep one old log: our processes print little, but they may live for years."""
+    if log.exists() and log.stat().st_size > limit:
+        log.replace(log.with_suffix(log.suffix + ".1"))
+
+
+class Watch:
+    """Calls back once when a process ends, whoever's child it is. Linux notices at once; elsewhere the caller's own polling does."""
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self._on_end = on_end
+        self._watched: set[int] = set()
+        self._lock = threading.Lock()
+
+    def add(self, pid: int) -> None:
+        with self._lock:
+            if pid in self._watched or not hasattr(os, "pidfd_open"):
+                return
+            try:
+                fd = os.pidfd_open(pid)
+            except OSError:
+                self._on_end()
+                return
+            self._watched.add(pid)
+        threading.Thread(target=self._wait, args=(pid, fd), name=f"cortex-watch-{pid}", daemon=True).start()
+
+    def _wait(self, pid: int, fd: int) -> None:
+        import select
+
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.poll()
+        os.close(fd)
+        with self._lock:
+            self._watched.discard(pid)
+        self._on_end()

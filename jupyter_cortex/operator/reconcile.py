@@ -1,0 +1,243 @@
+"""Making what runs match what is wanted.
+
+The operator keeps no state of its own that matters: the registry says which deployments there should be, locks and heartbeats say which workers there are.
+Kill it and start it again, and the same APIs run; the workers have not noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from ..core.errors import CortexError
+from ..core.spec import APISpec
+from ..core.workload import DeploymentState as State
+from ..serving.reclaim import reclaim
+from ..store import keys
+from ..store.registry import Api, Deployment, Registry
+from . import machine
+from .autoscaler import Autoscaler, Policy, average, cap
+from .processes import Slot
+
+log = logging.getLogger(__name__)
+
+#: A worker that keeps ending is started again after 0.2 s, doubling up to this.
+RESTART_MAX_S = 30.0
+#: The autoscaler's tick and the distance of its samples, as in the original.
+TICK_S = 10.0
+
+
+@dataclass
+class Scaling:
+    """The autoscaler of one live deployment and its samples (time, queue length)."""
+
+    spec_hash: str
+    scaler: Autoscaler
+    samples: list[tuple[float, int]] = field(default_factory=list)
+
+
+class Reconciler:
+    """One pass after another over the registry. ``start_worker(api, version)`` starts a worker process in its slot."""
+
+    def __init__(self, client: redis.Redis, run_dir: Path, start_worker: Any, host: str, replicas_per_cpu: int) -> None:
+        self.client, self.registry, self._run_dir, self._host = client, Registry(client), run_dir, host
+        self._start_worker = start_worker
+        self._per_cpu = replicas_per_cpu
+        self._scaling: dict[tuple[str, int], Scaling] = {}
+        self._restarts: dict[str, tuple[float, float]] = {}
+        self._next_tick = 0.0
+
+    def slot(self, api: str, version: int) -> Slot:
+        return Slot(self._run_dir, f"worker-{api}-{version}")
+
+    def slots(self) -> dict[tuple[str, int], Slot]:
+        """All worker slots of this machine that were ever used and not tidied away."""
+        found = {}
+        for path in self._run_dir.glob("worker-*.lock"):
+            api, _, version = path.stem.removeprefix("worker-").rpartition("-")
+            if version.isdigit():
+                found[api, int(version)] = Slot(self._run_dir, path.stem)
+        return found
+
+    def pass_over(self) -> None:
+        """One pass. Raises StoreUnavailable when the store goes away in the middle; the next pass begins anew."""
+        wanted: set[tuple[str, int]] = set()
+        for name in self.registry.names():
+            api = self.registry.find(name)
+            if api is None:
+                if self.registry.being_deleted(name):
+                    self._remove(name)
+                continue
+            for version in self.registry.active(name):
+                deployment = self.registry.find_deployment(name, version)
+                if deployment is not None and self._keep(api, deployment):
+                    wanted.add((name, version))
+        self._stop_others(wanted)
+        if time.monotonic() >= self._next_tick:
+            self._next_tick = time.monotonic() + TICK_S
+            self._autoscale()
+
+    # One deployment ----------------------------------------------------------------------------------------------------------------------
+
+    def _keep(self, api: Api, deployment: Deployment) -> bool:
+        """Bring one deployment a step further. Whether its worker should run."""
+        name, version, state = api.name, deployment.version, deployment.state
+        slot = self.slot(name, version)
+        running = slot.pid() is not None
+        if state is State.PENDING:
+            self._cap_replicas(api, deployment)
+            self.registry.move(name, version, (State.PENDING,), State.STARTING)
+            self._start(name, version)
+            return True
+        if state is State.STARTING:
+            self._look_at_start(api, deployment, running)
+            return True
+        if state is State.LIVE:
+            self._cap_replicas(api, deployment)
+            if not running:
+                self._bury(name, version)
+                self._start(name, version)
+            return True
+        if state is State.DRAINING and running:
+            return True
+        if not running:
+            self._bury(name, version)
+            if state is State.DRAINING:
+                self.registry.move(name, version, (State.DRAINING,), State.STOPPED)
+            self.registry.forget_active(name, version)
+            slot.path.unlink(missing_ok=True)
+        return False
+
+    def _worker_status(self, name: str, version: int) -> dict[str, Any] | None:
+        pid = self.slot(name, version).pid()
+        for status in self.registry.workers(name).values():
+            if status["version"] == version and status["host"] == self._host and status["pid"] == pid:
+                return status
+        return None
+
+    def _look_at_start(self, api: Api, deployment: Deployment, running: bool) -> None:
+        name, version = api.name, deployment.version
+        status = self._worker_status(name, version)
+        if status and status["failure"]:
+            failure = status["failure"]
+            if self.registry.move(name, version, (State.STARTING,), State.FAILED, error=failure):
+                log.warning("%s version %d did not start: %s", name, version, failure.get("message"))
+            return
+        needed = 0 if api.stopped else deployment.replicas
+        if status and status["ready"] >= needed:
+            before = self.registry.promote(name, version, deployment.spec["networking"]["endpoint"])
+            if before >= 0:
+                log.info("%s version %d is live", name, version)
+                self.slot(name, version).signal(signal.SIGUSR1)
+                if before:
+                    self.slot(name, before).signal(signal.SIGUSR1)
+                self.registry.wake_operator()
+        elif not running:
+            self._bury(name, version)
+            self._start(name, version)
+
+    def _start(self, name: str, version: int) -> None:
+        """Start a worker, with growing distance when it keeps ending."""
+        role = f"{name}-{version}"
+        not_before, wait = self._restarts.get(role, (0.0, 0.1))
+        now = time.monotonic()
+        if now < not_before:
+            return
+        if now - not_before > 60:
+            wait = 0.1
+        self._restarts[role] = (now + wait, min(wait * 2, RESTART_MAX_S))
+        self._start_worker(name, version)
+
+    def _bury(self, name: str, version: int) -> None:
+        """A worker of this machine is gone (and its replicas with it): give back what they held, uncharged."""
+        alive = self.slot(name, version).pid()
+        for worker, status in self.registry.workers(name).items():
+            if status["version"] != version or status["host"] != self._host or status["pid"] == alive:
+                continue
+            deployment = self.registry.find_deployment(name, version)
+            if deployment is not None:
+                for replica in status["replicas"]:
+                    reclaim(self.client, name, replica["id"], deployment.spec)
+            self.registry.forget_worker(name, worker)
+
+    def _stop_others(self, wanted: set[tuple[str, int]]) -> None:
+        """Workers whose deployment is failed, stopped or gone. They see it with their next beat; the signal makes it now."""
+        for (name, version), slot in self.slots().items():
+            if (name, version) not in wanted and slot.pid() is not None:
+                slot.signal(signal.SIGUSR1)
+
+    def _remove(self, name: str) -> None:
+        """The last of a deleted API: when its workers are gone, its keys go."""
+        for (api, _), slot in self.slots().items():
+            if api != name:
+                continue
+            if slot.pid() is not None:
+                slot.signal(signal.SIGUSR1)
+                return
+            slot.path.unlink(missing_ok=True)
+        self.registry.purge(name)
+
+    # Replicas ----------------------------------------------------------------------------------------------------------------------------
+
+    def _cap_replicas(self, api: Api, deployment: Deployment) -> None:
+        """What the spec and the autoscaler want, as far as this machine goes."""
+        wanted = 0 if api.stopped else max(1, deployment.wanted_replicas)
+        limits = deployment.spec["autoscaling"]
+        if not api.stopped:
+            wanted = min(max(wanted, limits["min_replicas"]), limits["max_replicas"])
+            replicas, capped = self._capped(api.name, deployment, wanted)
+        else:
+            replicas, capped = 0, ""
+        if replicas != deployment.replicas or capped != deployment.capped:
+            self.registry.set_replicas(api.name, deployment.version, replicas, wanted or deployment.wanted_replicas, capped)
+            self.slot(api.name, deployment.version).signal(signal.SIGUSR1)
+
+    def _capped(self, name: str, deployment: Deployment, wanted: int) -> tuple[int, str]:
+        if wanted <= deployment.replicas and not deployment.capped:
+            return wanted, ""
+        status = self._worker_status(name, deployment.version)
+        pids = [replica["pid"] for replica in status["replicas"]] if status else []
+        size = machine.replica_memory(pids)
+        # Memory that the running replicas hold is theirs already: only more replicas need more.
+        available = machine.memory_available() + (size or 0) * len(pids)
+        replicas, why = cap(wanted, cpus=machine.cpus(), memory_available=available, replica_memory=size, per_cpu=self._per_cpu)
+        return replicas, why or ""
+
+    def _autoscale(self) -> None:
+        now = time.monotonic()
+        seen = set()
+        for name in self.registry.names():
+            api = self.registry.find(name)
+            deployment = self.registry.find_deployment(name, api.live) if api and api.live and not api.stopped else None
+            if deployment is None or deployment.state is not State.LIVE:
+                continue
+            key = (name, deployment.version)
+            seen.add(key)
+            limits = APISpec.from_resolved(deployment.spec).autoscaling
+            scaling = self._scaling.get(key)
+            if scaling is None or scaling.spec_hash != deployment.spec_hash:
+                scaling = self._scaling[key] = Scaling(deployment.spec_hash, Autoscaler(Policy.from_spec(limits), max(1, deployment.replicas)))
+            scaling.samples.append((now, int(self.client.zcard(keys.index(name, "open")))))  # type: ignore[arg-type]
+            scaling.samples = [sample for sample in scaling.samples if now - sample[0] < limits.window]
+            wanted = scaling.scaler.tick(now, average([length for _, length in scaling.samples]))
+            replicas, capped = self._capped(name, deployment, wanted)
+            if (replicas, wanted, capped) != (deployment.replicas, deployment.wanted_replicas, deployment.capped):
+                log.info("%s: %d replicas, wanted %d %s", name, replicas, wanted, capped)
+                self.registry.set_replicas(name, deployment.version, replicas, wanted, capped)
+        for key in set(self._scaling) - seen:
+            del self._scaling[key]
+
+    def publish(self, processes: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+        """Say what runs, for `cortex status`."""
+        document = json.dumps({"processes": processes, **facts})
+        try:
+            self.client.set(keys.STATUS, document, ex=3600)
+        except (redis.RedisError, OSError) as error:
+            raise CortexError(str(error)) from error

@@ -1,0 +1,168 @@
+"""The operator: keeps the store, the gateway and the workers of this machine running, and the deployments moving."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import redis
+
+from .. import __version__
+from ..core.errors import CortexError, EnvironmentProblem
+from ..core.settings import Settings
+from ..serving import environment
+from ..store import keys
+from ..store.connection import connect
+from ..store.registry import Registry
+from . import machine
+from .embedded import EmbeddedStore
+from .home import Home
+from .processes import Slot, Watch
+from .reconcile import Reconciler
+
+log = logging.getLogger(__name__)
+
+#: Seconds between passes when nothing calls.
+PASS_S = 1.0
+
+
+class Operator:
+    def __init__(self, settings: Settings, home: Home) -> None:
+        self.settings, self.home = settings, home
+        self.redis_url = settings.redis_url or home.redis_url()
+        self.store = None if settings.redis_url else EmbeddedStore(home, appendfsync=settings.appendfsync, server=settings.store_server)
+        self.gateway = Slot(home.run, "gateway")
+        self.client = connect(self.redis_url, timeout=5.0)
+        self.reconciler = Reconciler(self.client, home.run, self.start_worker, platform.node(), settings.replicas_per_cpu)
+        self._wake = threading.Event()
+        self._watch = Watch(self._wake.set)
+        self._stop = False
+        self._children: list[Any] = []
+        self._checked = False
+
+    def run(self) -> int:
+        """Until SIGTERM. What it started goes on without it. Returns an exit status."""
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        threading.Thread(target=self._listen, name="cortex-wake", daemon=True).start()
+        trouble = ""
+        while not self._stop:
+            try:
+                self._pass()
+                trouble = ""
+            except EnvironmentProblem as error:
+                log.error("%s", error.message)
+                return 1
+            except (CortexError, redis.RedisError, OSError) as error:
+                if str(error) != trouble:
+                    log.warning("%s", error)
+                    trouble = str(error)
+                self._wake.wait(0.1)
+            self._wake.wait(PASS_S)
+            self._wake.clear()
+        return 0
+
+    def _on_stop(self, *_: Any) -> None:
+        self._stop = True
+        self._wake.set()
+
+    def _listen(self) -> None:
+        """Deploys and workers' news wake us at once."""
+        client = connect(self.redis_url, timeout=None)
+        while not self._stop:
+            try:
+                if client.blpop([keys.OPERATOR_WAKE], timeout=30):
+                    self._wake.set()
+            except (redis.RedisError, OSError):
+                time.sleep(0.1)
+
+    def _pass(self) -> None:
+        self._collect()
+        self._ensure_gateway()
+        self._ensure_store()
+        if not self._checked:
+            Registry(self.client).check_schema()
+            self._checked = True
+        self.reconciler.pass_over()
+        for slot in [self.gateway, *self.reconciler.slots().values()]:
+            if pid := slot.pid():
+                self._watch.add(pid)
+        self.reconciler.publish(self.processes(), self.facts())
+
+    def _collect(self) -> None:
+        """Ended children must be waited for, or they stay as zombies."""
+        self._children = [child for child in self._children if child.poll() is None]
+
+    def _ensure_store(self) -> None:
+        if self.store is not None:
+            if self.store.pid() is None:
+                log.info("starting the store")
+                self.store.start()
+            self.store.wait()
+            if pid := self.store.pid():
+                self._watch.add(pid)
+
+    def _ensure_gateway(self) -> None:
+        if self.gateway.pid() is None:
+            argv = [sys.executable, "-P", "-m", "jupyter_cortex.gateway"]
+            child = self.gateway.spawn(argv, self.environ(), self.home.logs / "gateway.log", self.home.path)
+            if child is not None:
+                self._children.append(child)
+
+    def environ(self) -> dict[str, str]:
+        return {**environment.base(), **self.settings.environ()}
+
+    def start_worker(self, api: str, version: int) -> None:
+        facts = {"redis_url": self.redis_url, "run_dir": str(self.home.run), "projects_dir": str(self.home.projects)}
+        env = {**environment.base(), "JUPYTER_CORTEX_WORKER": json.dumps(facts)}
+        argv = [sys.executable, "-P", "-m", "jupyter_cortex.serving", api, str(version)]
+        child = self.reconciler.slot(api, version).spawn(argv, env, self.home.logs / f"worker-{api}.log", self.home.path)
+        if child is not None:
+            self._children.append(child)
+
+    # What `cortex status` says -----------------------------------------------------------------------------------------------------------
+
+    def processes(self) -> list[dict[str, Any]]:
+        """Every process of this environment on this machine."""
+        shown: list[dict[str, Any]] = [{"role": "operator", "pid": os.getpid(), "api": None, "state": "running"}]
+        if pid := self.gateway.pid():
+            shown.append({"role": "gateway", "pid": pid, "api": None, "state": "running"})
+        if self.store is not None and (pid := self.store.pid()):
+            shown.append({"role": "store", "pid": pid, "api": None, "state": "running"})
+        registry = Registry(self.client)
+        for name in registry.names():
+            for worker in registry.workers(name).values():
+                if worker["host"] != platform.node():
+                    continue
+                about = {"api": name, "version": worker["version"], "code": worker["code"]}
+                shown.append({"role": "worker", "pid": worker["pid"], "state": "running", **about})
+                shown += [{"role": "replica", "pid": r["pid"], "state": r["state"], "id": r["id"], **about} for r in worker["replicas"]]
+        return shown
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "at": int(time.time()),
+            "host": platform.node(),
+            "code": __version__,
+            "schema": keys.SCHEMA_VERSION,
+            "cpus": machine.cpus(),
+            "store": {"url": "embedded" if self.store else "external", "appendfsync": self.settings.appendfsync if self.store else None},
+        }
+
+
+def run(settings: Settings) -> int:
+    """The operator of this home, unless there is one already."""
+    home = Home(settings.home)
+    home.make()
+    slot = Slot(home.run, "operator")
+    if slot.pid() != os.getpid() and slot.take() is None:
+        log.info("an operator runs here already")
+        return 0
+    return Operator(settings, home).run()

@@ -1,0 +1,108 @@
+"""Where a deployment comes from: the interpreter, the distributions its code imports, and whether requirements.txt is met."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import platform
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from packaging.markers import InvalidMarker
+from packaging.requirements import InvalidRequirement, Requirement
+
+from ..core.errors import RequirementsError
+from .files import ProjectFile
+
+#: A project with more code than this is scanned in part; what it imports is a convenience for readers.
+SCAN_BYTES = 4 * 1024 * 1024
+
+
+def interpreter() -> dict[str, str]:
+    """This interpreter, as a deployment records it."""
+    return {"interpreter": sys.executable, "python_version": platform.python_version(), "host": platform.node()}
+
+
+def imported_modules(sources: Iterable[bytes]) -> set[str]:
+    """Top-level names that Python sources import; what does not parse is left out (the gate says it better)."""
+    modules: set[str] = set()
+    for source in sources:
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                modules.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                modules.add(node.module.partition(".")[0])
+    return modules
+
+
+def distributions(files: Iterable[ProjectFile]) -> dict[str, str]:
+    """Distribution -> version of what the project's modules import from this environment."""
+    sources, size = [], 0
+    for file in files:
+        if file.path.endswith(".py") and size < SCAN_BYTES:
+            size += file.size
+            sources.append(file.source.read_bytes())
+    found: dict[str, str] = {}
+    by_module = importlib.metadata.packages_distributions()
+    for module in sorted(imported_modules(sources)):
+        for name in by_module.get(module, ()):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def drift(recorded: dict[str, str]) -> dict[str, list[str]]:
+    """Distributions of this environment that moved since: name -> [then, now]; "missing" for one that is gone."""
+    moved = {}
+    for name, then in recorded.items():
+        try:
+            now = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            now = "missing"
+        if now != then:
+            moved[name] = [then, now]
+    return moved
+
+
+def check_requirements(path: Path, shown: str) -> None:
+    """Refuse a requirements file that this interpreter does not satisfy.
+
+    Raises RequirementsError listing what is missing or has another version. Options, URLs and nested files are not judged.
+    """
+    if not path.is_file():
+        return
+    problems = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+        text = re.sub(r"(^|\s)#.*$", "", line).strip()
+        if not text or text.startswith("-") or "://" in text.partition("@")[0]:
+            continue
+        if problem := _problem(text):
+            problems.append(f"line {number}: {problem}")
+    if problems:
+        more = f" (and {len(problems) - 10} more)" if len(problems) > 10 else ""
+        raise RequirementsError(
+            f"{shown} is not satisfied by {sys.executable}: {'; '.join(problems[:10])}{more}. Install it with `{sys.executable} -m pip install -r {shown}`",
+            path=shown,
+            missing=problems,
+        )
+
+
+def _problem(text: str) -> str | None:
+    try:
+        requirement = Requirement(text.split(" --", 1)[0].rstrip("\\ "))
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            return None
+    except (InvalidRequirement, InvalidMarker):
+        return f"{text[:60]!r} is not a requirement"
+    try:
+        version = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return f"{requirement.name}{requirement.specifier} is not installed"
+    if requirement.url is None and not requirement.specifier.contains(version, prereleases=True):
+        return f"{requirement.name}{requirement.specifier} is wanted, {version} is installed"
+    return None

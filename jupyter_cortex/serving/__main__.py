@@ -1,0 +1,31 @@
+"""``python -m jupyter_cortex.serving <api> <version>``: a worker, as the operator starts it.
+
+What it must know of the machine comes as JSON in ``JUPYTER_CORTEX_WORKER`` (readable by this user only, as all of a process's environment), not in
+arguments, which everybody on the machine can list.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from ..core.errors import CortexError
+from . import worker
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    facts = json.loads(os.environ.pop("JUPYTER_CORTEX_WORKER"))
+    machine = worker.Machine(facts["redis_url"], Path(facts["run_dir"]), Path(facts["projects_dir"]))
+    try:
+        return worker.run(machine, sys.argv[1], int(sys.argv[2]), facts.get("replicas"))
+    except CortexError as error:
+        logging.error("%s", error.message)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,394 @@
+"""Dramatiq's broker for this house: one I/O thread (Dramatiq's ConsumerThread), two connections, group commit.
+
+As it comes, Dramatiq's Redis broker polls with sleeps, keeps lost messages for a minute and acknowledges each by itself. Here:
+
+- an idle consumer blocks on a wake token and has its fetch already sent behind it on the same connection, so that between token and fetch there is
+  no gap in which a death could lose the wake-up;
+- ends of workloads, start marks and the next fetch travel together in one script, as many as have gathered while the last one was under way;
+- look-ahead is about 5 ms of work, and goes back to the queue when the threads turn out to be busy for longer than 20 ms.
+
+Nothing else in the house knows how a workload reaches a replica.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import dramatiq
+import hiredis
+import redis
+from dramatiq.broker import Broker, Consumer, MessageProxy
+from dramatiq.errors import ActorNotFound
+
+from ..core.errors import CortexError
+from ..store import keys
+from ..store.scripts import COMMIT, RESYNC
+from .link import Argument, Link
+
+log = logging.getLogger(__name__)
+
+#: Look-ahead: as many workloads as 5 ms of handler time, at most 64. More would hoard work beside an idle replica, less leaves the thread waiting.
+LOOK_AHEAD_MS = 5.0
+LOOK_AHEAD_MAX = 64
+#: ... and none while more than this lies in this process: 64 payloads of 10 MB are not worth 5 ms.
+LOOK_AHEAD_BYTES = 1 << 20
+#: After this long without an end, what waits in this process goes back to the queue's head.
+GIVE_BACK_S = 0.020
+#: A start mark waits this long for company (its own end, mostly) before it is committed alone.
+START_MARK_S = 0.005
+#: The wait for a token ends after this long, and the fetch behind it looks at the queue anyway.
+BLOCK_S = 5
+#: A reply that is this late is taken for lost; the reconnect's resync makes that safe.
+SILENCE_S = 30.0
+#: Seconds before the first and the longest wait of reconnecting; stock Dramatiq waits 3 s and 5 s.
+RECONNECT_S = (0.02, 1.0)
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One workload in a replica's hands, and how it ended."""
+
+    id: str
+    content_type: str
+    body: bytes
+    accepted: int  #: ms since the epoch, the store's clock
+    marked: bool  #: the fetch that brought it has marked its start already
+    began: float = 0.0  #: perf_counter at the entry of the handler, 0 while it waits
+    status: str = ""
+    result: bytes = b""
+    error: str = ""  #: JSON {"type", "message"}
+    details: str = ""  #: JSON {"traceback", "logs"}
+    run_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a consumer tells the store of itself and its API with every commit."""
+
+    api: str
+    replica: str
+    version: int
+    retain: str = "failed"
+    retain_max: int = -1
+    ttl: int = 7 * 86400
+
+
+@dataclass
+class _Batch:
+    """What one commit carries; kept until its reply has come, so that a lost connection repeats it."""
+
+    done: list[Delivery] = field(default_factory=list)
+    began: list[Delivery] = field(default_factory=list)
+    back: list[Delivery] = field(default_factory=list)
+    take: int = 0
+
+
+class CortexConsumer(Consumer):
+    """Feeds Dramatiq's worker from one API's queue. Everything but `ack`, `nack`, `began` and `drain` runs on the I/O thread.
+
+    ``threads``: how many workloads run at once. ``buffered``: takes back what no thread has begun.
+    """
+
+    def __init__(self, url: str, terms: Terms, threads: int, buffered: Callable[[], list[Delivery]]) -> None:
+        self._url, self._terms, self._threads, self._buffered = url, terms, threads, buffered
+        self._ready: deque[MessageProxy] = deque()
+        self._hand: dict[str, Delivery] = {}
+        self._done: deque[Delivery] = deque()
+        self._began: deque[Delivery] = deque()
+        self._back: list[Delivery] = []
+        self._bytes = 0
+        self._flying: _Batch | None = None
+        self._flying_since = self._armed_since = 0.0
+        self._wait_link: Link | None = None
+        self._link: Link | None = None
+        self._armed = False
+        self._left = 1  # what the last fetch left in the queue; 1 = look
+        self._source = "suspects"
+        self._average_ms = LOOK_AHEAD_MS
+        self._held_back = False
+        self._last_end = time.monotonic()
+        self._retry_s = RECONNECT_S[0]
+        self._draining = False
+        self._closed = False
+        self.drained = threading.Event()
+        self._sleeping = False
+        self._selector = selectors.DefaultSelector()
+        # A pipe rather than an eventfd: the same on macOS, and only written when the I/O thread sleeps.
+        self._poke_r, self._poke_w = os.pipe()
+        os.set_blocking(self._poke_r, False)
+        os.set_blocking(self._poke_w, False)
+        self._selector.register(self._poke_r, selectors.EVENT_READ)
+
+    # Called by worker threads ------------------------------------------------------------------------------------------------------------
+
+    def ack(self, message: MessageProxy) -> None:
+        delivery: Delivery = message.args[0]
+        if not delivery.status:  # the actor itself broke: our mistake, yet the workload must end
+            delivery.status, delivery.error = "failed", '{"type": "InternalError", "message": "the runtime failed; see the log"}'
+        self._done.append(delivery)
+        if self._sleeping:
+            self.poke()
+
+    nack = ack
+
+    def began(self, delivery: Delivery) -> None:
+        """A thread has entered the handler; called for deliveries that are not `marked`."""
+        self._began.append(delivery)
+        if self._sleeping:
+            self.poke()
+
+    def drain(self) -> None:
+        """Take no more, give back what waits; `drained` is set when the last running workload is committed. Safe in a signal handler."""
+        self._draining = True
+        self.poke()
+
+    def poke(self) -> None:
+        try:
+            os.write(self._poke_w, b"!")
+        except (BlockingIOError, OSError):
+            pass  # full: it will wake anyway; closed: nobody listens any more
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Dramatiq's hook at shutdown; by then `drain` has given everything back."""
+        self._back.extend(message.args[0] for message in messages)
+
+    def close(self) -> None:
+        """Idempotent: Dramatiq calls it twice after an error."""
+        if self._closed:
+            return
+        self._closed = True
+        self._disconnect()
+        self._selector.close()
+        os.close(self._poke_r)
+        os.close(self._poke_w)
+
+    # The I/O thread ----------------------------------------------------------------------------------------------------------------------
+
+    def __next__(self) -> MessageProxy | None:
+        if not self._ready and not self._closed:
+            try:
+                self._turn()
+                self._retry_s = RECONNECT_S[0]
+            except (OSError, redis.RedisError, hiredis.HiredisError, EOFError) as error:
+                self._lost(error)
+        return self._ready.popleft() if self._ready else None
+
+    def _turn(self) -> None:
+        if self._link is None:
+            self._connect()
+        now = time.monotonic()
+        # A connection that died without a word (a cable, a firewall) never becomes readable.
+        if (self._flying and now - self._flying_since > SILENCE_S) or (self._armed and now - self._armed_since > BLOCK_S + SILENCE_S):
+            raise TimeoutError("the store has not answered")
+        self._give_back(now)
+        self._commit(now)
+        self._arm()
+        if self._draining and not (self._hand or self._done or self._back or self._flying):
+            self.drained.set()
+        self._sleep(now)
+
+    def _connect(self) -> None:
+        """Connect, and settle what a lost reply may have left in the store under our name."""
+        self._link = Link(self._url, (COMMIT, RESYNC))
+        prefix = keys.prefix(self._terms.api)
+        self._link.send(("EVALSHA", RESYNC.sha, 1, prefix, self._terms.replica, *self._hand))
+        for reply in self._link.receive():
+            if isinstance(reply, hiredis.ReplyError):
+                raise reply
+        self._selector.register(self._link, selectors.EVENT_READ)
+        self._left = 1
+
+    def _lost(self, error: BaseException) -> None:
+        """The connection is gone or the store cannot write: keep what is finished, wait a little, begin anew."""
+        if not self._closed:
+            log.debug("connection to the store lost: %s", error)
+        self._disconnect()
+        time.sleep(self._retry_s)
+        self._retry_s = min(self._retry_s * 2, RECONNECT_S[1])
+
+    def _disconnect(self) -> None:
+        for link in (self._link, self._wait_link):
+            if link is not None:
+                try:
+                    self._selector.unregister(link)
+                except (KeyError, ValueError):
+                    pass
+                link.close()
+        self._link = self._wait_link = None
+        self._armed = False
+        if self._flying is not None:
+            # Repeating it is safe: a workload ends once, and a start mark of an ended one does nothing.
+            self._done.extendleft(reversed(self._flying.done))
+            self._began.extendleft(reversed(self._flying.began))
+            self._back.extend(self._flying.back)
+            self._flying = None
+
+    def _room(self) -> int:
+        """How many more workloads may come into this process."""
+        if self._draining:
+            return 0
+        if self._source == "suspects":
+            return 0 if self._hand else 1
+        full = self._held_back or self._bytes > LOOK_AHEAD_BYTES
+        ahead = 0 if full else min(LOOK_AHEAD_MAX, int(LOOK_AHEAD_MS / max(self._average_ms, 0.001)))
+        return self._threads + ahead - len(self._hand) - self._armed
+
+    def _commit(self, now: float) -> None:
+        if self._flying is not None or self._link is None:
+            return
+        # The wait for company is over when an end is there, or the oldest mark is old enough.
+        marks_due = bool(self._began) and (bool(self._done) or time.perf_counter() - self._began[0].began >= START_MARK_S)
+        take = max(0, self._room())
+        if not (self._done or marks_due or self._back or (take and self._left)):
+            return
+        batch = _Batch(back=self._back, take=take)
+        self._back = []
+        while self._began:
+            batch.began.append(self._began.popleft())
+        while self._done:
+            batch.done.append(self._done.popleft())
+        terms = self._terms
+        idle = max(0, self._threads - (len(self._hand) - len(batch.done) - len(batch.back)) - self._armed)
+        args: list[Argument] = ["EVALSHA", COMMIT.sha, 1, keys.prefix(terms.api), terms.replica, terms.version, terms.ttl]
+        args += [terms.retain, terms.retain_max, self._source, take, min(idle, take), len(batch.done), len(batch.began), len(batch.back)]
+        args += [d.id for d in batch.began]
+        for d in batch.done:
+            args += [d.id, d.status, d.result, d.error, d.details, f"{d.run_ms:.3f}"]
+        args += [d.id for d in batch.back]
+        self._flying, self._flying_since = batch, now
+        self._link.send(tuple(args))
+
+    def _committed(self, reply: list[Any]) -> None:
+        batch, self._flying = self._flying, None
+        assert batch is not None
+        for delivery in (*batch.done, *batch.back):
+            if self._hand.pop(delivery.id, None):
+                self._bytes -= len(delivery.body)
+        if batch.done:
+            self._last_end = time.monotonic()
+            self._held_back = False
+            for delivery in batch.done:
+                self._average_ms += 0.2 * (delivery.run_ms - self._average_ms)
+        taken = self._take(reply)
+        if self._source == "suspects" and not taken and not self._hand and not self._draining:
+            self._source = "queue"
+            self._left = 1
+
+    def _take(self, reply: list[Any]) -> int:
+        """Turn a fetch's reply into messages; returns how many."""
+        self._left = int(reply[1])
+        for at in range(2, len(reply), 5):
+            request_id, content_type, body, accepted, started = reply[at : at + 5]
+            delivery = Delivery(request_id.decode(), content_type.decode("latin-1"), body, int(accepted), started == b"1")
+            self._hand[delivery.id] = delivery
+            self._bytes += len(body)
+            self._ready.append(MessageProxy(dramatiq.Message(self._terms.api, "handle", (delivery,), {}, {}, delivery.id, delivery.accepted)))
+        return (len(reply) - 2) // 5
+
+    def _arm(self) -> None:
+        """With a thread idle and the queue seen empty: block on a token, the fetch already behind it."""
+        if self._draining and self._wait_link is not None:
+            # What its fetch may have brought in the meantime is not known here, so the resync of a new connection gives it back.
+            self._disconnect()
+            self._connect()
+        if self._armed or self._flying is not None or self._left or self._source != "queue" or self._draining or len(self._hand) >= self._threads:
+            return
+        if self._wait_link is None:
+            self._wait_link = Link(self._url, (COMMIT,))
+            self._selector.register(self._wait_link, selectors.EVENT_READ)
+            self._wait_replies: list[Any] = []
+        terms = self._terms
+        prefix = keys.prefix(terms.api)
+        fetch = ("EVALSHA", COMMIT.sha, 1, prefix, terms.replica, terms.version, terms.ttl, terms.retain, terms.retain_max, "queue", 1, 1, 0, 0, 0)
+        self._wait_link.send(("BLPOP", keys.wake(terms.api), BLOCK_S), fetch)
+        self._armed, self._armed_since = True, time.monotonic()
+
+    def _give_back(self, now: float) -> None:
+        waiting = len(self._hand) > self._threads
+        if not self._draining and not (waiting and now - self._last_end > GIVE_BACK_S):
+            return
+        taken_back = self._buffered()
+        while self._ready:
+            taken_back.append(self._ready.popleft().args[0])
+        if taken_back:
+            self._back.extend(taken_back)
+            self._held_back = True
+        elif waiting:
+            self._held_back = True
+
+    def _sleep(self, now: float) -> None:
+        if self._ready:
+            return
+        timeout = 1.0
+        if self._began and self._flying is None:
+            timeout = START_MARK_S
+        elif len(self._hand) > self._threads:
+            timeout = GIVE_BACK_S
+        self._sleeping = True
+        if (self._done or self._back) and self._flying is None:
+            timeout = 0.0
+        try:
+            events = self._selector.select(timeout)
+        finally:
+            self._sleeping = False
+        for key, _ in events:
+            if key.fileobj is self._link:
+                for reply in self._link.receive():  # type: ignore[union-attr]
+                    self._committed(self._checked(reply))
+            elif key.fileobj is self._wait_link:
+                self._wait_replies += self._wait_link.receive()  # type: ignore[union-attr]
+                while len(self._wait_replies) >= 2:
+                    token, reply = self._wait_replies[:2]
+                    del self._wait_replies[:2]
+                    self._armed = False
+                    self._checked(token)
+                    self._take(self._checked(reply))
+            else:
+                try:
+                    os.read(self._poke_r, 4096)
+                except BlockingIOError:
+                    pass
+
+    @staticmethod
+    def _checked(reply: Any) -> Any:
+        """Error replies end the connection: the batch is kept and repeated, with growing waits, until the store takes it."""
+        if isinstance(reply, hiredis.ReplyError):
+            raise redis.ResponseError(str(reply))
+        return reply
+
+
+class CortexBroker(Broker):
+    """One API's queue as Dramatiq sees it. Without middleware: stock Dramatiq's list retries for up to 7 days."""
+
+    def __init__(self, url: str, terms: Terms, threads: int, buffered: Callable[[], list[Delivery]]) -> None:
+        super().__init__(middleware=[])
+        self.consumer = CortexConsumer(url, terms, threads, buffered)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30000) -> Consumer:
+        return self.consumer
+
+    def declare_actor(self, actor: dramatiq.Actor) -> None:
+        self.actors[actor.actor_name] = actor
+        self.declare_queue(actor.queue_name)
+
+    def declare_queue(self, queue_name: str) -> None:
+        if queue_name not in self.queues:
+            self.queues[queue_name] = None
+            self.emit_after("declare_queue", queue_name)
+
+    def get_actor(self, actor_name: str) -> dramatiq.Actor:
+        try:
+            return self.actors[actor_name]
+        except KeyError:
+            raise ActorNotFound(actor_name) from None
+
+    def enqueue(self, message: dramatiq.Message, *, delay: int | None = None) -> dramatiq.Message:
+        raise CortexError("a message without its record would be lost: workloads are submitted through the intake")

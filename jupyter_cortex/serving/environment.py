@@ -1,0 +1,49 @@
+"""The environment variables of a replica: an allow-list of this process's, the spec's, then ``.env``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..project import dotenv as dotenv_file
+
+#: Where programs and libraries are found, how text is encoded, where to write, how to reach the network, which devices there are. Nothing else:
+#: what the first kernel happened to export must not become part of a deployment.
+ALLOWED = frozenset(
+    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR TMP TEMP HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy all_proxy "
+    "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE LD_LIBRARY_PATH DYLD_LIBRARY_PATH CUDA_HOME CUDA_PATH CUDA_VISIBLE_DEVICES "
+    "NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES OPENBLAS_CORETYPE OPENBLAS_L2_SIZE XDG_CACHE_HOME HF_HOME".split()
+)
+ALLOWED_PREFIXES = ("LC_",)
+
+
+def base(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    source = os.environ if environ is None else environ
+    return {key: value for key, value in source.items() if key in ALLOWED or key.startswith(ALLOWED_PREFIXES)}
+
+
+def for_replica(spec: dict[str, Any], dotenv: str, project_dir: Path, names: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The whole environment of a replica, and the values that must not appear in logs (those of ``.env``).
+
+    ``names``: the APIs there are now; behind a proxy their chaining names must be excepted one by one.
+    """
+    section = spec["handler"]
+    env = base()
+    env.update(section["env"])
+    secrets = dotenv_file.parse(dotenv.encode(), env) if dotenv else {}
+    env.update(secrets)
+    if any(key.lower() in ("http_proxy", "all_proxy") for key in env):
+        excepted = [part for part in (env.get("no_proxy") or env.get("NO_PROXY") or "").split(",") if part]
+        env["no_proxy"] = env["NO_PROXY"] = ",".join(excepted + [f"api-{name}" for name in names])
+    env.update(
+        CORTEX_PROJECT_DIR=str(project_dir),
+        CORTEX_PYTHON_PATH=str(project_dir / (section.get("python_path") or "")),
+        CORTEX_LOG_LEVEL=section["log_level"].upper(),
+        CORTEX_KIND=spec["kind"],
+        PYTHONUNBUFFERED="1",
+        # A crash in native code leaves its Python stack in the API's log.
+        PYTHONFAULTHANDLER="1",
+    )
+    return env, [value for value in secrets.values() if len(value) >= 4]

@@ -1,0 +1,422 @@
+"""A worker: the supervisor of the replicas of one deployment on one machine. No code of the author runs in it.
+
+It unpacks the bundle, starts replicas so that they die with it, heartbeats for them (a handler may hold the GIL), notices each end at once, gives the
+unfinished workloads back at once, starts a replacement with back-off, and ships the log lines. It needs the store and nothing else: it outlives the
+operator, and on another machine it is all there is.
+
+Everything happens on one thread around one selector, except shipping logs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import selectors
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from .. import __version__
+from ..core.errors import CortexError, EnvironmentProblem
+from ..core.workload import DeploymentState
+from ..project import bundle
+from ..store import keys
+from ..store.connection import connect
+from ..store.registry import Deployment, Registry
+from ..store.scripts import BEAT
+from . import environment, metrics_store
+from .process import Phase, ReplicaProcess
+from .reclaim import reclaim
+from .shipper import Shipper
+
+#: Seconds between heartbeats. A replica whose beats are older than the lease (its machine is gone) loses what it holds.
+BEAT_S = 1.0
+LEASE_MS = 15_000
+#: Beats in a row before this worker may judge others: after an outage of the store everybody's beats are old.
+BEATS_BEFORE_SWEEP = 3
+#: A reclaim is repeated after this long: commands that the dead had already sent may still have run.
+SECOND_LOOK_S = 0.5
+#: Restarts: at once, then 0.1 s, doubling to 30 s; a replica that lived for 30 s starts the count anew.
+BACKOFF_S = (0.1, 30.0)
+LIVED_S = 30.0
+#: A deployment that is not live yet gives up after this many silent deaths (a refused Handler gives up at once).
+START_DEATHS = 3
+#: Workloads put aside to run alone want a fresh replica; without one for this long a healthy one is replaced.
+RECYCLE_S = 10.0
+#: After the second signal, or when the API was deleted, running handlers get this long.
+SHORT_DRAIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a worker is told of where it runs."""
+
+    redis_url: str
+    run_dir: Path
+    projects_dir: Path
+
+    def chain(self) -> dict[str, Any]:
+        """Address, port and token of the chaining door as the gateway wrote them; {} while there is none."""
+        try:
+            return dict(json.loads((self.run_dir / "chain.json").read_text()))
+        except (OSError, ValueError):
+            return {}
+
+
+class Supervisor:
+    def __init__(self, machine: Machine, api: str, version: int, fixed_replicas: int | None = None) -> None:
+        self.machine, self.api, self.version, self._fixed = machine, api, version, fixed_replicas
+        self.client = connect(machine.redis_url, timeout=3.0)
+        self.registry = Registry(self.client)
+        self.deployment: Deployment = self.registry.deployment(api, version)
+        self.id = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.replicas: list[ReplicaProcess] = []
+        self.state = str(self.deployment.state)
+        self.wanted = fixed_replicas or self.deployment.replicas
+        self.interpreter = self._choose_interpreter()
+        self._unpacked = machine.projects_dir / f"{api}-v{version}-{self.deployment.digest[:12]}"
+        self.project_dir = self._unpacked / "project"
+        self._shipper = Shipper(machine.redis_url, api)
+        self._selector = selectors.DefaultSelector()
+        self._later: list[tuple[float, Callable[[], None]]] = []
+        self._restart_at = 0.0
+        self._deaths = 0
+        self._beats = 0
+        self._failure: dict[str, Any] | None = None
+        self._signals = 0
+        self._last_recycle = time.monotonic()
+        self._told = ""
+        self._next_beat = 0.0
+
+    def _choose_interpreter(self) -> str:
+        """The deployment's own interpreter where it was made; elsewhere ours, if it is the same Python. Raises EnvironmentProblem."""
+        made_here = self.deployment.host == platform.node()
+        if made_here and Path(self.deployment.interpreter).exists():
+            return self.deployment.interpreter
+        ours = platform.python_version()
+        if ours.split(".")[:2] != self.deployment.python_version.split(".")[:2]:
+            raise EnvironmentProblem(
+                f"{self.api} version {self.version} was made with Python {self.deployment.python_version} ({self.deployment.interpreter} on "
+                f"{self.deployment.host}), which is not here; this is Python {ours} ({sys.executable}). Start the worker with a matching Python"
+            )
+        return sys.executable
+
+    # Life --------------------------------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Until told to stop and drained, or the deployment is gone. Returns an exit status."""
+        read, write = os.pipe()
+        for fd in (read, write):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop)
+        for number in (signal.SIGCHLD, signal.SIGUSR1):
+            signal.signal(number, self._on_poke)
+        self._selector.register(read, selectors.EVENT_READ, "signal")
+        try:
+            self._unpack()
+        except CortexError as error:
+            self._failure = {"message": error.message, "details": error.details}
+        while not self._finished():
+            self._turn()
+        self._shipper.close()
+        self._leave()
+        return 0
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self._beat()
+        self._adjust(now)
+        due = min([self._next_beat, *(at for at, _ in self._later), *([self._restart_at] if self._missing() else [])])
+        for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
+            if key.data == "signal":
+                try:
+                    os.read(key.fd, 4096)
+                except BlockingIOError:
+                    pass
+            else:
+                key.data(key.fileobj)
+        self._reap()
+        now = time.monotonic()
+        for job in [job for job in self._later if job[0] <= now]:
+            self._later.remove(job)
+            job[1]()
+
+    def _finished(self) -> bool:
+        return self._stopping() and not self.replicas and not self._later
+
+    def _stopping(self) -> bool:
+        return self._signals > 0 or self.state not in (DeploymentState.PENDING, DeploymentState.STARTING, DeploymentState.LIVE)
+
+    def _on_stop(self, *_: Any) -> None:
+        self._signals += 1
+
+    def _on_poke(self, *_: Any) -> None:
+        self._next_beat = 0.0
+
+    def _unpack(self) -> None:
+        if not self._unpacked.exists():
+            bundle.unpack(self.registry.bundle(self.api, self.deployment.digest), self._unpacked)
+
+    def _leave(self) -> None:
+        try:
+            self.registry.forget_worker(self.api, self.id)
+            if self.state not in (DeploymentState.PENDING, DeploymentState.STARTING, DeploymentState.LIVE):
+                shutil.rmtree(self._unpacked, ignore_errors=True)
+            self.registry.wake_operator()
+        except CortexError:
+            pass  # the lease will say it
+
+    # The heartbeat -----------------------------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        phases = [replica.phase for replica in self.replicas]
+        ready = [replica for replica in self.replicas if replica.phase in (Phase.READY, Phase.SERVING)]
+        return {
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "version": self.version,
+            "code": __version__,
+            "schema": keys.SCHEMA_VERSION,
+            "interpreter": self.interpreter,
+            "ready": len(ready),
+            "starting": phases.count(Phase.STARTING),
+            "draining": phases.count(Phase.DRAINING),
+            "failure": self._failure,
+            "replicas": [{"id": replica.id, "pid": replica.process.pid, "state": str(replica.phase)} for replica in self.replicas],
+        }
+
+    def _beat(self) -> None:
+        self._next_beat = time.monotonic() + BEAT_S
+        status = json.dumps(self.status())
+        sweep = self._beats >= BEATS_BEFORE_SWEEP
+        try:
+            reply = BEAT.run(
+                self.client, self.api, self.id, self.version, status, LEASE_MS, int(sweep), *(replica.id for replica in self.replicas)
+            )
+        except (redis.RedisError, OSError):
+            self._beats = 0
+            return
+        self._beats += 1
+        self.state = reply[0].decode()
+        if self._fixed is None:
+            self.wanted = int(reply[1])
+        if self.state == DeploymentState.LIVE:
+            for replica in self.replicas:
+                if not replica.asked_to_go:
+                    replica.go()
+        if int(reply[2]) and self._beats > 1:
+            self._recycle()
+        for stale in reply[3:]:
+            self._sweep(stale.decode())
+        if status != self._told:
+            self._told = status
+            self._tell_operator()
+
+    def _tell_operator(self) -> None:
+        try:
+            self.client.lpush(keys.OPERATOR_WAKE, "1")
+            self.client.ltrim(keys.OPERATOR_WAKE, 0, 15)
+        except (redis.RedisError, OSError):
+            pass  # it looks by itself every second
+
+    def _changed(self) -> None:
+        """Something the operator waits for happened: say it now rather than with the next beat."""
+        self._next_beat = 0.0
+
+    def _sweep(self, stale: str) -> None:
+        """Another machine's worker or replica has not been heard of for a lease."""
+        if stale.startswith("worker:"):
+            self.registry.forget_worker(self.api, stale.removeprefix("worker:"))
+        elif all(stale != replica.id for replica in self.replicas):
+            self._reclaim(stale)
+
+    def _recycle(self) -> None:
+        """Workloads wait to run alone on a fresh replica, and none is starting: replace one."""
+        now = time.monotonic()
+        if self.state != DeploymentState.LIVE or now - self._last_recycle < RECYCLE_S:
+            return
+        serving = [replica for replica in self.replicas if replica.phase is Phase.SERVING]
+        if serving and all(replica.phase is not Phase.STARTING for replica in self.replicas):
+            self._last_recycle = now
+            min(serving, key=lambda replica: replica.started).drain()
+
+    # Replicas ----------------------------------------------------------------------------------------------------------------------------
+
+    def _serving(self) -> list[ReplicaProcess]:
+        return [replica for replica in self.replicas if replica.phase is not Phase.DRAINING]
+
+    def _missing(self) -> bool:
+        return not self._stopping() and self._failure is None and len(self._serving()) < self.wanted
+
+    def _adjust(self, now: float) -> None:
+        """Bring the number of replicas to what is wanted; end drains that take too long."""
+        if self._missing() and now >= self._restart_at:
+            for _ in range(self.wanted - len(self._serving())):
+                self._spawn()
+        surplus = self._serving() if self._stopping() else self._serving()[max(self.wanted, 0) :]
+        for replica in surplus:
+            if replica.phase in (Phase.STARTING, Phase.READY):
+                replica.kill()  # it holds no work, and a constructor may take for ever
+            replica.drain()
+        for replica in self.replicas:
+            if replica.drain_since is not None and now - replica.drain_since > self._drain_limit():
+                replica.kill()
+
+    def _drain_limit(self) -> float:
+        if self._signals > 1 or self.state == "":
+            return SHORT_DRAIN_S if self.state == "" else 0.0
+        return float(self.deployment.spec["drain_timeout"])
+
+    def _spawn(self) -> None:
+        deployment = self.deployment
+        try:
+            names = self.registry.names()
+        except CortexError:
+            names = [self.api]
+        env, masked = environment.for_replica(deployment.spec, deployment.dotenv, self.project_dir, names)
+        config = {
+            "api": self.api,
+            "version": self.version,
+            "redis_url": self.machine.redis_url,
+            "spec": deployment.spec,
+            "project_dir": str(self.project_dir),
+            "secrets": masked,
+            "chain": self.machine.chain(),
+            "labels": {"apiName": self.api, "apiKind": deployment.spec["kind"], "apiID": f"{self.version}-{deployment.digest[:12]}"},
+        }
+        argv = [self.interpreter, "-P", "-m", "jupyter_cortex.serving.replica"]
+        try:
+            replica = ReplicaProcess(argv, env, self.project_dir, self.machine.run_dir, config, self._shipper.put)
+        except OSError as error:
+            self._failure = {"message": f"cannot start {self.interpreter}: {error.strerror}", "details": {}}
+            self._changed()
+            return
+        self.replicas.append(replica)
+        self._selector.register(replica.out, selectors.EVENT_READ, lambda pipe, replica=replica: self._output(replica))
+        self._selector.register(replica.status, selectors.EVENT_READ, lambda pipe, replica=replica: self._heard(replica))
+        # Its beat must stand before it may hold anything.
+        self._changed()
+
+    def _output(self, replica: ReplicaProcess) -> None:
+        if not replica.read_output():
+            self._selector.unregister(replica.out)
+
+    def _heard(self, replica: ReplicaProcess) -> None:
+        lines = replica.status.lines()
+        if lines is None:
+            self._selector.unregister(replica.status)
+            return
+        for line in lines:
+            event = json.loads(line)
+            kind = event.pop("event")
+            if kind == "ready" and replica.phase is Phase.STARTING:
+                replica.phase = Phase.READY
+                if self.state == DeploymentState.LIVE or replica.asked_to_go:
+                    replica.go()
+                self._changed()
+            elif kind == "failed":
+                replica.failure = event
+            elif kind == "drained":
+                replica.drained = True
+            elif kind == "metrics":
+                self._safely(lambda event=event: metrics_store.add(self.client, self.api, event["delta"]))
+
+    def _reap(self) -> None:
+        for replica in [replica for replica in self.replicas if replica.process.poll() is not None]:
+            self._heard_last(replica)
+            self.replicas.remove(replica)
+            self._ended(replica)
+            replica.close()
+            self._changed()
+
+    def _heard_last(self, replica: ReplicaProcess) -> None:
+        for pipe in (replica.status, replica.out):
+            try:
+                self._selector.unregister(pipe)
+            except KeyError:
+                pass
+        self._selector.register(replica.status, selectors.EVENT_READ)
+        try:
+            self._heard(replica)
+        finally:
+            try:
+                self._selector.unregister(replica.status)
+            except KeyError:
+                pass
+        replica.read_output(last=True)
+
+    def _ended(self, replica: ReplicaProcess) -> None:
+        """A replica's process is over: give back its work, remember why, plan the replacement."""
+        planned = replica.drained or replica.drain_since is not None
+        ran = [] if planned else replica.board.read()
+        self._reclaim(replica.id, ran, replica.why(), list(replica.tail))
+        if planned:
+            return
+        self._note_exit(replica)
+        lived = time.monotonic() - replica.started
+        self._deaths = 1 if lived > LIVED_S else self._deaths + 1
+        wait = 0.0 if self._deaths == 1 else min(BACKOFF_S[0] * 2 ** (self._deaths - 2), BACKOFF_S[1])
+        self._restart_at = time.monotonic() + wait
+        if self.state != DeploymentState.LIVE:
+            lines = [json.loads(line).get("message", "") for line in list(replica.tail)[-20:]]
+            if replica.failure is not None:
+                self._failure = {**replica.failure, "logs": lines}
+            elif self._deaths >= START_DEATHS:
+                self._failure = {"message": f"the replica died {self._deaths} times before it was ready (last: {replica.why()})", "logs": lines}
+
+    def _note_exit(self, replica: ReplicaProcess) -> None:
+        failure = (replica.failure or {}).get("message")
+        note = {"replica": replica.id, "version": self.version, "at": int(time.time() * 1000), "reason": failure or replica.why()}
+
+        def write() -> None:
+            self.client.lpush(keys.exits(self.api), json.dumps(note))
+            self.client.ltrim(keys.exits(self.api), 0, 49)
+
+        self._safely(write)
+
+    def _safely(self, job: Callable[[], Any]) -> None:
+        """Do it now; with the store away, leave it: for what may be lost."""
+        try:
+            job()
+        except (redis.RedisError, OSError):
+            pass
+
+    def _reclaim(self, replica: str, ran: list[str] | None = None, reason: str = "", tail: list[str] | None = None) -> None:
+        """Give back what a dead replica held, now or as soon as the store is there; look a second time for what it sent while dying."""
+        lines = [line for line in tail or () if any(request_id in line for request_id in ran or ())]
+        details = json.dumps({"traceback": "", "logs": lines}) if lines else ""
+
+        def first() -> None:
+            try:
+                reclaim(self.client, self.api, replica, self.deployment.spec, reason=reason, details=details, ran=ran or ())
+            except (redis.RedisError, OSError):
+                self._later.append((time.monotonic() + 0.2, first))
+            else:
+                self._later.append((time.monotonic() + SECOND_LOOK_S, second))
+
+        def second() -> None:
+            try:
+                reclaim(self.client, self.api, replica, self.deployment.spec)
+            except (redis.RedisError, OSError):
+                self._later.append((time.monotonic() + 0.2, second))
+
+        first()
+
+def run(machine: Machine, api: str, version: int, replicas: int | None = None) -> int:
+    """Serve one deployment until it drains. Raises DeploymentNotFound, EnvironmentProblem or StoreUnavailable before anything is started."""
+    for directory in (machine.run_dir, machine.projects_dir):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Supervisor(machine, api, version, replicas).run()
+

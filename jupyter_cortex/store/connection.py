@@ -1,0 +1,85 @@
+"""Connecting to the store, and turning its troubles into one sentence with one remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ..core.errors import StoreUnavailable
+
+#: Seconds. redis-py's own defaults (5 s with 10 retries) would hold a caller for up to a minute; we say "away" and let it retry.
+CONNECT_TIMEOUT = 2.0
+CALL_TIMEOUT = 10.0
+
+#: Errors of a server that is there but cannot serve now: full, loading, read-only, failing to write its log. The first word of the reply.
+TEMPORARY = ("LOADING", "OOM", "READONLY", "MISCONF", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "NOSCRIPT")
+
+
+def connect(url: str, *, timeout: float | None = CALL_TIMEOUT) -> redis.Redis:
+    """A client that never retries by itself and answers bytes.
+
+    ``url``: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with user and password where needed. ``timeout``: seconds per call, None to block.
+    """
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=CONNECT_TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        decode_responses=False,
+    )
+
+
+def explain(error: BaseException) -> str:
+    """Why the store did not answer, without its address or credentials."""
+    text = str(error)
+    word = text.split(" ", 1)[0]
+    reasons = {
+        "LOADING": "it is reading its data from disk",
+        "OOM": "its memory is full",
+        "READONLY": "it only takes reads (it is a replica)",
+        "MISCONF": "it cannot write to its disk",
+        "BUSY": "a long script holds it",
+        "NOAUTH": "it wants a password",
+        "WRONGPASS": "it refused the user or password",
+    }
+    if word in reasons:
+        return f"the store does not take this now: {reasons[word]}"
+    if isinstance(error, redis.AuthenticationError):
+        return "the store refused the user or password"
+    if isinstance(error, (redis.TimeoutError, TimeoutError)):
+        return "the store did not answer in time"
+    return "the store cannot be reached"
+
+
+def is_temporary(error: BaseException) -> bool:
+    """Whether waiting may help: no connection, no answer, or a server that says so itself."""
+    if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError, EOFError)):
+        return True
+    return isinstance(error, redis.ResponseError) and str(error).split(" ", 1)[0] in TEMPORARY
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn redis-py's errors into StoreUnavailable where waiting may help; others (our own mistakes) pass."""
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        if not is_temporary(error):
+            raise
+        raise StoreUnavailable(f"{explain(error)}; nothing was changed, try again", retry_after=1) from error
+
+
+def text(value: Any) -> Any:
+    """Bytes of a reply as str, None and numbers as they are."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def pairs(reply: Any) -> dict[str, str]:
+    """A HGETALL reply as a dict of str."""
+    return {text(key): text(value) for key, value in reply.items()}

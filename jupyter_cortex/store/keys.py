@@ -1,0 +1,141 @@
+"""The one maker of keys.
+
+Every key of an API begins with ``cx:{<api>}``: the braces are a Redis Cluster hash tag, so that everything of one API lives in one slot and a
+script may touch all of it. Scripts get that prefix as their only key and build the rest with the same names (``lua/prelude.lua``).
+
+What lies below the prefix (``<id>`` is a request id, ``<n>`` a version):
+
+=================  =======  ==================================================================
+``:api``           hash     the registry entry: spec of the live version, gate, live, wanted
+``:dep:<n>``       hash     one deployment
+``:active``        set      versions that are not stopped or failed
+``:bundle:<d>``    string   the archive with digest ``<d>``
+``:w:<id>``        hash     a workload's record
+``:b:<id>``        string   its payload (body)
+``:r:<id>``        string   its result, JSON text
+``:e:<id>``        string   what a failed one keeps: traceback and log lines, JSON text
+``:queue``         list     waiting ids, next one first
+``:suspects``      list     ids that killed two replicas; run alone on a fresh one
+``:wake``          list     at most 64 tokens; an idle replica blocks on it
+``:held:<rid>``    set      ids that replica ``<rid>`` holds
+``:beats``         zset     replica id -> last heartbeat (ms)
+``:workers``       hash     worker id -> what it last said of itself
+``:open``          zset     ids in a non-final state by acceptance time
+``:completed`` …   zset     ids in that final state by finish time
+``:events``        stream   every move of every workload and deployment, capped
+``:logs``          stream   batches of JSON log lines, capped
+``:m:<minute>``    hash     counters and latency histograms of one minute
+``:metrics``       string   the metrics client's merged totals, JSON text
+``:bundles``       set      digests of the archives kept
+``:exits``         list     the last 50 ends of replicas, JSON text
+``:deleting``      string   a delete is under way; nothing may be deployed under this name yet
+=================  =======  ==================================================================
+"""
+
+from __future__ import annotations
+
+#: Names of all APIs of this store; the only keys outside an API's slot.
+APIS = "cx:apis"
+#: Tokens that wake the operator.
+OPERATOR_WAKE = "cx:operator:wake"
+#: Changes with every change of the registry: gateways watch it to refresh their routes.
+REGISTRY_VERSION = "cx:registry"
+#: What the operator last said of itself and the processes it runs.
+STATUS = "cx:status"
+#: The layout of this file; a newer store is not touched by older code.
+SCHEMA = "cx:schema"
+SCHEMA_VERSION = 1
+
+
+def prefix(api: str) -> str:
+    return f"cx:{{{api}}}"
+
+
+def api(name: str) -> str:
+    return f"{prefix(name)}:api"
+
+
+def deployment(name: str, version: int) -> str:
+    return f"{prefix(name)}:dep:{version}"
+
+
+def active(name: str) -> str:
+    return f"{prefix(name)}:active"
+
+
+def bundle(name: str, digest: str) -> str:
+    return f"{prefix(name)}:bundle:{digest}"
+
+
+def record(name: str, request_id: str) -> str:
+    return f"{prefix(name)}:w:{request_id}"
+
+
+def body(name: str, request_id: str) -> str:
+    return f"{prefix(name)}:b:{request_id}"
+
+
+def result(name: str, request_id: str) -> str:
+    return f"{prefix(name)}:r:{request_id}"
+
+
+def failure(name: str, request_id: str) -> str:
+    return f"{prefix(name)}:e:{request_id}"
+
+
+def queue(name: str) -> str:
+    return f"{prefix(name)}:queue"
+
+
+def wake(name: str) -> str:
+    return f"{prefix(name)}:wake"
+
+
+def held(name: str, replica: str) -> str:
+    return f"{prefix(name)}:held:{replica}"
+
+
+def beats(name: str) -> str:
+    return f"{prefix(name)}:beats"
+
+
+def workers(name: str) -> str:
+    return f"{prefix(name)}:workers"
+
+
+def index(name: str, status: str) -> str:
+    """The index of a final status, or of ``open``."""
+    return f"{prefix(name)}:{status}"
+
+
+def events(name: str) -> str:
+    return f"{prefix(name)}:events"
+
+
+def logs(name: str) -> str:
+    return f"{prefix(name)}:logs"
+
+
+def minute(name: str, number: int) -> str:
+    return f"{prefix(name)}:m:{number}"
+
+
+def metrics(name: str) -> str:
+    return f"{prefix(name)}:metrics"
+
+
+def bundles(name: str) -> str:
+    return f"{prefix(name)}:bundles"
+
+
+def exits(name: str) -> str:
+    return f"{prefix(name)}:exits"
+
+
+def deleting(name: str) -> str:
+    return f"{prefix(name)}:deleting"
+
+
+def done_channel(name: str, request_id: str) -> str:
+    """The pub/sub channel on which one workload's end is told."""
+    return f"{prefix(name)}:d:{request_id}"

@@ -1,0 +1,17 @@
+-- A worker's heartbeat for itself and for its replicas (a handler may hold the GIL), and what it should do next.
+-- ARGV: worker, version, its status as JSON, lease in ms, sweep (1|0), then its replica ids.
+-- Returns {state, replicas wanted, suspects waiting, stale replica ids...}; state is '' when the deployment is gone.
+local worker, version, status, lease, sweep = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+local dep = p .. ':dep:' .. version
+local out = redis.call('HMGET', dep, 'state', 'replicas')
+if not out[1] then return {'', '0', 0} end
+redis.call('HSET', p .. ':workers', worker, status)
+redis.call('ZADD', p .. ':beats', now, 'worker:' .. worker)
+for i = 6, #ARGV do redis.call('ZADD', p .. ':beats', now, ARGV[i]) end
+local reply = {out[1], out[2] or '0', redis.call('LLEN', p .. ':suspects')}
+if sweep then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', p .. ':beats', '-inf', now - lease, 'LIMIT', 0, 20)) do
+    reply[#reply + 1] = id
+  end
+end
+return reply

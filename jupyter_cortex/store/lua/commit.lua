@@ -1,0 +1,69 @@
+-- One round trip of a replica: mark starts, finish a batch, give back, take more. Starts go first: a short workload begins and ends in one batch.
+-- ARGV: replica, version, ttl, retain (failed|always|never), retain_max, source (queue|suspects), take, start_now, n_finish, n_start, n_back,
+--       then the started ids; then per finish: id, status, result, error, details, run_ms; then the ids to give back, next one first.
+-- Returns {dropped finishes, left in the source, id, type, body, accepted, started?, id, ...}.
+local replica, version, ttl, retain, retain_max = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+local source, take, start_now = p .. ':' .. ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+local n_finish, n_start, n_back = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local held = p .. ':held:' .. replica
+local at = 12
+local dropped = {}
+local mine = redis.call('EXISTS', p .. ':api') == 1
+
+for _ = 1, n_start do
+  start(ARGV[at], replica, version)
+  at = at + 1
+end
+for _ = 1, n_finish do
+  local id, status = ARGV[at], ARGV[at + 1]
+  local keep = retain == 'always' or (retain == 'failed' and status == 'failed')
+  if keep and retain_max >= 0 then
+    keep = tonumber(redis.call('HGET', p .. ':w:' .. id, 'size') or 0) <= retain_max
+  end
+  if not finish(id, status, ttl, keep, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5])) then
+    dropped[#dropped + 1] = id
+  end
+  redis.call('SREM', held, id)
+  at = at + 6
+end
+for i = n_back - 1, 0, -1 do
+  local id = ARGV[at + i]
+  if redis.call('SREM', held, id) == 1 then
+    local status = redis.call('HGET', p .. ':w:' .. id, 'status')
+    if status and not FINAL[status] then
+      redis.call('HSET', p .. ':w:' .. id, 'status', 'in_queue')
+      redis.call('LPUSH', p .. ':queue', id)
+      wake()
+    end
+  end
+end
+
+local out = {table.concat(dropped, ' '), 0}
+local bytes = 0
+while take > 0 and mine do
+  local id = redis.call('LPOP', source)
+  if not id then break end
+  local w = p .. ':w:' .. id
+  local r = redis.call('HMGET', w, 'status', 'type', 'accepted', 'size')
+  if r[1] and not FINAL[r[1]] then
+    bytes = bytes + tonumber(r[4] or 0)
+    -- Look-ahead is for small payloads: past 1 MB in one reply the rest waits for its turn.
+    if #out > 2 and bytes > 1048576 then redis.call('LPUSH', source, id); break end
+    redis.call('SADD', held, id)
+    local started = '0'
+    if start_now > 0 then
+      start(id, replica, version)
+      started, start_now = '1', start_now - 1
+    end
+    local n = #out
+    out[n + 1], out[n + 2], out[n + 3], out[n + 4], out[n + 5] = id, r[2], redis.call('GET', p .. ':b:' .. id) or '', r[3], started
+    take = take - 1
+  end
+end
+out[2] = redis.call('LLEN', source)
+if ARGV[6] == 'queue' then settle_wake() end
+if n_finish > 0 then
+  trim_index('completed', ttl); trim_index('failed', ttl); trim_index('cancelled', ttl)
+end
+flush_counts()
+return out

@@ -1,0 +1,82 @@
+-- What every script shares. KEYS[1] is the API's prefix, cx:{<api>}; see keys.py for what lies below it.
+-- Lua does not roll back: every script validates first, and its first write is one that Redis refuses when memory is out.
+local p = KEYS[1]
+local t = redis.call('TIME')
+local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+local DAY = 86400
+local FINAL = {completed = true, failed = true, cancelled = true}
+-- 10,000 moves are about 1 MB: enough to catch up after a lost connection, not an archive.
+local EVENTS = 10000
+
+local function event(id, what)
+  redis.call('XADD', p .. ':events', 'MAXLEN', '~', EVENTS, '*', 'i', id, 's', what)
+end
+
+-- One token per waiting workload, at most 64: a token means "look", not "one workload for you".
+local function wake()
+  if redis.call('LLEN', p .. ':wake') < 64 then redis.call('RPUSH', p .. ':wake', '1') end
+end
+
+-- After taking from the queue: no tokens for an empty queue, at least one for a queue that still holds work.
+local function settle_wake()
+  if redis.call('LLEN', p .. ':queue') == 0 then
+    redis.call('DEL', p .. ':wake')
+  elseif redis.call('LLEN', p .. ':wake') == 0 then
+    redis.call('RPUSH', p .. ':wake', '1')
+  end
+end
+
+-- Per-minute counters, kept 7 days. `sums` collects a batch so that each field is written once.
+local sums = {}
+local function count(field, by) sums[field] = (sums[field] or 0) + (by or 1) end
+local function flush_counts()
+  local key = p .. ':m:' .. math.floor(now / 60000)
+  local any = false
+  for field, by in pairs(sums) do redis.call('HINCRBY', key, field, by); any = true end
+  if any then redis.call('EXPIRE', key, 7 * DAY + 3600) end
+end
+
+-- Histogram bucket of a duration in ms: two per doubling, so that a read-off quantile is within 1.41x.
+local function bucket(ms)
+  if ms < 0 then ms = 0 end
+  return math.floor(2 * math.log(ms + 1) / math.log(2))
+end
+
+local function start(id, replica, version)
+  local w = p .. ':w:' .. id
+  local status = redis.call('HGET', w, 'status')
+  if not status or FINAL[status] then return false end
+  redis.call('HSET', w, 'status', 'in_progress', 'started', now, 'replica', replica, 'version', version)
+  redis.call('HINCRBY', w, 'attempts', 1)
+  event(id, 'in_progress')
+  return true
+end
+
+-- The one door into a final state. `keep` says whether the payload stays. Returns false when the workload is gone or final already.
+local function finish(id, status, ttl, keep, result, err, details, run_ms)
+  local w = p .. ':w:' .. id
+  local old = redis.call('HMGET', w, 'status', 'accepted', 'started')
+  if not old[1] or FINAL[old[1]] then return false end
+  redis.call('HSET', w, 'status', status, 'finished', now)
+  if err ~= '' then redis.call('HSET', w, 'error', err) end
+  redis.call('EXPIRE', w, ttl)
+  if status == 'completed' then redis.call('SET', p .. ':r:' .. id, result, 'EX', ttl) end
+  if details ~= '' then redis.call('SET', p .. ':e:' .. id, details, 'EX', ttl) end
+  if keep then redis.call('EXPIRE', p .. ':b:' .. id, ttl) else redis.call('DEL', p .. ':b:' .. id) end
+  redis.call('ZREM', p .. ':open', id)
+  redis.call('ZADD', p .. ':' .. status, now, id)
+  event(id, status)
+  redis.call('PUBLISH', p .. ':d:' .. id, status)
+  count(status)
+  if old[3] then
+    count('wait:' .. bucket(tonumber(old[3]) - tonumber(old[2])))
+    if run_ms then count('run:' .. bucket(run_ms)) end
+  end
+  return true
+end
+
+-- Index entries leave with their workloads; 200 a call keep the script short while outrunning any rate it is called at.
+local function trim_index(status, ttl)
+  local old = redis.call('ZRANGEBYSCORE', p .. ':' .. status, '-inf', now - ttl * 1000, 'LIMIT', 0, 200)
+  if #old > 0 then redis.call('ZREM', p .. ':' .. status, unpack(old)) end
+end

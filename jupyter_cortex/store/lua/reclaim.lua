@@ -1,0 +1,40 @@
+-- A replica is gone: its unfinished workloads go back to the head of the queue, or where their history puts them.
+-- ARGV: replica, max_deliveries, ttl, keep payload of failed (1|0), reason, details, then the ids that were on its board (they ran when it died).
+-- Only those ids are charged with the death; with an empty board (a planned stop, a lost machine) nothing is charged.
+-- Returns {requeued, suspected, failed ids...}.
+local replica, max, ttl, keep, reason, details = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5], ARGV[6]
+local held = p .. ':held:' .. replica
+local board = {}
+for i = 7, #ARGV do board[ARGV[i]] = true end
+local requeued, suspected, failed = 0, 0, {}
+local ids = redis.call('SMEMBERS', held)
+for _, id in ipairs(ids) do
+  local w = p .. ':w:' .. id
+  local status = redis.call('HGET', w, 'status')
+  if status and not FINAL[status] then
+    local deaths = tonumber(redis.call('HGET', w, 'deaths') or 0)
+    if board[id] then deaths = redis.call('HINCRBY', w, 'deaths', 1) end
+    if board[id] and deaths >= max then
+      local err = cjson.encode({type = 'ReplicaDied', message = 'the replica died ' .. deaths .. ' times while it ran this workload (last: ' .. reason .. ')'})
+      finish(id, 'failed', ttl, keep, '', err, details, nil)
+      failed[#failed + 1] = id
+    else
+      redis.call('HSET', w, 'status', 'in_queue')
+      event(id, 'in_queue')
+      -- The last chance is taken alone on a fresh replica, so that nobody fails for its neighbour's crash.
+      if board[id] and max > 1 and deaths >= max - 1 then
+        redis.call('RPUSH', p .. ':suspects', id)
+        suspected = suspected + 1
+      else
+        redis.call('LPUSH', p .. ':queue', id)
+        wake()
+        requeued = requeued + 1
+      end
+    end
+  end
+end
+redis.call('DEL', held)
+redis.call('ZREM', p .. ':beats', replica)
+flush_counts()
+settle_wake()
+return {requeued, suspected, unpack(failed)}

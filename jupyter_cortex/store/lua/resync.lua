@@ -1,0 +1,21 @@
+-- After a reconnect: what the store believes a replica holds against what it really has. A lost reply leaves ids that nobody would ever run.
+-- ARGV: replica, then the ids it has. Returns how many went back to the queue.
+local held = p .. ':held:' .. ARGV[1]
+local known = {}
+for i = 2, #ARGV do known[ARGV[i]] = true end
+local back = 0
+for _, id in ipairs(redis.call('SMEMBERS', held)) do
+  if not known[id] then
+    redis.call('SREM', held, id)
+    local status = redis.call('HGET', p .. ':w:' .. id, 'status')
+    if status and not FINAL[status] then
+      redis.call('HSET', p .. ':w:' .. id, 'status', 'in_queue')
+      redis.call('LPUSH', p .. ':queue', id)
+      event(id, 'in_queue')
+      wake()
+      back = back + 1
+    end
+  end
+end
+settle_wake()
+return back

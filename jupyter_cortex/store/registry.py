@@ -1,0 +1,308 @@
+"""The registry: which APIs exist, which deployments they have, and the moves between their states."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from ..core.errors import ApiNotFound, Conflict, DeploymentNotFound, EnvironmentProblem
+from ..core.workload import DeploymentState
+from . import keys
+from .connection import pairs, store_errors, text
+from .scripts import DELETE, DEPLOY, MOVE, PROMOTE, PURGE
+
+
+@dataclass(frozen=True)
+class Api:
+    """One registry entry. ``live`` and ``wanted`` are versions; 0 = none."""
+
+    name: str
+    spec: dict[str, Any]
+    endpoint: str
+    gate: str
+    live: int
+    wanted: int
+    source: str
+    stopped: bool
+    created: int
+    updated: int
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One bundle + spec of one API. Times are ms since the epoch; ``dotenv`` is secret and never leaves the server tower."""
+
+    api: str
+    version: int
+    state: DeploymentState
+    spec: dict[str, Any]
+    digest: str
+    handler_hash: str
+    spec_hash: str
+    source: str
+    replicas: int
+    wanted_replicas: int
+    capped: str
+    interpreter: str
+    python_version: str
+    host: str
+    distributions: dict[str, str]
+    dotenv: str = field(repr=False)
+    error: dict[str, Any]
+    times: dict[str, int]
+
+    def public(self) -> dict[str, Any]:
+        """What the control API shows of it."""
+        shown = ("version", "digest", "source", "replicas", "capped", "interpreter", "python_version", "host", "distributions", "error", "times")
+        return {"state": str(self.state), "spec": self.spec, **{name: getattr(self, name) for name in shown}}
+
+
+def _json(raw: str | None, default: Any) -> Any:
+    return json.loads(raw) if raw else default
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def hash_of(*parts: Any) -> str:
+    return hashlib.sha256(canonical(parts).encode()).hexdigest()
+
+
+#: Sections of the spec whose change needs no new replicas.
+IN_PLACE = ("networking", "autoscaling", "update_strategy", "drain_timeout")
+
+
+def hashes(spec: dict[str, Any], digest: str, dotenv: str, interpreter: str) -> tuple[str, str]:
+    """(spec hash, handler hash): equal spec hashes mean nothing to do, equal handler hashes mean nothing to restart."""
+    running = {key: value for key, value in spec.items() if key not in IN_PLACE}
+    handler = hash_of(running, digest, dotenv, interpreter)
+    return hash_of(handler, spec), handler
+
+
+class Registry:
+    """Reads and moves; every method may raise StoreUnavailable."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+
+    # APIs --------------------------------------------------------------------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        with store_errors():
+            return sorted(text(name) for name in self.client.smembers(keys.APIS))  # type: ignore[union-attr]
+
+    def find(self, name: str) -> Api | None:
+        with store_errors():
+            raw = pairs(self.client.hgetall(keys.api(name)))
+        if not raw:
+            return None
+        return Api(
+            name=name,
+            spec=_json(raw.get("spec"), {}),
+            endpoint=raw.get("endpoint", ""),
+            gate=raw.get("gate", "closed"),
+            live=int(raw.get("live", 0)),
+            wanted=int(raw.get("wanted", 0)),
+            source=raw.get("source", ""),
+            stopped=raw.get("stopped") == "1",
+            created=int(raw.get("created", 0)),
+            updated=int(raw.get("updated", 0)),
+        )
+
+    def get(self, name: str) -> Api:
+        api = self.find(name)
+        if api is None:
+            raise ApiNotFound(f"{name} is not deployed; `cortex get` lists what is")
+        return api
+
+    def all(self) -> list[Api]:
+        return [api for name in self.names() if (api := self.find(name))]
+
+    def set_stopped(self, name: str, stopped: bool) -> None:
+        self.get(name)
+        with store_errors():
+            self.client.hset(keys.api(name), "stopped", "1" if stopped else "0")
+        self.wake_operator()
+
+    # Bundles -----------------------------------------------------------------------------------------------------------------------------
+
+    def has_bundle(self, name: str, digest: str) -> bool:
+        with store_errors():
+            return bool(self.client.exists(keys.bundle(name, digest)))
+
+    def put_bundle(self, name: str, digest: str, data: bytes) -> None:
+        with store_errors():
+            pipe = self.client.pipeline(transaction=True)
+            pipe.set(keys.bundle(name, digest), data)
+            pipe.sadd(keys.bundles(name), digest)
+            pipe.execute()
+
+    def bundle(self, name: str, digest: str) -> bytes:
+        with store_errors():
+            data = self.client.get(keys.bundle(name, digest))
+        if data is None:
+            raise DeploymentNotFound(f"{name}: the bundle {digest[:12]} is not in the store; deploy again")
+        return data  # type: ignore[return-value]
+
+    # Deployments -------------------------------------------------------------------------------------------------------------------------
+
+    def deploy(
+        self,
+        name: str,
+        spec: dict[str, Any],
+        digest: str,
+        *,
+        dotenv: str,
+        source: str,
+        interpreter: str,
+        facts: dict[str, str],
+        take_over: bool = False,
+        force: bool = False,
+        salt: str = "",
+    ) -> tuple[str, int]:
+        """Record a deployment. Returns (created|updating|changed|up_to_date, version); raises Conflict."""
+        spec_hash, handler_hash = hashes(spec, digest, dotenv, interpreter + salt)
+        replicas = spec["autoscaling"]["init_replicas"]
+        fields = {"digest": digest, "dotenv": dotenv, "interpreter": interpreter, **facts}
+        flat = [part for item in fields.items() for part in item]
+        with store_errors():
+            self.client.sadd(keys.APIS, name)
+            outcome, version, detail = DEPLOY.run(
+                self.client, name, canonical(spec), spec_hash, handler_hash, source, int(take_over), int(force), spec["networking"]["endpoint"], replicas, *flat
+            )
+        outcome, detail = text(outcome), text(detail)
+        if outcome == "source":
+            raise Conflict(f"{name} was deployed from {detail}; this is {source}. Use --take-over to publish from here, or another name", source=detail)
+        if outcome == "busy":
+            raise Conflict(f"{name} is updating (override with --force)")
+        if outcome == "deleting":
+            raise Conflict(f"{name} is being deleted; try again in a moment")
+        self.wake_operator()
+        return outcome, int(version)
+
+    def find_deployment(self, name: str, version: int) -> Deployment | None:
+        with store_errors():
+            raw = pairs(self.client.hgetall(keys.deployment(name, version)))
+        if not raw:
+            return None
+        times = {key: int(raw[key]) for key in ("created", "changed", "live_at", "draining_at", "stopped_at", "failed_at") if key in raw}
+        return Deployment(
+            api=name,
+            version=version,
+            state=DeploymentState(raw["state"]),
+            spec=_json(raw.get("spec"), {}),
+            digest=raw.get("digest", ""),
+            handler_hash=raw.get("handler_hash", ""),
+            spec_hash=raw.get("spec_hash", ""),
+            source=raw.get("source", ""),
+            replicas=int(raw.get("replicas", 1)),
+            wanted_replicas=int(raw.get("wanted_replicas", raw.get("replicas", 1))),
+            capped=raw.get("capped", ""),
+            interpreter=raw.get("interpreter", ""),
+            python_version=raw.get("python_version", ""),
+            host=raw.get("host", ""),
+            distributions=_json(raw.get("distributions"), {}),
+            dotenv=raw.get("dotenv", ""),
+            error=_json(raw.get("error"), {}),
+            times=times,
+        )
+
+    def deployment(self, name: str, version: int) -> Deployment:
+        found = self.find_deployment(name, version)
+        if found is None:
+            raise DeploymentNotFound(f"{name} has no version {version}")
+        return found
+
+    def deployments(self, name: str, newest: int = 10) -> list[Deployment]:
+        """The newest deployments, newest first."""
+        with store_errors():
+            last = int(self.client.hget(keys.api(name), "next") or 0)  # type: ignore[arg-type]
+        found = (self.find_deployment(name, version) for version in range(last, max(0, last - newest), -1))
+        return [deployment for deployment in found if deployment]
+
+    def active(self, name: str) -> list[int]:
+        with store_errors():
+            return sorted(int(version) for version in self.client.smembers(keys.active(name)))  # type: ignore[union-attr]
+
+    def forget_active(self, name: str, version: int) -> None:
+        with store_errors():
+            self.client.srem(keys.active(name), version)
+
+    def set_replicas(self, name: str, version: int, replicas: int, wanted: int, capped: str) -> None:
+        with store_errors():
+            self.client.hset(keys.deployment(name, version), mapping={"replicas": replicas, "wanted_replicas": wanted, "capped": capped})
+
+    def move(self, name: str, version: int, allowed: tuple[DeploymentState, ...], to: DeploymentState, **facts: Any) -> bool:
+        flat = [part for key, value in facts.items() for part in (key, value if isinstance(value, (str, int)) else json.dumps(value))]
+        with store_errors():
+            moved = MOVE.run(self.client, name, version, ",".join(allowed), str(to), *flat)
+            self.client.incr(keys.REGISTRY_VERSION)
+        return bool(moved)
+
+    def promote(self, name: str, version: int, endpoint: str) -> int:
+        """Make a starting deployment live. Returns the version that now drains, 0 for none, -1 when it was not starting any more."""
+        with store_errors():
+            before = int(PROMOTE.run(self.client, name, version, endpoint))
+            self.client.incr(keys.REGISTRY_VERSION)
+        return before
+
+    def delete(self, name: str) -> None:
+        """Close the API at once; its remains are removed by `purge`. Raises ApiNotFound."""
+        with store_errors():
+            known = DELETE.run(self.client, name)
+            self.client.incr(keys.REGISTRY_VERSION)
+        if not known:
+            raise ApiNotFound(f"{name} is not deployed; `cortex get` lists what is")
+        self.wake_operator()
+
+    def purge(self, name: str) -> None:
+        with store_errors():
+            while PURGE.run(self.client, name):
+                pass
+            if not self.client.exists(keys.api(name)):
+                self.client.srem(keys.APIS, name)
+
+    def being_deleted(self, name: str) -> bool:
+        with store_errors():
+            return bool(self.client.exists(keys.deleting(name)))
+
+    # Signals -----------------------------------------------------------------------------------------------------------------------------
+
+    def wake_operator(self) -> None:
+        """The registry changed: gateways look again, the operator wakes."""
+        with store_errors():
+            pipe = self.client.pipeline(transaction=False)
+            pipe.incr(keys.REGISTRY_VERSION)
+            pipe.lpush(keys.OPERATOR_WAKE, "1")
+            pipe.ltrim(keys.OPERATOR_WAKE, 0, 15)
+            pipe.execute()
+
+    def version(self) -> int:
+        with store_errors():
+            return int(self.client.get(keys.REGISTRY_VERSION) or 0)  # type: ignore[arg-type]
+
+    def workers(self, name: str) -> dict[str, dict[str, Any]]:
+        """What each worker of this API last said of itself, by worker id."""
+        with store_errors():
+            return {key: json.loads(value) for key, value in pairs(self.client.hgetall(keys.workers(name))).items()}
+
+    def forget_worker(self, name: str, worker: str) -> None:
+        with store_errors():
+            self.client.hdel(keys.workers(name), worker)
+            self.client.zrem(keys.beats(name), f"worker:{worker}")
+
+    def check_schema(self) -> None:
+        """Refuse a store written by a newer version; mark a fresh one as ours. Raises EnvironmentProblem."""
+        with store_errors():
+            self.client.set(keys.SCHEMA, keys.SCHEMA_VERSION, nx=True)
+            found = int(self.client.get(keys.SCHEMA) or 0)  # type: ignore[arg-type]
+        if found > keys.SCHEMA_VERSION:
+            raise EnvironmentProblem(
+                f"this store was written by a newer jupyter-cortex (schema {found}; this one knows {keys.SCHEMA_VERSION}). Upgrade with "
+                "`pip install -U jupyter-cortex`, or use another JUPYTER_CORTEX_HOME"
+            )

@@ -1,0 +1,50 @@
+"""The atomic moves, each a Lua file with a shared prelude; Redis 6.2 and Valkey 9 both run them."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from importlib import resources
+from typing import Any
+
+import redis
+from redis.exceptions import NoScriptError
+
+from . import keys
+
+
+class Script:
+    """One Lua script. Its only key is an API's prefix."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @cached_property
+    def source(self) -> bytes:
+        folder = resources.files(__package__) / "lua"
+        return (folder / "prelude.lua").read_bytes() + (folder / f"{self.name}.lua").read_bytes()
+
+    @cached_property
+    def sha(self) -> str:
+        return hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+
+    def run(self, client: redis.Redis, api: str, *args: Any) -> Any:
+        """Run on the keys of ``api``. A store that forgot the script (restart, flush) is told it again: NOSCRIPT means nothing ran."""
+        try:
+            return client.execute_command("EVALSHA", self.sha, 1, keys.prefix(api), *args)
+        except NoScriptError:
+            client.execute_command("SCRIPT LOAD", self.source)
+            return client.execute_command("EVALSHA", self.sha, 1, keys.prefix(api), *args)
+
+
+SUBMIT = Script("submit")
+COMMIT = Script("commit")
+RECLAIM = Script("reclaim")
+RESYNC = Script("resync")
+BEAT = Script("beat")
+CANCEL = Script("cancel")
+DEPLOY = Script("deploy")
+PROMOTE = Script("promote")
+MOVE = Script("move")
+DELETE = Script("delete")
+PURGE = Script("purge")
