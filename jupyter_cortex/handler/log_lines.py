@@ -16,6 +16,9 @@ RESERVED = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"
 #: The record's attribute that holds the author's extras: a formatter need not guess them from the record again.
 EXTRAS = "_cortex_extras"
 
+_PLAIN_INT = 2**63  #: integers below it are written without asking the encoder
+_NO_EXTRAS: dict[str, Any] = {}
+
 _noted = False  #: dropped_extra_keys is said once per process: one note helps, a note per line is noise
 _second: tuple[int, str] = (-1, "")  #: the last formatted second; strftime costs more than all the rest of a line
 
@@ -23,6 +26,9 @@ _second: tuple[int, str] = (-1, "")  #: the last formatted second; strftime cost
 def attach(record: logging.LogRecord, extra: Any) -> None:
     """Put an ``extra`` on a record without ever raising: clashing keys are left out and noted once per process."""
     global _noted
+    if extra is None:
+        record.__dict__[EXTRAS] = _NO_EXTRAS
+        return
     extras: dict[str, Any] = {}
     dropped: list[str] = []
     try:
@@ -74,9 +80,34 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
 def encode(values: dict[str, Any]) -> str:
     """One JSON line, ASCII only, without a newline. What JSON has no form for becomes text; never raises."""
     try:
-        return _encode(values)
+        return _joined(values)
     except Exception:  # a key that is no string, a circle, too deep, a surprise in an author's class
-        return _encode({key: _encodable(value) for key, value in values.items()})
+        return _joined({key: _encodable(value) for key, value in values.items()})
+
+
+class Labels(dict[str, str]):
+    """The labels of every line, encoded once."""
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        super().__init__(labels)
+        self.text = json.dumps(labels)
+
+
+def _joined(values: dict[str, Any]) -> str:
+    """By hand, because most values are strings and setting up the C encoder costs 3 us a line, strings 0.1 us."""
+    parts = []
+    for key, value in values.items():
+        cls = type(value)
+        if cls is str:
+            text = _quote(value)
+        elif cls is Labels:
+            text = value.text
+        elif cls is int and -_PLAIN_INT < value < _PLAIN_INT:
+            text = str(value)
+        else:
+            text = _encode(value)
+        parts.append(f"{_quote(key)}: {text}")
+    return "{" + ", ".join(parts) + "}"
 
 
 def readable(values: dict[str, Any]) -> str:
@@ -154,5 +185,6 @@ def encode_value(value: Any) -> str:
         return _encode_compact(_encodable(value))
 
 
+_quote = json.encoder.encode_basestring_ascii
 _encode = json.JSONEncoder(default=_fallback).encode
 _encode_compact = json.JSONEncoder(default=_fallback, separators=(",", ":"), ensure_ascii=False).encode

@@ -58,7 +58,7 @@ class CortexLogger(logging.Logger):
         sinfo: str | None = None,
     ) -> logging.LogRecord:
         record = super().makeRecord(name, level, fn, lno, msg, args, exc_info, func, None, sinfo)
-        log_lines.attach(record, {} if extra is None else extra)
+        log_lines.attach(record, extra)
         return record
 
 
@@ -74,7 +74,7 @@ class LineHandler(logging.Handler):
     def __init__(self, output: Callable[[str], None], *, labels: dict[str, str] | None, human: bool) -> None:
         super().__init__()
         self._output = output
-        self._labels = labels
+        self._labels = None if labels is None else log_lines.Labels(labels)
         self._human = human
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -128,7 +128,7 @@ def setup_worker(write: Callable[[str], None], *, labels: dict[str, str], level:
     ``write`` is called by one thread at a time. Raises :class:`SpecError` for a level that is not debug, info,
     warning or error.
     """
-    _setup(LineHandler(write, labels=dict(labels), human=False), level)
+    _setup(LineHandler(write, labels=labels, human=False), level)
 
 
 def setup_notebook(stream: TextIO | None = None, level: str = "info") -> None:

@@ -58,7 +58,8 @@ def pack(files: Iterable[ProjectFile], *, meta: Mapping[str, bytes] | None = Non
         for name in sorted(contents, key=str.encode):
             member = zipfile.ZipInfo(name, _EPOCH)
             member.compress_type = zipfile.ZIP_DEFLATED
-            member.create_system = 0  # no system, hence no permission bits
+            # A plain file of DOS: no permission bits. Without any attribute zipfile would put in those of Unix.
+            member.create_system, member.external_attr = 0, 0x20
             archive.writestr(member, contents[name])
     return Bundle(buffer.getvalue(), _digest(contents), _names(contents))
 
@@ -92,12 +93,7 @@ def unpack(data: bytes, target: Path) -> list[str]:
             raise ProjectError(f"{shown} exists already; unpack into a new directory.", kind="target_exists")
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = tempfile.mkdtemp(prefix=".unpack-", dir=target.parent)
-        (Path(staging) / PROJECT).mkdir()
-        for name, content in contents.items():
-            path = Path(staging, *name.split("/"))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("xb") as file:  # x: a file system that folds case must not merge two names
-                file.write(content)
+        _write(contents, Path(staging))
         os.rename(staging, target)
         staging = None
     except (OSError, ValueError) as error:
@@ -109,6 +105,18 @@ def unpack(data: bytes, target: Path) -> list[str]:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
     return _names(contents)
+
+
+def _write(contents: Mapping[str, bytes], root: Path) -> None:
+    directories = {PROJECT.rstrip("/")}
+    for name in contents:
+        parts = name.split("/")
+        directories.update("/".join(parts[:count]) for count in range(1, len(parts)))
+    for directory in sorted(directories):  # a directory sorts before what is in it
+        (root / directory).mkdir(exist_ok=True)  # a file system that folds case has it already
+    for name, content in contents.items():
+        with (root / name).open("xb") as file:  # x: the same file system must not merge two files
+            file.write(content)
 
 
 def _read(file: ProjectFile) -> bytes:

@@ -15,6 +15,8 @@ from ..core.spec import APISpec, check_documents, check_specs
 
 #: The size of a config body that is accepted anywhere.
 MAX_CONFIG_BYTES = 10 * 1024 * 1024
+#: The keys of one map after its ``<<`` merges.
+MAX_MERGED_KEYS = 100_000
 
 _REPLACED = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
@@ -30,6 +32,12 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Carry out ``<<`` merges, but not those that double a map line by line."""
+        super().flatten_mapping(node)
+        if len(node.value) > MAX_MERGED_KEYS:
+            raise yaml.constructor.ConstructorError(None, None, "'<<' merges too many keys", node.start_mark)
 
 
 _Loader.add_implicit_resolver(

@@ -21,6 +21,8 @@ ASK_BUNDLE_BYTES = 10 * 1024 * 1024
 ASK_FILE_COUNT = 1000
 #: More files than this do not travel at all; a reader needs some end to what it unpacks.
 MAX_FILES = 100_000
+#: The longest path that travels, in bytes: macOS has 1,024 for a whole path, the directory it is unpacked to included.
+MAX_PATH_BYTES = 800
 
 IGNORE_FILE = ".cortexignore"
 ENV_FILE = ".env"
@@ -105,7 +107,9 @@ def megabytes(size: int) -> str:
 
 def is_portable(path: str) -> bool:
     """Whether the relative posix ``path`` names the same file below any root on any system."""
-    return not _FOREIGN.search(path) and all(part not in ("", ".", "..") for part in path.split("/"))
+    if _FOREIGN.search(path) or len(path.encode()) > MAX_PATH_BYTES:
+        return False
+    return all(part not in ("", ".", "..") for part in path.split("/"))
 
 
 def _ask(question: str, warning: str, confirm: Confirm | None, warnings: list[str]) -> None:
@@ -189,7 +193,7 @@ class _Walk:
         """The file behind ``entry``, a link's target included; None when it does not travel."""
         shown = printable(path)
         if not is_portable(path):
-            sentence = f"The name {shown} cannot travel; rename it, or add it to .cortexignore."
+            sentence = f"The path {shown} cannot travel; rename it, or add it to .cortexignore."
             raise ProjectError(sentence, kind="invalid_name", path=shown)
         try:
             status = entry.stat()

@@ -332,8 +332,9 @@ class CortexConsumer(Consumer):
             timeout = START_MARK_S
         elif len(self._hand) > self._threads:
             timeout = GIVE_BACK_S
-        self._sleeping = True
-        if (self._done or self._back) and self._flying is None:
+        # While a commit flies nothing can be sent, so nobody needs to wake us: what gathers meanwhile is the next group.
+        self._sleeping = self._flying is None
+        if self._sleeping and (self._done or self._back or (self._began and timeout > START_MARK_S)):
             timeout = 0.0
         try:
             events = self._selector.select(timeout)

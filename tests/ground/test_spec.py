@@ -280,7 +280,7 @@ def test_durations_are_read_and_written_back(text: str, seconds: float) -> None:
     "text", ["", "60", "1d", "s", "1.s.", "1 s", "٣s", "1h-2m", "9" * 500 + "s", "300000h0", "9999999h"]
 )
 def test_other_text_is_no_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="not a duration|longer than"):
+    with pytest.raises(ValueError, match=r"not a duration|longer than"):
         parse_duration(text)
 
 
@@ -371,6 +371,13 @@ def test_endless_and_exploding_aliases_are_refused(tmp_path: Path) -> None:
         with pytest.raises(SpecError) as caught:
             read_specs(written(tmp_path, text), ["handler.py"])
         assert caught.value.details["path"].startswith("handler.config")
+
+
+def test_merges_work_but_not_those_that_explode(tmp_path: Path) -> None:
+    assert load(written(tmp_path, "- {a: &a {k: 1}, b: {<<: *a, c: 2}}")) == [{"a": {"k": 1}, "b": {"k": 1, "c": 2}}]
+    bomb = "- a0: &a0 {k: 1}\n" + "".join(f"  a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 60))
+    with pytest.raises(SpecError, match="merges too many keys"):
+        load(written(tmp_path, bomb))
 
 
 def test_no_document_brings_out_another_kind_of_error() -> None:
