@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -52,6 +53,18 @@ class Settings(BaseModel):
     @property
     def loopback(self) -> bool:
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    def local_address(self) -> tuple[str, str] | None:
+        """(URL, token) of the local environment's gateway, None when it was never started. It may be down."""
+        try:
+            config = json.loads((self.home / "config.json").read_text())
+            port, token = self.port or int(config["port"]), str(config["token"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EnvironmentProblem(f"{self.home / 'config.json'} cannot be used ({error}); restore it, or remove it to get a new port and token") from None
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}", token
 
     def environ(self) -> dict[str, str]:
         """The variables that give a process of this environment the same settings."""

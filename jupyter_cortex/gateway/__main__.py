@@ -1,4 +1,4 @@
-"""``python -m jupyter_cortex.gateway``: the local environment's gateway, as the operator starts it."""
+"""``python -m jupyter_cortex.gateway``: the local environment's gateway, as the operator starts it; with ``--alone`` it starts no operator."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def hosts(settings: Settings, chain_address: str) -> frozenset[str]:
 
 
 def main() -> int:
+    """Serve until SIGTERM. Returns an exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings.read()
     home = Home(settings.home)
@@ -43,7 +44,8 @@ def main() -> int:
         if operator.pid() is None and not stopping(home):
             start_operator(settings, home)
 
-    server.watch(look)
+    if "--alone" not in sys.argv[1:]:
+        server.watch(look)
     if settings.access_log:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(server.AccessFormatter())

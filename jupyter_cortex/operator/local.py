@@ -33,17 +33,10 @@ class Local:
     home: Path
 
 
-def _connect_host(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-
-
 def find(settings: Settings) -> Local | None:
     """The local environment if it was ever started here; it may be down."""
-    config = Home(settings.home).read_config()
-    if config is None:
-        return None
-    port = settings.port or config.port
-    return Local(f"http://{_connect_host(settings.host)}:{port}", config.token, settings.home)
+    address = settings.local_address()
+    return Local(*address, settings.home) if address else None
 
 
 def stopping(home: Home) -> bool:

@@ -167,7 +167,7 @@ class Registry:
     ) -> tuple[str, int]:
         """Record a deployment. Returns (created|updating|changed|up_to_date, version); raises Conflict."""
         spec_hash, handler_hash = hashes(spec, digest, dotenv, interpreter + salt)
-        replicas = spec["autoscaling"]["init_replicas"]
+        replicas = self._replicas_for(name, spec["autoscaling"])
         fields = {"digest": digest, "dotenv": dotenv, "interpreter": interpreter, **facts}
         flat = [part for item in fields.items() for part in item]
         with store_errors():
@@ -184,6 +184,14 @@ class Registry:
             raise Conflict(f"{name} is being deleted; try again in a moment")
         self.wake_operator()
         return outcome, int(version)
+
+    def _replicas_for(self, name: str, limits: dict[str, Any]) -> int:
+        """An update keeps the current count within the new limits; init_replicas counts at creation only."""
+        api = self.find(name)
+        live = self.find_deployment(name, api.live) if api and api.live else None
+        if live is None:
+            return int(limits["init_replicas"])
+        return int(min(max(live.wanted_replicas, limits["min_replicas"]), limits["max_replicas"]))
 
     def find_deployment(self, name: str, version: int) -> Deployment | None:
         with store_errors():

@@ -1,0 +1,415 @@
+"""The one Python API, over HTTP: publish, call, look up, look after.
+
+    import jupyter_cortex as cortex
+    cx = cortex.client()
+    cx.deploy("cortex.yaml")
+    request_id = cx.submit("iris", {"sepal_length": 5.2})
+    print(cx.result("iris", request_id, wait=30).result)
+"""
+
+from __future__ import annotations
+
+import getpass
+import inspect
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from .core.errors import CortexError, DeployFailed, EnvironmentDown, ProjectError, SpecError, from_problem
+from .core.settings import Settings
+from .core.spec import check_specs
+from .environments import LOCAL, Environment, Environments, start_local
+from .project import bundle, config_file, dotenv, files, provenance
+
+Progress = Callable[[str], None]
+#: Seconds a single HTTP call may take to connect, and to answer.
+TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+#: The longest wait of one long poll; longer waits are made of several.
+POLL_S = 20.0
+#: Seconds between two looks at a deployment that starts.
+LOOK_S = 0.05
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is known of one request. ``result`` is the Handler's dict once ``status`` is completed; ``error`` has type and message when failed."""
+
+    id: str
+    status: str
+    result: Any = None
+    timestamp: str | None = None
+    error: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The outcome of deploying one API: ``outcome`` is created, updating, changed or up_to_date."""
+
+    api: str
+    outcome: str
+    version: int
+    message: str
+    endpoint: str
+    url: str
+    warnings: list[str] = field(default_factory=list)
+
+
+def client(env: str | None = None) -> Client:
+    """A client for the named environment, else the one in use, else the local one."""
+    settings = Settings.read()
+    return Client(Environments(settings).find(env), settings)
+
+
+class Client:
+    """Talks to one environment. Every method raises members of the CortexError family; nothing else for what a user can cause."""
+
+    def __init__(self, environment: Environment | None = None, settings: Settings | None = None) -> None:
+        self._settings = settings or Settings.read()
+        self.environment = environment or Environments(self._settings).find()
+        self._http: httpx.Client | None = None
+        self._endpoints: dict[str, str] = {}
+
+    # The wire ----------------------------------------------------------------------------------------------------------------------------
+
+    def _connection(self) -> httpx.Client:
+        if self._http is None:
+            url = self.environment.url
+            if not url:
+                raise EnvironmentDown("no local environment runs; start it with `cortex up`")
+            # A proxy for the outside world must not see calls to this machine.
+            direct = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
+            self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=not direct)
+        return self._http
+
+    def _call(self, method: str, path: str, *, token: str = "", **options: Any) -> httpx.Response:
+        headers = {**options.pop("headers", {})}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        try:
+            answer = self._connection().request(method, path, headers=headers, **options)
+        except httpx.TransportError as error:
+            hint = "start it with `cortex up`" if self.environment.name == LOCAL else "check its URL with `cortex env list`"
+            raise EnvironmentDown(f"{self.environment.url} does not answer ({type(error).__name__}); {hint}") from error
+        if answer.is_error:
+            raise _error(answer)
+        return answer
+
+    def _control(self, method: str, path: str, **options: Any) -> Any:
+        return self._call(method, f"/_cortex/v1{path}", token=self.environment.token, **options).json()
+
+    def ensure_up(self, progress: Progress = lambda step: None) -> None:
+        """Start the local environment if this client points there and it does not answer."""
+        if self.environment.name != LOCAL:
+            return
+        if self.environment.url:
+            try:
+                self._call("GET", "/readyz")
+                return
+            except CortexError:
+                pass
+        progress("starting the local environment")
+        start_local()
+        self.close()
+        self.environment = Environments(self._settings).find(LOCAL)
+
+    def close(self) -> None:
+        if self._http is not None:
+            self._http.close()
+            self._http = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Publishing --------------------------------------------------------------------------------------------------------------------------
+
+    def deploy(
+        self,
+        config: str | Path | dict[str, Any] = "cortex.yaml",
+        project_dir: str | Path = ".",
+        *,
+        force: bool = False,
+        wait: bool = True,
+        take_over: bool = False,
+        confirm: Callable[[str], bool] | None = None,
+        progress: Progress = lambda step: None,
+        source: str = "",
+    ) -> list[Deployed]:
+        """Publish the APIs of a ``cortex.yaml``, or one API given as a dict together with ``project_dir``.
+
+        ``wait``: return when the new version is live (raises DeployFailed when it does not start; the version before it keeps serving).
+        ``source`` says where it comes from (default: the file's path, or the directory's for a dict); an API belongs to its source, and another
+        one needs ``take_over``. ``confirm`` is asked about unusually large projects; without it they are only mentioned in ``warnings``. The caller's dict is not changed.
+        """
+        warnings: list[str] = []
+        if isinstance(config, dict):
+            root = Path(project_dir).absolute()
+            path, documents = root / ".cortex-api.yaml", [json.loads(json.dumps(config))]
+            source = source or str(root)
+        else:
+            path = Path(config).absolute()
+            documents = config_file.load(path)
+            root = path.parent
+        progress("bundling")
+        shipped = files.list_files(path, confirm=confirm, warnings=warnings)
+        packed = bundle.pack(shipped)
+        files.confirm_bundle(len(packed.data), len(shipped), confirm=confirm, warnings=warnings)
+        specs = check_specs(documents, packed.names, path.name)
+        env_file = _read_env(shipped, specs)
+        deployed = []
+        for document, spec in zip(documents, specs, strict=True):
+            notes = [*warnings, *spec.warnings, *_check_surroundings(root, spec)]
+            deployed.append(self._deploy_one(document, spec.name, shipped, packed, env_file, source or str(path), force, take_over, notes, progress))
+        if wait:
+            for one in deployed:
+                self.wait_live(one.api, one.version, progress)
+        return deployed
+
+    def _deploy_one(
+        self,
+        document: dict[str, Any],
+        name: str,
+        shipped: list[files.ProjectFile],
+        packed: bundle.Bundle,
+        env_file: str,
+        source: str,
+        force: bool,
+        take_over: bool,
+        notes: list[str],
+        progress: Progress,
+    ) -> Deployed:
+        if not self._control("GET", f"/apis/{name}/bundles/{packed.digest}")["present"]:
+            progress(f"uploading {files.megabytes(len(packed.data))}")
+            self._control("PUT", f"/apis/{name}/bundles/{packed.digest}", content=packed.data)
+        body = {
+            "spec": document,
+            "digest": packed.digest,
+            "dotenv": env_file,
+            "source": f"{_user()}@{platform.node()}:{source}",
+            "distributions": provenance.distributions(shipped),
+            "force": force,
+            "take_over": take_over,
+            **provenance.interpreter(),
+        }
+        said = self._control("PUT", f"/apis/{name}", json=body)
+        self._endpoints[name] = said["endpoint"]
+        return Deployed(name, said["outcome"], said["version"], said["message"], said["endpoint"], self.environment.url + said["endpoint"], notes)
+
+    def deploy_async_api(
+        self,
+        api_spec: dict[str, Any],
+        handler: type,
+        requirements: list[str] | None = None,
+        conda_packages: list[str] | None = None,
+        force: bool = True,
+        **options: Any,
+    ) -> Deployed:
+        """Publish a class of an importable file: the file travels whole, as ``handler.py``. A class of a notebook needs its cells, too: `%cortex deploy`.
+
+        Raises ProjectError when the class has no file.
+        """
+        if not inspect.isclass(handler):
+            raise ProjectError(f"handler must be a class, not {type(handler).__name__}", kind="handler")
+        if not isinstance(api_spec, dict) or not api_spec.get("name"):
+            raise SpecError("api_spec: name is missing", path="name", kind="required")
+        try:
+            file = Path(inspect.getsourcefile(handler) or "")
+            source = file.read_text("utf-8")
+        except (TypeError, OSError):
+            raise ProjectError(
+                f"{handler.__name__} has no source file (was it defined in a notebook?); write it to a module, or deploy the notebook", kind="handler"
+            ) from None
+        if handler.__qualname__ != handler.__name__:
+            raise ProjectError(f"{handler.__qualname__} is defined inside another class or function; move it to the module's top level", kind="handler")
+        spec = json.loads(json.dumps(api_spec))
+        spec.setdefault("kind", "AsyncAPI")
+        spec["handler"] = {**spec.get("handler", {}), "type": spec.get("handler", {}).get("type", "python"), "path": "handler.py"}
+        with tempfile.TemporaryDirectory(prefix="cortex-") as directory:
+            project = Path(directory) / "project"
+            project.mkdir()
+            alias = "" if handler.__name__ == "Handler" else f"\n\nHandler = {handler.__name__}\n"
+            (project / "handler.py").write_text(source + alias, "utf-8")
+            for name, lines in (("requirements.txt", requirements), ("conda-packages.txt", conda_packages)):
+                if lines:
+                    (project / name).write_text("".join(f"{line}\n" for line in lines))
+            return self.deploy(spec, project, force=force, source=f"{file}:{handler.__name__}", **options)[0]
+
+    def wait_live(self, name: str, version: int, progress: Progress = lambda step: None) -> None:
+        """Until the version is live (or a newer one took its place). Raises DeployFailed with the reason and the last log lines."""
+        progress(f"starting {name}")
+        while True:
+            deployment = self._control("GET", f"/apis/{name}/deployments/{version}")
+            state = deployment["state"]
+            if state in ("live", "draining", "stopped"):
+                progress(f"{name} is live")
+                return
+            if state == "failed":
+                error = deployment["error"]
+                details = error.get("details", {})
+                raise DeployFailed(
+                    f"{name} version {version} did not start: {error.get('message')}",
+                    api=name,
+                    version=version,
+                    traceback=details.get("traceback"),
+                    logs=error.get("logs"),
+                )
+            time.sleep(LOOK_S)
+
+    def patch(self, api_spec: dict[str, Any], force: bool = False, wait: bool = True) -> Deployed:
+        """Another spec for the project that is deployed already."""
+        name = str(api_spec.get("name", ""))
+        return self._again(self._control("PATCH", f"/apis/{name}", json={"spec": api_spec, "force": force}), wait)
+
+    def refresh(self, name: str, force: bool = False, wait: bool = True) -> Deployed:
+        """Fresh replicas of what is deployed, the new ones live before the old ones drain."""
+        return self._again(self._control("POST", f"/apis/{name}/refresh", params={"force": force}), wait)
+
+    def _again(self, said: dict[str, Any], wait: bool) -> Deployed:
+        deployed = Deployed(said["api"], said["outcome"], said["version"], said["message"], said["endpoint"], self.environment.url + said["endpoint"])
+        self._endpoints[deployed.api] = deployed.endpoint
+        if wait:
+            self.wait_live(deployed.api, deployed.version)
+        return deployed
+
+    def delete(self, name: str, keep_cache: bool = False) -> dict[str, str]:
+        """The API, its queue and its results. ``keep_cache`` is accepted for old callers and changes nothing: there is no cache."""
+        self._endpoints.pop(name, None)
+        return dict(self._control("DELETE", f"/apis/{name}"))
+
+    def stop(self, name: str) -> dict[str, str]:
+        """Stop the replicas; requests are still accepted and wait."""
+        return dict(self._control("POST", f"/apis/{name}/stop"))
+
+    def start(self, name: str) -> dict[str, str]:
+        return dict(self._control("POST", f"/apis/{name}/start"))
+
+    # Looking -----------------------------------------------------------------------------------------------------------------------------
+
+    def get_api(self, name: str) -> dict[str, Any]:
+        return dict(self._control("GET", f"/apis/{name}"))
+
+    def list_apis(self) -> list[dict[str, Any]]:
+        return list(self._control("GET", "/apis"))
+
+    def status(self) -> dict[str, Any]:
+        return dict(self._control("GET", "/status"))
+
+    def workloads(self, name: str, status: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+        """The newest workloads, newest first."""
+        params: dict[str, Any] = {"limit": limit, **({"status": status} if status else {})}
+        return list(self._control("GET", f"/apis/{name}/workloads", params=params))
+
+    def workload(self, name: str, request_id: str) -> dict[str, Any]:
+        """Everything kept of one workload: times, attempts, replica, version, result or failure."""
+        return dict(self._control("GET", f"/apis/{name}/workloads/{request_id}"))
+
+    def logs(self, name: str, lines: int = 200) -> list[dict[str, Any]]:
+        """The newest log records of all replicas, oldest first."""
+        text = self._call("GET", f"/_cortex/v1/apis/{name}/logs", token=self.environment.token, params={"lines": lines}).text
+        return [_record(line) for line in text.splitlines() if line]
+
+    def stream_api_logs(self, name: str, lines: int = 200) -> Iterator[dict[str, Any]]:
+        """Log records as they come, until the caller stops or the API is deleted."""
+        headers = {"authorization": f"Bearer {self.environment.token}"}
+        path = f"/_cortex/v1/apis/{name}/logs"
+        try:
+            with self._connection().stream("GET", path, params={"lines": lines, "follow": True}, headers=headers, timeout=httpx.Timeout(30.0)) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _error(answer)
+                for line in answer.iter_lines():
+                    if line:
+                        yield _record(line)
+        except httpx.TransportError as error:
+            raise EnvironmentDown(f"{self.environment.url} does not answer any more ({type(error).__name__})") from error
+
+    # Calling -----------------------------------------------------------------------------------------------------------------------------
+
+    def _path(self, name: str) -> str:
+        if name not in self._endpoints:
+            self._endpoints[name] = self.get_api(name)["endpoint"]
+        return self._endpoints[name]
+
+    def submit(self, name: str, payload: Any, content_type: str | None = None, request_id: str | None = None) -> str:
+        """Send a payload; its request id. Bytes and str go as they are, anything else as JSON, unless ``content_type`` says what they are."""
+        if isinstance(payload, (bytes, bytearray)):
+            body, default = bytes(payload), "application/octet-stream"
+        elif isinstance(payload, str):
+            body, default = payload.encode(), "text/plain; charset=utf-8"
+        else:
+            body, default = json.dumps(payload).encode(), "application/json"
+        headers = {"content-type": content_type or default}
+        if request_id is not None:
+            headers["x-request-id"] = request_id
+        return str(self._call("POST", self._path(name), token=self._settings.call_token, content=body, headers=headers).json()["id"])
+
+    def result(self, name: str, request_id: str, wait: float = 0) -> Workload:
+        """Status and result; with ``wait``, not before the workload has ended or the seconds are over."""
+        deadline = time.monotonic() + wait
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            params = {"wait": min(left, POLL_S)} if left else {}
+            answer = self._call("GET", f"{self._path(name)}/{request_id}", token=self._settings.call_token, params=params)
+            workload = Workload(**answer.json())
+            if workload.status not in ("in_queue", "in_progress") or time.monotonic() >= deadline:
+                return workload
+
+    def cancel(self, name: str, request_id: str) -> Workload:
+        """Take a workload back; what it had ended as, when it was over already."""
+        return Workload(**self._call("DELETE", f"{self._path(name)}/{request_id}", token=self._settings.call_token).json())
+
+
+def _error(answer: httpx.Response) -> CortexError:
+    try:
+        document = answer.json()
+        if isinstance(document, dict) and "code" in document:
+            return from_problem(document)
+    except ValueError:
+        pass
+    return CortexError(f"{answer.request.url} answered {answer.status_code}, and not in our words; is it a jupyter-cortex gateway?")
+
+
+def _record(line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    return record if isinstance(record, dict) else {"message": line}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def _read_env(shipped: list[files.ProjectFile], specs: list[Any]) -> str:
+    """The text of ``.env``, checked against every API's env. Raises EnvFileError."""
+    env = next((file for file in shipped if file.is_env), None)
+    if env is None:
+        return ""
+    data = env.source.read_bytes()
+    for spec in specs:
+        dotenv.parse(data, spec.handler.env)
+    return data.decode("utf-8-sig")
+
+
+def _check_surroundings(root: Path, spec: Any) -> list[str]:
+    """Refuse an unsatisfied requirements.txt; notes on the files that are not run."""
+    dependencies = spec.handler.dependencies
+    provenance.check_requirements(root / dependencies.pip, dependencies.pip)
+    notes = []
+    for name, what in ((dependencies.conda, "its packages"), (dependencies.shell, "what it sets up")):
+        if (root / name).is_file():
+            notes.append(f"{name} is not run: {what} must be in this Python's environment already")
+    return notes

@@ -1,0 +1,90 @@
+"""The verbs, once, for every door that people type into. Each takes plain values and returns plain data, as `-o json` prints it."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .client import Client, Deployed, Progress
+from .core.errors import BadRequest, CortexError
+
+
+def deploy(
+    client: Client,
+    config: str,
+    *,
+    force: bool = False,
+    take_over: bool = False,
+    wait: bool = True,
+    confirm: Callable[[str], bool] | None = None,
+    progress: Progress = lambda step: None,
+) -> list[dict[str, Any]]:
+    """One row per API: ``{"api", "message", "error"}`` and what the next step needs."""
+    client.ensure_up(progress)
+    deployed = client.deploy(config, force=force, take_over=take_over, wait=wait, confirm=confirm, progress=progress)
+    return [deployed_row(one) for one in deployed]
+
+
+def deployed_row(one: Deployed) -> dict[str, Any]:
+    return {
+        "api": {"name": one.api, "version": one.version, "endpoint": one.endpoint, "url": one.url},
+        "outcome": one.outcome,
+        "message": one.message,
+        "warnings": one.warnings,
+        "error": None,
+    }
+
+
+def get(client: Client, name: str | None = None) -> list[dict[str, Any]]:
+    """A list of APIs, or of the one with its versions."""
+    return [client.get_api(name)] if name else client.list_apis()
+
+
+def read_payload(payload: str | None, file: str | None, content_type: str | None) -> tuple[Any, str | None]:
+    """What the user gave as body, and its content type: a file's by its name, text that is JSON as JSON, other text as text/plain."""
+    if (payload is None) == (file is None):
+        raise BadRequest("give the payload as an argument or a file with --file (- for standard input), one of them")
+    if file is not None:
+        import sys
+
+        try:
+            body = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        except OSError as error:
+            raise BadRequest(f"cannot read {file}: {error.strerror}") from None
+        return body, content_type or mimetypes.guess_type(file)[0] or "application/octet-stream"
+    assert payload is not None
+    if content_type is None:
+        try:
+            json.loads(payload)
+        except ValueError:
+            return payload, None
+        content_type = "application/json"
+    return payload, content_type
+
+
+def submit(client: Client, name: str, payload: Any, content_type: str | None, request_id: str | None, wait: float) -> dict[str, Any]:
+    """``{"id"}``, and with ``wait`` the workload as it then stands."""
+    submitted = client.submit(name, payload, content_type, request_id)
+    return result(client, name, submitted, wait) if wait else {"id": submitted}
+
+
+def result(client: Client, name: str, request_id: str, wait: float = 0) -> dict[str, Any]:
+    """The answer of GET, without the keys that are not there."""
+    workload = client.result(name, request_id, wait)
+    shown = {"id": workload.id, "status": workload.status}
+    for key in ("result", "timestamp", "error"):
+        if (value := getattr(workload, key)) is not None:
+            shown[key] = value
+    return shown
+
+
+def curl_line(url: str) -> str:
+    """A line to paste: it sends the empty JSON object."""
+    return f"curl -X POST {url} -H 'Content-Type: application/json' -d '{{}}'"
+
+
+def error_row(error: CortexError) -> dict[str, Any]:
+    return {"kind": error.code, "message": error.message, **({"details": error.details} if error.details else {})}

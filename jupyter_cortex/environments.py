@@ -1,0 +1,110 @@
+"""Environments: where a client points. The local one, or a gateway's URL with a token."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from .core.errors import EnvironmentDown, EnvironmentProblem
+from .core.settings import Settings
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """``url`` is empty for a local environment that was never started."""
+
+    name: str
+    url: str
+    token: str = field(repr=False)
+
+
+class Environments:
+    """The named environments of this user, kept in ``<home>/environments.json`` (0600: it holds tokens)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._path = settings.home / "environments.json"
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._path.read_text()))
+        except FileNotFoundError:
+            return {"used": LOCAL, "environments": {}}
+        except ValueError as error:
+            raise EnvironmentProblem(f"{self._path} is damaged ({error}); remove it and add your environments again") from None
+
+    def _write(self, document: dict[str, Any]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = self._path.with_suffix(f".{os.getpid()}")
+        temporary.touch(mode=0o600)
+        temporary.write_text(json.dumps(document, indent=2))
+        temporary.replace(self._path)
+
+    def list(self) -> list[dict[str, Any]]:
+        document = self._read()
+        address = self._settings.local_address()
+        rows = [{"name": LOCAL, "url": address[0] if address else "", "used": document["used"] == LOCAL}]
+        rows += [{"name": name, "url": entry["url"], "used": document["used"] == name} for name, entry in document["environments"].items()]
+        return rows
+
+    def add(self, name: str, url: str, token: str) -> None:
+        """Raises EnvironmentProblem for a name or URL that cannot be used."""
+        if name == LOCAL or not name.replace("-", "").replace("_", "").isalnum():
+            raise EnvironmentProblem(f"{name!r} cannot name an environment: use letters, digits, dashes and underscores, and not `local`")
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise EnvironmentProblem(f"{url!r} is no gateway URL; it looks like https://host:port")
+        document = self._read()
+        document["environments"][name] = {"url": url.rstrip("/"), "token": token}
+        self._write(document)
+
+    def use(self, name: str) -> None:
+        document = self._read()
+        self._known(document, name)
+        document["used"] = name
+        self._write(document)
+
+    def remove(self, name: str) -> None:
+        document = self._read()
+        self._known(document, name)
+        if name == LOCAL:
+            raise EnvironmentProblem("the local environment cannot be removed; `cortex down` stops it")
+        del document["environments"][name]
+        if document["used"] == name:
+            document["used"] = LOCAL
+        self._write(document)
+
+    def _known(self, document: dict[str, Any], name: str) -> None:
+        if name != LOCAL and name not in document["environments"]:
+            known = ", ".join([LOCAL, *document["environments"]])
+            raise EnvironmentProblem(f"there is no environment {name}; there are {known}. Add one with `cortex env add {name} URL --token TOKEN`")
+
+    def find(self, name: str | None = None) -> Environment:
+        """The named one, else the one that settings or `use` say, else the local one."""
+        if name is None and self._settings.url:
+            return Environment("settings", self._settings.url.rstrip("/"), self._settings.token)
+        document = self._read()
+        name = name or document["used"]
+        self._known(document, name)
+        if name != LOCAL:
+            entry = document["environments"][name]
+            return Environment(name, entry["url"], entry["token"])
+        address = self._settings.local_address()
+        return Environment(LOCAL, *address) if address else Environment(LOCAL, "", "")
+
+
+def start_local() -> None:
+    """Start the local environment as `cortex up` does. A process of its own does it: what starts it may be a notebook's kernel.
+
+    Raises EnvironmentDown with the reason.
+    """
+    done = subprocess.run([sys.executable, "-P", "-m", "jupyter_cortex.cli", "up", "--quiet"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EnvironmentDown(f"the local environment did not start: {(done.stderr or done.stdout).strip()}")
