@@ -63,6 +63,9 @@ class Context:
     def __init__(self, env: str | None, output: str) -> None:
         self.output = output
         self.console = Console(soft_wrap=True, highlight=False)
+        if not self.console.is_terminal:
+            # Into a file or a pipe nothing is cut: 80 columns would be a guess.
+            self.console = Console(soft_wrap=True, highlight=False, width=400)
         self.settings = Settings.read()
         self._env = env
 
@@ -253,9 +256,7 @@ def get(context: Context, name: str | None, watch: bool, verbose: bool) -> None:
 @click.option("--id", "request_id", help="A request id of your own: sending the same again is safe.")
 @click.option("--wait", type=float, default=0.0, help="Wait so many seconds for the result.")
 @verb
-def submit(
-    context: Context, name: str, payload: str | None, file: str | None, content_type: str | None, request_id: str | None, wait: float
-) -> None:
+def submit(context: Context, name: str, payload: str | None, file: str | None, content_type: str | None, request_id: str | None, wait: float) -> None:
     """Send a payload; prints the request id, with --wait the result."""
     body, kind = commands.read_payload(payload, file, content_type)
     data = commands.submit(context.client, name, body, kind, request_id, wait)

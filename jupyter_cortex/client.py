@@ -1,10 +1,10 @@
 """The one Python API, over HTTP: publish, call, look up, look after.
 
-    import jupyter_cortex as cortex
-    cx = cortex.client()
-    cx.deploy("cortex.yaml")
-    request_id = cx.submit("iris", {"sepal_length": 5.2})
-    print(cx.result("iris", request_id, wait=30).result)
+import jupyter_cortex as cortex
+cx = cortex.client()
+cx.deploy("cortex.yaml")
+request_id = cx.submit("iris", {"sepal_length": 5.2})
+print(cx.result("iris", request_id, wait=30).result)
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ class Client:
 
         ``wait``: return when the new version is live (raises DeployFailed when it does not start; the version before it keeps serving).
         ``source`` says where it comes from (default: the file's path, or the directory's for a dict); an API belongs to its source, and another
-        one needs ``take_over``. ``confirm`` is asked about unusually large projects; without it they are only mentioned in ``warnings``. The caller's dict is not changed.
+        one needs ``take_over``. ``confirm`` is asked about unusually large projects; without it they are only mentioned in ``warnings``. The
+        caller's dict is not changed.
         """
         warnings: list[str] = []
         if isinstance(config, dict):
@@ -213,7 +214,8 @@ class Client:
         force: bool = True,
         **options: Any,
     ) -> Deployed:
-        """Publish a class of an importable file: the file travels whole, as ``handler.py``. A class of a notebook needs its cells, too: `%cortex deploy`.
+        """Publish a class of an importable file: the file travels whole, as ``handler.py``. A class of a notebook needs its cells, too: `%cortex
+        deploy`.
 
         Raises ProjectError when the class has no file.
         """
@@ -229,7 +231,9 @@ class Client:
                 f"{handler.__name__} has no source file (was it defined in a notebook?); write it to a module, or deploy the notebook", kind="handler"
             ) from None
         if handler.__qualname__ != handler.__name__:
-            raise ProjectError(f"{handler.__qualname__} is defined inside another class or function; move it to the module's top level", kind="handler")
+            raise ProjectError(
+                f"{handler.__qualname__} is defined inside another class or function; move it to the module's top level", kind="handler"
+            )
         spec = json.loads(json.dumps(api_spec))
         spec.setdefault("kind", "AsyncAPI")
         spec["handler"] = {**spec.get("handler", {}), "type": spec.get("handler", {}).get("type", "python"), "path": "handler.py"}
@@ -322,7 +326,9 @@ class Client:
         headers = {"authorization": f"Bearer {self.environment.token}"}
         path = f"/_cortex/v1/apis/{name}/logs"
         try:
-            with self._connection().stream("GET", path, params={"lines": lines, "follow": True}, headers=headers, timeout=httpx.Timeout(30.0)) as answer:
+            with self._connection().stream(
+                "GET", path, params={"lines": lines, "follow": True}, headers=headers, timeout=httpx.Timeout(30.0)
+            ) as answer:
                 if answer.is_error:
                     answer.read()
                     raise _error(answer)

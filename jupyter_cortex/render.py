@@ -35,7 +35,10 @@ def status_text(status: str) -> Text:
 
 
 def table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    shown = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for column in columns:
+        shown.add_column(column, no_wrap=True)
+    return shown
 
 
 def deployed(console: Console, rows: list[dict[str, Any]]) -> None:
@@ -64,7 +67,9 @@ def api_list(console: Console, apis: list[dict[str, Any]], env: str) -> None:
         console.print("no apis are deployed\n[dim]publish one with `cortex deploy`, or see `cortex demo`[/]")
         return
     stale = any(api["stale"] for api in apis)
-    shown = table("env", "async api", "status", "up-to-date", *(["stale"] if stale else []), "requested", "in queue", "in progress", "failed", "last update")
+    shown = table(
+        "env", "async api", "status", "up-to-date", *(["stale"] if stale else []), "requested", "in queue", "in progress", "failed", "last update"
+    )
     for api in sorted(apis, key=lambda api: api["name"]):
         counts = api["workloads"]
         row = [env, api["name"], status_text(api["status"]), str(api["ready"])]
@@ -95,7 +100,11 @@ def api_detail(console: Console, api: dict[str, Any], url: str, *, verbose: bool
     versions = table("version", "state", "digest", "python", "deployed")
     for version in api["api_versions"]:
         versions.add_row(
-            str(version["version"]), status_text(version["state"]), version["digest"][:12], version["python_version"], age(version["times"]["created"])
+            str(version["version"]),
+            status_text(version["state"]),
+            version["digest"][:12],
+            version["python_version"],
+            age(version["times"]["created"]),
         )
     console.print(versions)
     for ended in api["exits"][:3]:

@@ -61,9 +61,7 @@ def check_path(value: str) -> str:
 
 def check_python_path(value: str) -> str:
     if value in (".", "./", "./."):
-        raise FieldError(
-            "value", "the project's root is importable anyway; name a directory below it, or remove the key."
-        )
+        raise FieldError("value", "the project's root is importable anyway; name a directory below it, or remove the key.")
     if value.startswith(("/", "~/")):
         raise FieldError("value", "this must be relative to the project's root.")
     return value.removeprefix("./").rstrip("/") + "/"
@@ -119,9 +117,7 @@ def _origin(value: str) -> str:
         return value
     match = _ORIGIN.fullmatch(value.lower()) if len(value) <= ENDPOINT_LIMIT else None
     if match is None or int(match[3] or 0) > 65535:
-        raise FieldError(
-            "value", f"{printable(value)!r} is not an origin; write https://host, https://host:port or '*'."
-        )
+        raise FieldError("value", f"{printable(value)!r} is not an origin; write https://host, https://host:port or '*'.")
     # Browsers leave the default port out of the Origin header.
     default = {"http": 80, "https": 443}[match[1]]
     port = "" if match[3] is None or int(match[3]) == default else f":{int(match[3])}"
@@ -159,7 +155,5 @@ def check_surge(value: Any) -> str:
     string = str(text()(value))
     match = _SURGE.fullmatch(string)
     if match is None or int(match[1]) > (100 if match[2] else 2**31 - 1):
-        raise FieldError(
-            "value", f"{printable(string)!r} must be an integer of 0 or more, or a percentage from 0% to 100%."
-        )
+        raise FieldError("value", f"{printable(string)!r} must be an integer of 0 or more, or a percentage from 0% to 100%.")
     return string

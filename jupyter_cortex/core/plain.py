@@ -32,9 +32,7 @@ class _PlainCopy:
         self.values += 1
         if len(at) > CONFIG_DEPTH or self.values > CONFIG_VALUES:
             limits = f"{CONFIG_DEPTH} levels or {CONFIG_VALUES:,} values"
-            raise FieldError(
-                "value", f"this has more than {limits}; put such data into a file of the project.", *at[:2]
-            )
+            raise FieldError("value", f"this has more than {limits}; put such data into a file of the project.", *at[:2])
         if isinstance(value, dict):
             if not all(isinstance(key, str) for key in value):
                 raise FieldError("non_string_key", "a non-string key was found; put quotes around it.", *at)
@@ -49,9 +47,7 @@ class _PlainCopy:
             return value
         if isinstance(value, float) and value - value == 0:  # neither infinite nor NaN
             return value
-        raise FieldError(
-            "value", "this must be a value that JSON has: null, boolean, finite number, string, list, map.", *at
-        )
+        raise FieldError("value", "this must be a value that JSON has: null, boolean, finite number, string, list, map.", *at)
 
     @staticmethod
     def _string(value: str, at: tuple[str | int, ...]) -> str:

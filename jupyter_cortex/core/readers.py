@@ -192,9 +192,7 @@ def quantity(least: str | None = None, *, numeric: bool = False) -> Reader:
         try:
             amount = parse_quantity(string)
         except ValueError:
-            raise FieldError(
-                "quantity", f"{printable(string)!r} is not a quantity; write 200m, 1.5, 512Mi or 2G."
-            ) from None
+            raise FieldError("quantity", f"{printable(string)!r} is not a quantity; write 200m, 1.5, 512Mi or 2G.") from None
         if least is not None and amount < parse_quantity(least):
             raise FieldError("range", f"this must be at least {least}, but is {printable(string)}.")
         return string

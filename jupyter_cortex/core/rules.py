@@ -58,9 +58,7 @@ def _check_files(handler: dict[str, Any], files: Set[str]) -> None:
         )
     root = handler["python_path"]
     if root is not None and not any(path.startswith(root) for path in files):
-        raise FieldError(
-            "file_missing", f"no file of the project is below {printable(root)}.", "handler", "python_path"
-        )
+        raise FieldError("file_missing", f"no file of the project is below {printable(root)}.", "handler", "python_path")
 
 
 def _check_handler(handler: dict[str, Any]) -> None:
@@ -76,9 +74,7 @@ def _check_handler(handler: dict[str, Any]) -> None:
         )
     for name in handler["env"]:
         if name.startswith("CORTEX_"):
-            raise FieldError(
-                "reserved", "names starting with CORTEX_ are reserved; choose another.", "handler", "env", name
-            )
+            raise FieldError("reserved", "names starting with CORTEX_ are reserved; choose another.", "handler", "env", name)
 
 
 def _check_models(handler: dict[str, Any]) -> None:
@@ -86,9 +82,7 @@ def _check_models(handler: dict[str, Any]) -> None:
     if handler["type"] == "python":
         for key in ("models", "tensorflow_serving_image"):
             if handler[key]:
-                raise FieldError(
-                    "unsupported_for_type", "only type tensorflow has this; remove the key.", "handler", key
-                )
+                raise FieldError("unsupported_for_type", "only type tensorflow has this; remove the key.", "handler", key)
         return
     if models is None:
         raise FieldError("required", "this key is required for type tensorflow.", "handler", "models")
@@ -97,9 +91,7 @@ def _check_models(handler: dict[str, Any]) -> None:
         raise FieldError("exactly_one_of", "exactly one of path, paths and dir must be given.", "handler", "models")
     for key in ("cache_size", "disk_cache_size"):
         if models[key] is not None:
-            raise FieldError(
-                "unsupported_for_kind", "AsyncAPI does not have this; remove the key.", "handler", "models", key
-            )
+            raise FieldError("unsupported_for_kind", "AsyncAPI does not have this; remove the key.", "handler", "models", key)
     names = [model["name"] for model in models["paths"] or ()]
     if len(set(names)) < len(names):
         raise FieldError("duplicate", "the names of the models must be unique.", "handler", "models", "paths")

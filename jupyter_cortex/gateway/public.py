@@ -127,7 +127,9 @@ class PublicDoor:
         if chained is not None:
             route = self._table.named(chained)
             if route is None:
-                raise ApiNotFound(f"there is no API {chained} behind http://{request.host}/; deployed are: {', '.join(self._table.names()) or 'none'}")
+                raise ApiNotFound(
+                    f"there is no API {chained} behind http://{request.host}/; deployed are: {', '.join(self._table.names()) or 'none'}"
+                )
             rest = "" if path == "/" else path
         else:
             matched = self._table.match(path)
@@ -137,7 +139,16 @@ class PublicDoor:
             route, rest = matched
         cors = self._check_origin(request, route)
         if request.scope["method"] == "OPTIONS" and request.origin:
-            await respond(send, 200, b"", [*cors, (b"access-control-allow-methods", CORS_METHODS), (b"access-control-allow-headers", b"content-type, x-request-id, authorization")])
+            await respond(
+                send,
+                200,
+                b"",
+                [
+                    *cors,
+                    (b"access-control-allow-methods", CORS_METHODS),
+                    (b"access-control-allow-headers", b"content-type, x-request-id, authorization"),
+                ],
+            )
             return
         self._check_token(request)
         try:
@@ -210,7 +221,9 @@ class PublicDoor:
         if request_id is None:
             request_id = str(uuid.uuid4())
         elif not REQUEST_ID.fullmatch(request_id) or request_id == "healthz":
-            raise RequestIdError("x-request-id must be 1 to 128 letters, digits, dots, dashes or underscores (and not `healthz`); leave it out to get one")
+            raise RequestIdError(
+                "x-request-id must be 1 to 128 letters, digits, dots, dashes or underscores (and not `healthz`); leave it out to get one"
+            )
         body = await self._body(request, receive)
         if body is None:
             return  # the caller went away before the end of the body: nothing was accepted
@@ -235,7 +248,7 @@ class PublicDoor:
         message = await receive()
         if message["type"] != "http.request":
             return None
-        body = message["body"] if "body" in message else b""
+        body = message.get("body", b"")
         if not message.get("more_body"):
             if len(body) > limit:
                 raise _too_large(limit)

@@ -1,6 +1,7 @@
 """Names for chaining: inside a handler ``http://api-<name>:8888/`` reaches the API ``<name>``.
 
-Name resolution is changed inside this process only (``socket.getaddrinfo``), so no root is needed. That serves requests, urllib, httpx and aiohttp; it does
+Name resolution is changed inside this process only (``socket.getaddrinfo``), so no root is needed. That serves requests, urllib, httpx and
+aiohttp; it does
 not serve what asks the system's resolver itself: uvloop, aiodns, gRPC, child processes.
 """
 

@@ -115,9 +115,7 @@ def readable(values: dict[str, Any]) -> str:
     rest = {k: v for k, v in values.items() if k not in ("asctime", "levelname", "message", "process", "labels")}
     below = [str(rest.pop(key)) for key in ("stack_info", "exc_info") if key in rest]
     message = values["message"]
-    line = (
-        f"{values['asctime'][11:19]} {values['levelname']:<5} {'' if message is None else _shown(message, bare=True)}"
-    )
+    line = f"{values['asctime'][11:19]} {values['levelname']:<5} {'' if message is None else _shown(message, bare=True)}"
     if rest:
         line += "  " + " ".join(f"{key}={_shown(value)}" for key, value in rest.items())
     # A lone surrogate would make the stream refuse the whole line.

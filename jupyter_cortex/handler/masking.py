@@ -58,12 +58,7 @@ def masked_line(line: str) -> str:
     if _encoded is None or _plain is None or not _encoded.search(line):
         return line
     record = json.loads(line)
-    return json.dumps(
-        {
-            key if key in KEYS else masked(key): value if key in METADATA else _walk(value)
-            for key, value in record.items()
-        }
-    )
+    return json.dumps({key if key in KEYS else masked(key): value if key in METADATA else _walk(value) for key, value in record.items()})
 
 
 def _walk(value: Any) -> Any:

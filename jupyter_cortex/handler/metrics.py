@@ -87,9 +87,7 @@ class MetricsClient:
 
     def _record(self, kind: str, metric: Any, value: Any, tags: Any) -> None:
         if isinstance(metric, str) and metric.startswith(RESERVED_PREFIXES):
-            raise MetricError(
-                f"metric names that start with cortex_ or istio_ are reserved; rename {ascii(metric)[:60]}", kind="name"
-            )
+            raise MetricError(f"metric names that start with cortex_ or istio_ are reserved; rename {ascii(metric)[:60]}", kind="name")
         self._registry.record(kind, metric, value, tags)
 
 
@@ -126,9 +124,7 @@ def render(total: dict[str, Any], labels: dict[str, str]) -> str:
             families.setdefault(name, []).append((tags, value))
         for name, series in families.items():
             # Two processes may use one name differently; a scrape with a name in two families is refused as a whole.
-            names = {name} | (
-                {f"{name}_{end}" for end in ("bucket", "sum", "count")} if kind == "histograms" else set()
-            )
+            names = {name} | ({f"{name}_{end}" for end in ("bucket", "sum", "count")} if kind == "histograms" else set())
             if not taken.isdisjoint(names):
                 continue
             taken |= names

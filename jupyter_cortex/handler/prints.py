@@ -117,9 +117,7 @@ class CapturedStream(io.TextIOBase):
             self._direct(line + "\n")
             return
         # Past the level check on purpose: log_level is about the logger, and a print always comes out.
-        record = logger.makeRecord(
-            logger.name, _LEVELS[self._stream], "", 0, line, (), None, extra={"stream": self._stream}
-        )
+        record = logger.makeRecord(logger.name, _LEVELS[self._stream], "", 0, line, (), None, extra={"stream": self._stream})
         log_context.guard.printing = True
         try:
             logger.handle(record)

@@ -49,9 +49,7 @@ def encode(value: Any) -> bytes:
     Raises :class:`ResultError` of kind ``not_a_dict``, or ``not_json`` with the ``path`` of the offending value.
     """
     if not isinstance(value, dict):
-        raise ResultError(
-            f"handle_async returned {_a(value)}, and it must return a dict{_dict_remedy(value)}", kind="not_a_dict"
-        )
+        raise ResultError(f"handle_async returned {_a(value)}, and it must return a dict{_dict_remedy(value)}", kind="not_a_dict")
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
     except Exception as exc:  # TypeError, ValueError, RecursionError, and whatever a dict subclass raises
@@ -63,8 +61,7 @@ def encode(value: Any) -> bytes:
     except Exception:  # the search runs the author's subclasses too
         pass
     raise ResultError(
-        f"handle_async's result cannot be written as JSON ({type(problem).__name__}); "
-        "return only dicts, lists, strings, numbers, booleans and None",
+        f"handle_async's result cannot be written as JSON ({type(problem).__name__}); return only dicts, lists, strings, numbers, booleans and None",
         kind="not_json",
     ) from problem
 

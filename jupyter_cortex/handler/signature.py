@@ -36,8 +36,7 @@ def check_class(cls: type, *, handler_type: str = "python", path: str = "handler
             cls,
             path,
             "arg_missing",
-            "it has neither a constructor that takes config nor the required method handle_async; "
-            "define def handle_async(self, payload)",
+            "it has neither a constructor that takes config nor the required method handle_async; define def handle_async(self, payload)",
             method="__init__",
         )
     _check_method(cls, "handle_async", *HANDLE_ASYNC, path)
@@ -83,9 +82,7 @@ def _check_method(cls: type, name: str, required: tuple[str, ...], optional: tup
     except Exception:  # truth of an arbitrary object, such as an array
         missing = False
     if missing:
-        _fail(
-            cls, path, "method_missing", f"required method {name} is not defined; define def {name}(...)", method=name
-        )
+        _fail(cls, path, "method_missing", f"required method {name} is not defined; define def {name}(...)", method=name)
     try:
         function = getattr(cls, name)
         parameters = inspect.signature(function).parameters if callable(function) else None
@@ -104,9 +101,7 @@ def _check_method(cls: type, name: str, required: tuple[str, ...], optional: tup
         _fail(cls, path, kind, sense, method=name, argument=argument, line=_line(function, path))
 
 
-def _problem(
-    kinds: dict[str, Any], required: tuple[str, ...], optional: tuple[str, ...]
-) -> tuple[str, str, str] | None:
+def _problem(kinds: dict[str, Any], required: tuple[str, ...], optional: tuple[str, ...]) -> tuple[str, str, str] | None:
     """The first thing wrong: kind, argument, sense."""
     names = list(kinds)
     allowed = ", ".join((*required, *optional))
@@ -134,6 +129,4 @@ def _line(function: Any, path: str) -> int | None:
 def _fail(cls: type, path: str, kind: str, sense: str, **details: Any) -> NoReturn:
     line = details.get("line")
     where = f"{path}, line {line}" if line else path
-    raise HandlerError(
-        f"error in {where}: class {cls.__name__}: {sense}", stage="validate", kind=kind, path=path, **details
-    )
+    raise HandlerError(f"error in {where}: class {cls.__name__}: {sense}", stage="validate", kind=kind, path=path, **details)

@@ -70,9 +70,7 @@ class Autoscaler:
         """What the load asks for, within the factors and the limits of the policy."""
         policy, current = self.policy, self.current
         raw = in_flight / policy.target_replica_concurrency
-        tolerated = current * (1 - policy.downscale_tolerance) < raw < current or current < raw < current * (
-            1 + policy.upscale_tolerance
-        )
+        tolerated = current * (1 - policy.downscale_tolerance) < raw < current or current < raw < current * (1 + policy.upscale_tolerance)
         # Beyond the largest limit the exact number no longer matters, and a tiny target could make it infinite.
         wanted = current if tolerated else math.ceil(min(raw, 2.0**31))
         # One less and one more are always allowed, however close to 1 the factors are.
@@ -102,9 +100,7 @@ class Autoscaler:
         return request
 
 
-def cap(
-    wanted: int, *, cpus: int, memory_available: int, replica_memory: int | None, per_cpu: int = 2
-) -> tuple[int, str | None]:
+def cap(wanted: int, *, cpus: int, memory_available: int, replica_memory: int | None, per_cpu: int = 2) -> tuple[int, str | None]:
     """How many of ``wanted`` replicas this machine should hold (at least 1), and why it is fewer, if it is.
 
     ``memory_available`` is in bytes and must count what running replicas hold already, or they would cap themselves;

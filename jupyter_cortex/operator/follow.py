@@ -1,4 +1,4 @@
-"""``cortex worker``: serving one API on a machine that has no operator. Keeps a worker of the live version; needs the store's URL and nothing else."""
+"""``cortex worker``: serving one API on a machine without an operator. Keeps a worker of the live version; needs the store's URL and nothing else."""
 
 from __future__ import annotations
 

@@ -80,7 +80,9 @@ class Home:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
-            raise EnvironmentProblem(f"{self.path / 'config.json'} is damaged ({error}); restore it, or remove it to get a new port and token") from error
+            raise EnvironmentProblem(
+                f"{self.path / 'config.json'} is damaged ({error}); restore it, or remove it to get a new port and token"
+            ) from error
 
     def config(self, *, host: str = "127.0.0.1", port: int = 0) -> Config:
         """The kept choices, made now if this is the first time. ``port``: the user's wish, 0 for none."""

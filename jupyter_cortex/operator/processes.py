@@ -1,6 +1,7 @@
 """Processes that outlive whoever started them.
 
-Each holds an exclusive lock on ``run/<role>.lock`` for its life (it inherits the locked descriptor, so that even a foreign program such as the store does);
+Each holds an exclusive lock on ``run/<role>.lock`` for its life (it inherits the locked descriptor, so that even a foreign program such as the
+store does);
 the file says its process id. A lock cannot lie as a bare id could: ids are used again.
 """
 

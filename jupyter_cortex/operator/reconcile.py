@@ -1,6 +1,7 @@
 """Making what runs match what is wanted.
 
-The operator keeps no state of its own that matters: the registry says which deployments there should be, locks and heartbeats say which workers there are.
+The operator keeps no state of its own that matters: the registry says which deployments there should be, locks and heartbeats say which workers
+there are.
 Kill it and start it again, and the same APIs run; the workers have not noticed.
 """
 

@@ -127,9 +127,7 @@ def _read(file: ProjectFile) -> bytes:
             content = source.read(MAX_BYTES + 1)
             after = os.fstat(source.fileno())
     except FileNotFoundError:
-        raise ProjectError(
-            f"{shown} vanished while it was packed; deploy again.", kind="vanished", path=shown
-        ) from None
+        raise ProjectError(f"{shown} vanished while it was packed; deploy again.", kind="vanished", path=shown) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ProjectError(f"{shown} cannot be read: {reason}.", kind="unreadable", path=shown) from None

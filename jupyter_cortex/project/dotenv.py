@@ -63,9 +63,7 @@ class _Line:
         if not line or line.startswith("#"):
             return None
         if "\0" in line or "\r" in line:
-            raise _Problem(
-                "invalid_character", "NUL characters and lone carriage returns are not allowed; remove them."
-            )
+            raise _Problem("invalid_character", "NUL characters and lone carriage returns are not allowed; remove them.")
         line = _EXPORT.sub("", line, count=1) if _EXPORT.match(line) else line
         name, equals, rest = line.partition("=")
         if not equals:
@@ -140,9 +138,7 @@ class _Line:
 
 
 def _too_long() -> _Problem:
-    return _Problem(
-        "too_long", f"the variable has more than {MAX_VARIABLE:,} bytes; put it into a file of the project."
-    )
+    return _Problem("too_long", f"the variable has more than {MAX_VARIABLE:,} bytes; put it into a file of the project.")
 
 
 def _unterminated(quote: str) -> _Problem:
@@ -153,6 +149,4 @@ def _check_end(rest: str) -> None:
     """After a closing quote there may be blanks, and after a blank a comment."""
     after = rest.lstrip(_BLANKS)
     if after and not (after.startswith("#") and after != rest):
-        raise _Problem(
-            "text_after_quote", "there is text after the closing quote; put all of the value into the quotes."
-        )
+        raise _Problem("text_after_quote", "there is text after the closing quote; put all of the value into the quotes.")

@@ -49,9 +49,7 @@ class ProjectFile:
         return self.path == ENV_FILE
 
 
-def list_files(
-    config_path: Path, *, confirm: Confirm | None = None, warnings: list[str] | None = None
-) -> list[ProjectFile]:
+def list_files(config_path: Path, *, confirm: Confirm | None = None, warnings: list[str] | None = None) -> list[ProjectFile]:
     """The files that travel with ``config_path``, in lexical order of the walk, ``.env`` last.
 
     ``confirm`` is asked about large files and many files: no leaves that file out, or raises ProjectError (kind
@@ -78,9 +76,7 @@ def list_files(
     return files
 
 
-def confirm_bundle(
-    bundle_bytes: int, file_count: int, *, confirm: Confirm | None = None, warnings: list[str] | None = None
-) -> None:
+def confirm_bundle(bundle_bytes: int, file_count: int, *, confirm: Confirm | None = None, warnings: list[str] | None = None) -> None:
     """Ask about a large bundle as :func:`list_files` asks about many files; not if those were asked about already."""
     if needs_bundle_prompt(bundle_bytes, file_count):
         sentence = f"The project's bundle has {megabytes(bundle_bytes)}."
@@ -175,9 +171,7 @@ class _Walk:
         """The content of a directory, last name first, as the stack wants it."""
         try:
             with os.scandir(directory) as entries:
-                return sorted(
-                    ((prefix + entry.name, entry) for entry in entries), key=lambda pair: pair[0], reverse=True
-                )
+                return sorted(((prefix + entry.name, entry) for entry in entries), key=lambda pair: pair[0], reverse=True)
         except OSError as error:
             raise _unreadable(prefix, error) from None
 
@@ -203,9 +197,7 @@ class _Walk:
                 raise ProjectError(sentence, kind="broken_symlink", path=shown) from None
             raise _unreadable(path, error) from None
         if stat.S_ISDIR(status.st_mode):
-            sentence = (
-                f"The link {shown} leads to a directory and is not followed; copy it, or add it to .cortexignore."
-            )
+            sentence = f"The link {shown} leads to a directory and is not followed; copy it, or add it to .cortexignore."
             raise ProjectError(sentence, kind="symlink_to_directory", path=shown)
         if not stat.S_ISREG(status.st_mode):
             self.warnings.append(f"{shown} is left out: it is not a regular file.")
@@ -237,7 +229,5 @@ def _check_sizes(files: list[ProjectFile]) -> None:
             if file.size > MAX_BYTES
             else f"The project has {megabytes(sum(other.size for other in files))}; its limit"
         )
-        sentence = (
-            f"{subject} is {limit} ({MAX_BYTES:,} bytes). Add what is not needed to .cortexignore; largest: {listed}."
-        )
+        sentence = f"{subject} is {limit} ({MAX_BYTES:,} bytes). Add what is not needed to .cortexignore; largest: {listed}."
         raise ProjectError(sentence, kind="too_large", path=shown)

@@ -86,7 +86,8 @@ def check_requirements(path: Path, shown: str) -> None:
     if problems:
         more = f" (and {len(problems) - 10} more)" if len(problems) > 10 else ""
         raise RequirementsError(
-            f"{shown} is not satisfied by {sys.executable}: {'; '.join(problems[:10])}{more}. Install it with `{sys.executable} -m pip install -r {shown}`",
+            f"{shown} is not satisfied by {sys.executable}: {'; '.join(problems[:10])}{more}. "
+            f"Install it with `{sys.executable} -m pip install -r {shown}`",
             path=shown,
             missing=problems,
         )

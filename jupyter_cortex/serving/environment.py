@@ -12,9 +12,42 @@ from ..project import dotenv as dotenv_file
 #: Where programs and libraries are found, how text is encoded, where to write, how to reach the network, which devices there are. Nothing else:
 #: what the first kernel happened to export must not become part of a deployment.
 ALLOWED = frozenset(
-    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR TMP TEMP HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy all_proxy "
-    "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE LD_LIBRARY_PATH DYLD_LIBRARY_PATH CUDA_HOME CUDA_PATH CUDA_VISIBLE_DEVICES "
-    "NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES OPENBLAS_CORETYPE OPENBLAS_L2_SIZE XDG_CACHE_HOME HF_HOME".split()
+    [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "TMPDIR",
+        "TMP",
+        "TEMP",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "all_proxy",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "LD_LIBRARY_PATH",
+        "DYLD_LIBRARY_PATH",
+        "CUDA_HOME",
+        "CUDA_PATH",
+        "CUDA_VISIBLE_DEVICES",
+        "NVIDIA_VISIBLE_DEVICES",
+        "NVIDIA_DRIVER_CAPABILITIES",
+        "OPENBLAS_CORETYPE",
+        "OPENBLAS_L2_SIZE",
+        "XDG_CACHE_HOME",
+        "HF_HOME",
+    ]
 )
 ALLOWED_PREFIXES = ("LC_",)
 

@@ -1,6 +1,7 @@
 """The gateway's two hot calls, submit and get, and the waiting for an end.
 
-Requests that arrive together leave in one packet: what gathered during one turn of the event loop is written at once, and replies are matched in order.
+Requests that arrive together leave in one packet: what gathered during one turn of the event loop is written at once, and replies are matched in
+order.
 That is the difference between one Redis round trip per request and one per batch. Large payloads travel on a connection of their own, so that nobody
 waits behind 10 MB.
 """
@@ -169,7 +170,9 @@ class Intake:
                 if str(error).startswith("NOSCRIPT") or isinstance(error, TimeoutError):
                     line.reset()
                 if loop.time() + RETRY_S >= deadline:
-                    raise StoreUnavailable(f"{explain(error)}; try again (with an x-request-id of your own it is accepted only once)", retry_after=1) from error
+                    raise StoreUnavailable(
+                        f"{explain(error)}; try again (with an x-request-id of your own it is accepted only once)", retry_after=1
+                    ) from error
                 await asyncio.sleep(RETRY_S)
 
     async def submit(self, api: str, request_id: str, content_type: str, body: bytes) -> str:
@@ -287,5 +290,3 @@ class Ends:
             self._reading.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._reading
-
-

@@ -15,7 +15,7 @@ import redis
 
 from ..store.scripts import Script
 
-Argument = str | bytes | int | float
+Argument = str | int | float | bytes
 
 #: Seconds a send may take before the connection counts as dead.
 SEND_TIMEOUT = 10.0
@@ -49,7 +49,7 @@ class Link:
 
     def send(self, *commands: tuple[Argument, ...]) -> None:
         """Send commands as one packet; raises OSError when the connection is gone."""
-        self.sock.sendall(b"".join(hiredis.pack_command(command) for command in commands))
+        self.sock.sendall(b"".join(hiredis.pack_command(command) for command in commands))  # type: ignore[arg-type]
 
     def receive(self) -> list[Any]:
         """The replies that have arrived; blocks when none has, so call it on a readable socket. Raises ConnectionError at the end of the stream.

@@ -1,6 +1,7 @@
 """A replica: one process, one Handler, started by a worker (supervisor) and living no longer than it.
 
-Started as ``python -P -m jupyter_cortex.serving.replica <control fd> <status fd> <supervisor's pid>``. The control pipe brings one line of JSON (what to serve), then the
+Started as ``python -P -m jupyter_cortex.serving.replica <control fd> <status fd> <supervisor's pid>``. The control pipe brings one line of JSON
+(what to serve), then the
 words ``go`` and ``drain``; its end means that the supervisor is gone. The status pipe takes one line of JSON per event: ``ready``, ``failed``,
 ``metrics``, ``drained``. Log lines go to stdout, which the supervisor ships.
 
@@ -57,7 +58,7 @@ class _Worker(Worker):
 
     def take_back(self) -> list[Delivery]:
         """Everything that no thread has begun."""
-        deliveries = []
+        deliveries: list[Delivery] = []
         while True:
             try:
                 item = self.work_queue.get_nowait()

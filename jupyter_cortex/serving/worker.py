@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ class Supervisor:
                 except BlockingIOError:
                     pass
             else:
-                key.data(key.fileobj)
+                key.data()
         self._reap()
         now = time.monotonic()
         for job in [job for job in self._later if job[0] <= now]:
@@ -202,9 +203,7 @@ class Supervisor:
         status = json.dumps(self.status())
         sweep = self._beats >= BEATS_BEFORE_SWEEP
         try:
-            reply = BEAT.run(
-                self.client, self.api, self.id, self.version, status, LEASE_MS, int(sweep), *(replica.id for replica in self.replicas)
-            )
+            reply = BEAT.run(self.client, self.api, self.id, self.version, status, LEASE_MS, int(sweep), *(replica.id for replica in self.replicas))
         except (redis.RedisError, OSError):
             self._beats = 0
             return
@@ -304,8 +303,8 @@ class Supervisor:
             self._changed()
             return
         self.replicas.append(replica)
-        self._selector.register(replica.out, selectors.EVENT_READ, lambda pipe, replica=replica: self._output(replica))
-        self._selector.register(replica.status, selectors.EVENT_READ, lambda pipe, replica=replica: self._heard(replica))
+        self._selector.register(replica.out, selectors.EVENT_READ, partial(self._output, replica))
+        self._selector.register(replica.status, selectors.EVENT_READ, partial(self._heard, replica))
         # Its beat must stand before it may hold anything.
         self._changed()
 
@@ -331,7 +330,7 @@ class Supervisor:
             elif kind == "drained":
                 replica.drained = True
             elif kind == "metrics":
-                self._safely(lambda event=event: metrics_store.add(self.client, self.api, event["delta"]))
+                self._safely(partial(metrics_store.add, self.client, self.api, event["delta"]))
 
     def _reap(self) -> None:
         for replica in [replica for replica in self.replicas if replica.process.poll() is not None]:
@@ -414,9 +413,9 @@ class Supervisor:
 
         first()
 
+
 def run(machine: Machine, api: str, version: int, replicas: int | None = None) -> int:
     """Serve one deployment until it drains. Raises DeploymentNotFound, EnvironmentProblem or StoreUnavailable before anything is started."""
     for directory in (machine.run_dir, machine.projects_dir):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Supervisor(machine, api, version, replicas).run()
-

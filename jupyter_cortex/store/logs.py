@@ -31,7 +31,7 @@ def tail(client: redis.Redis, api: str, limit: int) -> tuple[list[str], str]:
     """The last ``limit`` lines, oldest first, and the position after them."""
     with store_errors():
         entries = client.xrevrange(keys.logs(api), count=min(BATCHES, max(1, limit)))
-    lines, last = _split(reversed(entries))  # type: ignore[call-overload]
+    lines, last = _split(reversed(entries))  # type: ignore[arg-type]
     return lines[-limit:], last or "0-0"
 
 

@@ -98,7 +98,7 @@ class Records:
             ctype, body = self.client.hget(keys.record(api, request_id), "type"), self.client.get(keys.body(api, request_id))
         return None if body is None else (text(ctype) or "", body)  # type: ignore[return-value]
 
-    def list(self, api: str, status: str | None = None, limit: int = 50, before: int | None = None) -> list[Record]:
+    def newest(self, api: str, status: str | None = None, limit: int = 50, before: int | None = None) -> list[Record]:
         """Newest first, by acceptance (open ones) or finish time; ``before`` is a time in ms for the next page."""
         wanted = [status] if status in {str(final) for final in FINAL} else (["open"] if status else ["open", *map(str, FINAL)])
         top = "+inf" if before is None else f"({before}"
@@ -106,7 +106,7 @@ class Records:
         with store_errors():
             for name in wanted:
                 reply = self.client.zrevrangebyscore(keys.index(api, name), top, "-inf", start=0, num=limit, withscores=True)
-                found += [(score, text(member)) for member, score in reply]  # type: ignore[union-attr]
+                found += [(float(score), text(member)) for member, score in reply]  # type: ignore
             found.sort(reverse=True)
             pipe = self.client.pipeline(transaction=False)
             for _, request_id in found[:limit]:
@@ -145,7 +145,7 @@ class Records:
     def history(self, api: str, minutes: int) -> list[dict[str, Any]]:
         """One row per minute with traffic, oldest first: counters and p50/p95 of wait and run in ms."""
         with store_errors():
-            seconds, _ = self.client.time()  # type: ignore[misc]
+            seconds = self.client.time()[0]  # type: ignore
             last = int(seconds) // 60
             pipe = self.client.pipeline(transaction=False)
             span = range(last - minutes + 1, last + 1)
@@ -158,7 +158,7 @@ class Records:
         """Moves behind a sequence number ("0-0" for all that is kept), oldest first."""
         with store_errors():
             entries = self.client.xrange(keys.events(api), min=f"({after}", count=limit)
-        return [{"seq": text(seq), "id": text(fields[b"i"]), "state": text(fields[b"s"])} for seq, fields in entries]  # type: ignore[union-attr]
+        return [{"seq": text(seq), "id": text(fields[b"i"]), "state": text(fields[b"s"])} for seq, fields in entries]  # type: ignore
 
 
 def _minute(number: int, raw: dict[str, str]) -> dict[str, Any]:

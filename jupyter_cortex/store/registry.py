@@ -173,11 +173,23 @@ class Registry:
         with store_errors():
             self.client.sadd(keys.APIS, name)
             outcome, version, detail = DEPLOY.run(
-                self.client, name, canonical(spec), spec_hash, handler_hash, source, int(take_over), int(force), spec["networking"]["endpoint"], replicas, *flat
+                self.client,
+                name,
+                canonical(spec),
+                spec_hash,
+                handler_hash,
+                source,
+                int(take_over),
+                int(force),
+                spec["networking"]["endpoint"],
+                replicas,
+                *flat,
             )
         outcome, detail = text(outcome), text(detail)
         if outcome == "source":
-            raise Conflict(f"{name} was deployed from {detail}; this is {source}. Use --take-over to publish from here, or another name", source=detail)
+            raise Conflict(
+                f"{name} was deployed from {detail}; this is {source}. Use --take-over to publish from here, or another name", source=detail
+            )
         if outcome == "busy":
             raise Conflict(f"{name} is updating (override with --force)")
         if outcome == "deleting":
@@ -198,7 +210,9 @@ class Registry:
             raw = pairs(self.client.hgetall(keys.deployment(name, version)))
         if not raw:
             return None
-        times = {key: int(raw[key]) for key in ("created", "changed", "live_at", "draining_at", "stopped_at", "failed_at") if key in raw}
+        times: dict[str, int] = {
+            str(key): int(raw[key]) for key in ("created", "changed", "live_at", "draining_at", "stopped_at", "failed_at") if key in raw
+        }
         return Deployment(
             api=name,
             version=version,

@@ -78,9 +78,7 @@ def test_time_permissions_and_order_do_not_change_a_byte(project: Path) -> None:
     assert again == first
     with zipfile.ZipFile(io.BytesIO(first.data)) as zipped:
         assert zipped.namelist() == ["project/data/a.bin", "project/handler.py", "project/é b.txt"]
-        assert {(member.date_time, member.external_attr >> 16) for member in zipped.infolist()} == {
-            ((1980, 1, 1, 0, 0, 0), 0)
-        }
+        assert {(member.date_time, member.external_attr >> 16) for member in zipped.infolist()} == {((1980, 1, 1, 0, 0, 0), 0)}
 
 
 def test_the_digest_changes_with_a_name_a_content_and_a_border_between_them(tmp_path: Path) -> None:
@@ -101,9 +99,7 @@ def test_the_digest_changes_with_a_name_a_content_and_a_border_between_them(tmp_
 def test_the_digest_is_of_the_content_and_not_of_the_zip(project: Path) -> None:
     packed = pack(listed(project))
     with zipfile.ZipFile(io.BytesIO(packed.data)) as zipped:
-        stored = archive(
-            *((name, zipped.read(name)) for name in reversed(zipped.namelist())), compression=zipfile.ZIP_STORED
-        )
+        stored = archive(*((name, zipped.read(name)) for name in reversed(zipped.namelist())), compression=zipfile.ZIP_STORED)
     assert stored != packed.data
     assert digest_of(stored) == packed.digest
 

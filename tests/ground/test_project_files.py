@@ -74,9 +74,7 @@ def test_every_project_case_of_the_contract_holds(case: dict[str, Any], tmp_path
 
 
 @pytest.mark.parametrize("case", PROMPTS, ids=[case["id"] for case in PROMPTS])
-def test_every_prompt_case_of_the_contract_holds(
-    case: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_every_prompt_case_of_the_contract_holds(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if "error" in case:
         monkeypatch.setenv("HOME", str(tmp_path))
         root = Path("/") if case["project_root"] == "/" else tmp_path
@@ -108,9 +106,7 @@ def test_the_config_file_may_have_any_name_and_then_cortex_yaml_travels(tmp_path
 
 
 def test_debug_files_and_directories_stay_behind(tmp_path: Path) -> None:
-    config = build(
-        tmp_path, {"cortex-debug-1.zip": "", "cortex-debug-x/a": "", "my-cortex-debug-1": "", "cortex.yaml": ""}
-    )
+    config = build(tmp_path, {"cortex-debug-1.zip": "", "cortex-debug-x/a": "", "my-cortex-debug-1": "", "cortex.yaml": ""})
     assert paths(config) == ["my-cortex-debug-1"]
 
 
@@ -144,9 +140,7 @@ def test_too_large_a_project_names_the_five_largest_and_the_remedy(tmp_path: Pat
     error = refusal(build(tmp_path, {**sizes, ".env": {"size": 100}}))
     assert (error.details["kind"], error.details["path"]) == ("too_large", "f5.bin")  # 3 + 6 + 9 + 12 is 30 MiB
     assert ".cortexignore" in error.message
-    assert (
-        "f6.bin (18.0 MiB), f5.bin (15.0 MiB), f4.bin (12.0 MiB), f3.bin (9.0 MiB), f2.bin (6.0 MiB)" in error.message
-    )
+    assert "f6.bin (18.0 MiB), f5.bin (15.0 MiB), f4.bin (12.0 MiB), f3.bin (9.0 MiB), f2.bin (6.0 MiB)" in error.message
     assert "f1.bin" not in error.message
 
 
@@ -327,9 +321,7 @@ def _random_patterns(chance: random.Random) -> bytes:
     return (("\ufeff" if chance.random() < 0.1 else "") + "\n".join(lines)).encode()
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux" or not shutil.which("git"), reason="needs git, and names that only Linux takes"
-)
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("git"), reason="needs git, and names that only Linux takes")
 @pytest.mark.parametrize("seed", range(4))
 def test_random_patterns_exclude_what_git_excludes(seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)

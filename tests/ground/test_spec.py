@@ -64,16 +64,12 @@ def test_every_config_case_of_the_contract_holds(case: dict[str, Any], tmp_path:
         resolved = [api.resolved() for api in specs]
         for place, value in case.get("resolved", {}).items():
             assert looked_up(resolved, place) == value
-        assert [
-            APISpec.from_resolved(json.loads(json.dumps(document, allow_nan=False))) for document in resolved
-        ] == specs
+        assert [APISpec.from_resolved(json.loads(json.dumps(document, allow_nan=False))) for document in resolved] == specs
         return
     with pytest.raises(SpecError) as caught:
         read_specs(path, files)
     expected = case["expect"]["error"]
-    assert {key: caught.value.details.get(key) for key in ("api", "path", "kind")} == {
-        key: expected[key] for key in ("api", "path", "kind")
-    }
+    assert {key: caught.value.details.get(key) for key in ("api", "path", "kind")} == {key: expected[key] for key in ("api", "path", "kind")}
     assert caught.value.message.startswith("cortex.yaml: ")
     assert expected["path"] in caught.value.message
 
@@ -242,9 +238,7 @@ def test_ignored_keys_are_named_in_the_warnings() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "document", [None, [], "x", {}, {"name": "iris"}, {"name": 1}, spec().resolved() | {"drain_timeout": math.nan}]
-)
+@pytest.mark.parametrize("document", [None, [], "x", {}, {"name": "iris"}, {"name": 1}, spec().resolved() | {"drain_timeout": math.nan}])
 def test_a_resolved_spec_that_is_none_is_refused(document: Any) -> None:
     with pytest.raises(SpecError, match="spec: "):
         APISpec.from_resolved(document)
@@ -276,9 +270,7 @@ def test_durations_are_read_and_written_back(text: str, seconds: float) -> None:
     assert parse_duration(format_duration(seconds)) == parse_duration(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "60", "1d", "s", "1.s.", "1 s", "٣s", "1h-2m", "9" * 500 + "s", "300000h0", "9999999h"]
-)
+@pytest.mark.parametrize("text", ["", "60", "1d", "s", "1.s.", "1 s", "٣s", "1h-2m", "9" * 500 + "s", "300000h0", "9999999h"])
 def test_other_text_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a duration|longer than"):
         parse_duration(text)
@@ -415,9 +407,7 @@ def test_no_document_brings_out_another_kind_of_error() -> None:
     base = spec(handler__env={"A": "b"}).resolved()
     for _ in range(4000):
         document = json.loads(json.dumps(base))
-        document["autoscaling"].update(
-            window="60s", upscale_stabilization_period="0", downscale_stabilization_period="0"
-        )
+        document["autoscaling"].update(window="60s", upscale_stabilization_period="0", downscale_stabilization_period="0")
         document["drain_timeout"] = "1h"
         document["handler"] = {key: value for key, value in document["handler"].items() if value is not None}
         for _ in range(chance.randint(1, 3)):

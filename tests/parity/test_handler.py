@@ -125,9 +125,7 @@ def test_a_path_that_is_no_file_is_refused(project: Project, path: str) -> None:
     assert refusal(project(**{"pkg/x.py": ""}), path=path).details["kind"] == "import"
 
 
-@pytest.mark.parametrize(
-    ("content", "kind"), [(b"junk", "pickle"), (b"", "pickle"), (b"\x80\x04K\x05.", "not_a_class")]
-)
+@pytest.mark.parametrize(("content", "kind"), [(b"junk", "pickle"), (b"", "pickle"), (b"\x80\x04K\x05.", "not_a_class")])
 def test_a_pickle_that_is_no_class_is_refused(project: Project, content: bytes, kind: str) -> None:
     root = project()
     (root / "handler.pickle").write_bytes(content)
@@ -212,8 +210,7 @@ def test_a_signature_error_shows_the_signature_the_argument_and_the_line(project
 
 def test_the_handler_changes_a_copy_of_the_config(project: Project) -> None:
     root = project(
-        "class Handler:\n    def __init__(self, config):\n        config['list'].append(1)\n"
-        "    def handle_async(self):\n        return {}\n"
+        "class Handler:\n    def __init__(self, config):\n        config['list'].append(1)\n    def handle_async(self):\n        return {}\n"
     )
     config: dict[str, Any] = {"list": []}
     build(root, config=config)
@@ -221,9 +218,7 @@ def test_the_handler_changes_a_copy_of_the_config(project: Project) -> None:
 
 
 def test_a_raising_constructor_keeps_line_traceback_and_cause(project: Project) -> None:
-    error = refusal(
-        project("class Handler:\n    def __init__(self, config):\n        config['x']\n    def handle_async(self): ...")
-    )
+    error = refusal(project("class Handler:\n    def __init__(self, config):\n        config['x']\n    def handle_async(self): ..."))
     assert error.details["line"] == 3
     assert 'File "handler.py", line 3, in __init__' in error.details["traceback"]
     assert "jupyter_cortex" not in error.details["traceback"]
@@ -370,9 +365,7 @@ def test_a_method_patched_in_a_notebook_is_the_one_that_runs(project: Project) -
     assert instance.call(None, "r") == {"v": 2}
 
 
-def test_a_coroutine_that_will_not_be_cancelled_does_not_hold_its_caller(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_coroutine_that_will_not_be_cancelled_does_not_hold_its_caller(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jupyter_cortex.handler.event_loop.PATIENCE", 0.2)
     root = project(
         "import asyncio\nclass Handler:\n    def __init__(self, config):\n        self.entered = None\n"

@@ -392,9 +392,7 @@ def test_secrets_are_masked_in_message_extras_traceback_and_prints(lines: Lines)
     try:
         raise ValueError(f"cannot log in with {SECRET}")
     except ValueError:
-        logger.exception(
-            "using %s", SECRET, extra={"url": f"x:{SECRET}@", "nested": [{SECRET: SECRET}], "r": {"v": {SECRET}}}
-        )
+        logger.exception("using %s", SECRET, extra={"url": f"x:{SECRET}@", "nested": [{SECRET: SECRET}], "r": {"v": {SECRET}}})
     print("hunter2x abc")
     for line in lines:
         json.loads(line)

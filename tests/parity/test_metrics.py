@@ -88,9 +88,7 @@ class Hopeless:
 
 @pytest.mark.parametrize("value", [None, "3", b"3", float("nan"), float("inf"), 10**400, [], Hopeless(), 1j])
 @pytest.mark.parametrize("method", ["gauge", "increment", "histogram"])
-def test_a_bad_value_is_counted_and_never_raises(
-    client: MetricsClient, registry: Registry, value: Any, method: str
-) -> None:
+def test_a_bad_value_is_counted_and_never_raises(client: MetricsClient, registry: Registry, value: Any, method: str) -> None:
     getattr(client, method)("m", value)
     assert registry.drain() == {"dropped": 1}
 
@@ -106,9 +104,7 @@ def test_a_bad_value_is_counted_and_never_raises(
         ("m", 1, {"a": Hopeless()}),
     ],
 )
-def test_a_bad_sample_is_counted_and_never_raises(
-    client: MetricsClient, registry: Registry, metric: Any, value: Any, tags: Any
-) -> None:
+def test_a_bad_sample_is_counted_and_never_raises(client: MetricsClient, registry: Registry, metric: Any, value: Any, tags: Any) -> None:
     client.increment(metric, value, tags)
     assert registry.drain() == {"dropped": 1}
 

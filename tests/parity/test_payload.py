@@ -114,9 +114,7 @@ def test_a_number_of_too_many_digits_says_where() -> None:
     assert (error.details["line"], error.details["column"]) == (2, 2)
 
 
-@pytest.mark.parametrize(
-    "body", [b'{"password": "' + b"s3cret" * 100 + b'"', b'"' + b"\x00s3cret" * 100, b"s3cret" * 99]
-)
+@pytest.mark.parametrize("body", [b'{"password": "' + b"s3cret" * 100 + b'"', b'"' + b"\x00s3cret" * 100, b"s3cret" * 99])
 def test_an_error_echoes_at_most_forty_characters_of_the_body(body: bytes) -> None:
     message = refusal(body, "application/json").message
     assert message.count("s3cret") <= 40 // len("s3cret")

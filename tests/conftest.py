@@ -1,0 +1,198 @@
+"""Real parts for every test: a private environment with its own store, gateway, operator and replicas."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import redis
+
+from jupyter_cortex.client import Client, Deployed
+from jupyter_cortex.core.settings import Settings
+from jupyter_cortex.environments import Environments
+from jupyter_cortex.operator import local
+from jupyter_cortex.operator.home import Home
+from jupyter_cortex.operator.processes import Slot
+
+CI = os.environ.get("CI") == "true"
+ECHO = """
+class Handler:
+    def handle_async(self, payload, request_id):
+        return {"payload": payload, "id": request_id}
+"""
+
+
+def missing(reason: str) -> None:
+    """Skip at home, fail in CI: a service that CI lacks must not hide a promise."""
+    if CI:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
+    """Poll until the condition is truthy; its value. The time limit only bounds a broken run."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds:.0f} s in vain until {what}")
+        time.sleep(0.02)
+
+
+@dataclass
+class Environment:
+    """One local environment of a test's own."""
+
+    home: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.read({"JUPYTER_CORTEX_HOME": str(self.home), "HOME": os.environ.get("HOME", "/"), **self.variables})
+
+    def up(self) -> Environment:
+        local.up(self.settings)
+        return self
+
+    def down(self, grace: float = 5.0) -> None:
+        local.down(self.settings, grace=grace)
+
+    @property
+    def url(self) -> str:
+        found = local.find(self.settings)
+        assert found is not None
+        return found.url
+
+    @property
+    def token(self) -> str:
+        found = local.find(self.settings)
+        assert found is not None
+        return found.token
+
+    def client(self) -> Client:
+        return Client(Environments(self.settings).find("local"), self.settings)
+
+    def http(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, trust_env=False, timeout=30, **options)
+
+    def redis(self) -> redis.Redis:
+        return redis.Redis.from_url(Home(self.home).redis_url())
+
+    def slot(self, role: str) -> Slot:
+        return Slot(Home(self.home).run, role)
+
+    def processes(self, role: str, api: str | None = None) -> list[dict[str, Any]]:
+        status = self.client().status()
+        return [p for p in status["processes"] if p["role"] == role and (api is None or p["api"] == api)]
+
+    def cortex(self, *arguments: str, cwd: Path | None = None, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run the CLI as a person does."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTER_CORTEX_")}
+        env.update(JUPYTER_CORTEX_HOME=str(self.home), **self.variables)
+        done = subprocess.run(
+            [sys.executable, "-m", "jupyter_cortex.cli", *arguments],
+            cwd=cwd,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+            **options,
+        )
+        if check:
+            assert done.returncode == 0, f"cortex {' '.join(arguments)} exited {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done
+
+
+@dataclass
+class Project:
+    """A project directory with one API, made from source text."""
+
+    directory: Path
+    name: str
+
+    def deploy(self, environment: Environment, **options: Any) -> Deployed:
+        return environment.client().deploy(self.directory / "cortex.yaml", **options)[0]
+
+    def write(self, handler: str) -> Project:
+        (self.directory / "handler.py").write_text(textwrap.dedent(handler))
+        return self
+
+
+ProjectMaker = Callable[..., Project]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> ProjectMaker:
+    """``project(name, handler source, spec text below the entry, **files)`` writes a project directory."""
+
+    def make(name: str = "echo", handler: str = ECHO, spec: str = "", files: dict[str, str | bytes] | None = None, handler_spec: str = "") -> Project:
+        directory = tmp_path / f"project-{name}"
+        directory.mkdir(exist_ok=True)
+        for path, content in (files or {}).items():
+            (directory / path).parent.mkdir(parents=True, exist_ok=True)
+            (directory / path).write_bytes(content if isinstance(content, bytes) else textwrap.dedent(content).encode())
+        head = f"- name: {name}\n  kind: AsyncAPI\n  handler:\n    type: python\n    path: handler.py\n"
+        below = textwrap.indent(textwrap.dedent(handler_spec).strip("\n"), "    ")
+        rest = textwrap.indent(textwrap.dedent(spec).strip("\n"), "  ")
+        (directory / "cortex.yaml").write_text("\n".join(part for part in (head.rstrip("\n"), below, rest) if part) + "\n")
+        return Project(directory, name).write(handler)
+
+    return make
+
+
+def _end(environment: Environment) -> None:
+    """Stop it, and make sure that nothing of it lives on."""
+    environment.down()
+    left = [p for p in psutil.process_iter(["environ", "pid"]) if (p.info["environ"] or {}).get("JUPYTER_CORTEX_HOME") == str(environment.home)]
+    for process in left:
+        if process.pid != os.getpid():
+            process.kill()
+    shutil.rmtree(environment.home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """The environment that tests share; each uses an API name of its own and kills nobody."""
+    made = Environment(tmp_path_factory.mktemp("home", numbered=True) / "cortex").up()
+    yield made
+    _end(made)
+
+
+@pytest.fixture
+def own_environment(tmp_path: Path) -> Iterator[Callable[..., Environment]]:
+    """Makes environments for tests that kill, stop or configure: ``own_environment(**settings)``; they are ended with the test."""
+    made: list[Environment] = []
+
+    def make(**variables: str) -> Environment:
+        environment = Environment(tmp_path / f"home{len(made)}", {f"JUPYTER_CORTEX_{key.upper()}": value for key, value in variables.items()})
+        made.append(environment)
+        return environment.up()
+
+    yield make
+    for environment in made:
+        _end(environment)
+
+
+@pytest.fixture(params=["embedded", "redis-server"])
+def store_server(request: pytest.FixtureRequest) -> str:
+    """Both servers that the embedded store may be: the wheel's Valkey ("") and Debian's redis-server."""
+    if request.param == "redis-server":
+        found = shutil.which("redis-server")
+        if found is None:
+            missing("redis-server is not on PATH: `apt-get install redis-server`")
+        return str(found)
+    return ""
