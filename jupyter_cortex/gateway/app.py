@@ -54,7 +54,8 @@ def problem(error: CortexError) -> JSONResponse:
 def create_app(parts: Parts) -> Any:
     """The ASGI application: public routes in front, control routes behind them."""
     client = connect(parts.redis_url)
-    table = RouteTable(Registry(client))
+    # Short: a request for an unknown path waits for it.
+    table = RouteTable(Registry(connect(parts.redis_url, timeout=2.0)))
     intake = Intake(parts.redis_url, parts.store_wait)
 
     def changed() -> None:

@@ -45,6 +45,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PARSE_INLINE_BYTES = 256 * 1024
 #: The longest long poll; proxies tend to cut at 60 s.
 WAIT_MAX_S = 55.0
+#: An unknown path makes us look at the registry, but not more often than this.
+LOOK_AGAIN_S = 0.1
 CORS_METHODS = b"GET, POST, DELETE"
 
 
@@ -97,6 +99,7 @@ class PublicDoor:
     """ASGI application for everything that is not a control route; ``control`` gets the rest."""
 
     def __init__(self, control: Any, table: RouteTable, intake: Intake, guard: Guard, is_control: Callable[[str], bool]) -> None:
+        self._looked = 0.0
         self._control, self._table, self._intake, self._guard, self._is_control = control, table, intake, guard, is_control
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -124,19 +127,14 @@ class PublicDoor:
 
     async def _public(self, request: Request, chained: str | None, receive: Any, send: Any) -> None:
         path = request.scope["path"]
-        if chained is not None:
-            route = self._table.named(chained)
-            if route is None:
-                raise ApiNotFound(
-                    f"there is no API {chained} behind http://{request.host}/; deployed are: {', '.join(self._table.names()) or 'none'}"
-                )
-            rest = "" if path == "/" else path
-        else:
-            matched = self._table.match(path)
-            if matched is None:
-                await self._no_route(path, send)
-                return
-            route, rest = matched
+        found = self._find(path, chained)
+        if found is None:
+            await self._look_again()
+            found = self._find(path, chained)
+        if found is None:
+            await self._no_route(request, path, chained, send)
+            return
+        route, rest = found
         cors = self._check_origin(request, route)
         if request.scope["method"] == "OPTIONS" and request.origin:
             await respond(
@@ -156,7 +154,28 @@ class PublicDoor:
         except CortexError as error:
             await refuse(send, error, cors)
 
-    async def _no_route(self, path: str, send: Any) -> None:
+    def _find(self, path: str, chained: str | None) -> tuple[Route, str] | None:
+        if chained is None:
+            return self._table.match(path)
+        route = self._table.named(chained)
+        return (route, "" if path == "/" else path) if route else None
+
+    async def _look_again(self) -> None:
+        """The path is unknown: this gateway has just started, or another one has just published it. Raises StoreUnavailable while nobody knows."""
+        now = asyncio.get_running_loop().time()
+        if self._table.loaded and now - self._looked < LOOK_AGAIN_S:
+            return
+        self._looked = now
+        try:
+            await asyncio.to_thread(self._table.refresh)
+        except CortexError:
+            if not self._table.loaded:
+                raise
+
+    async def _no_route(self, request: Request, path: str, chained: str | None, send: Any) -> None:
+        if chained is not None:
+            names = ", ".join(self._table.names()) or "none"
+            raise ApiNotFound(f"there is no API {chained} behind http://{request.host[:100]}/; deployed are: {names}")
         if "//" in path and self._table.match(clean := re.sub("/+", "/", path)):
             await respond(send, 301, b"", [(b"location", clean.encode())])
             return

@@ -50,6 +50,11 @@ class RouteTable:
         self._by_name = {route.api: route for route in routes}
         self._version = version
 
+    @property
+    def loaded(self) -> bool:
+        """False until the registry could be read once: an unknown path then means nothing."""
+        return self._version >= 0
+
     def match(self, path: str) -> tuple[Route, str] | None:
         """The route with the longest endpoint that ``path`` lies at or below, and the rest of the path ("" or "/...")."""
         found = self._by_path.get(path)
