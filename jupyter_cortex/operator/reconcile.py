@@ -201,13 +201,13 @@ class Reconciler:
             self.slot(api.name, deployment.version).signal(signal.SIGUSR1)
 
     def _capped(self, name: str, deployment: Deployment, wanted: int) -> tuple[int, str]:
-        if wanted <= deployment.replicas and not deployment.capped:
-            return wanted, ""
         status = self._worker_status(name, deployment.version)
         pids = [replica["pid"] for replica in status["replicas"]] if status else []
         size = machine.replica_memory(pids)
-        # Memory that the running replicas hold is theirs already: only more replicas need more.
+        # Memory that the running replicas hold is theirs already, and somebody else's hunger must not take them away: only more replicas need more.
         available = machine.memory_available() + (size or 0) * len(pids)
+        if wanted <= len(pids):
+            size = None
         replicas, why = cap(wanted, cpus=machine.cpus(), memory_available=available, replica_memory=size, per_cpu=self._per_cpu)
         return replicas, why or ""
 

@@ -1,0 +1,196 @@
+"""The shell's door: every verb, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jupyter_cortex.cli import main
+
+from ..conftest import Environment, ProjectMaker, wait_until
+
+FAILING = "class Handler:\n    def handle_async(self, payload):\n        raise ValueError('bad measurement')\n"
+
+
+def data_of(environment: Environment, *arguments: str, **options: object) -> object:
+    return json.loads(environment.cortex(*arguments, "-o", "json", **options).stdout)  # type: ignore[arg-type]
+
+
+def test_deploy_prints_the_endpoint_and_a_curl_line_that_works(environment: Environment, project: ProjectMaker) -> None:
+    made = project("cli-echo")
+    said = environment.cortex("deploy", cwd=made.directory).stdout
+    assert "creating cli-echo (AsyncAPI)" in said
+    assert f"endpoint: {environment.url}/cli-echo" in said
+    line = next(line.strip() for line in said.splitlines() if line.strip().startswith("curl"))
+    answer = subprocess.run(["bash", "-c", f"{line} --silent --noproxy '*'"], capture_output=True, text=True, check=True).stdout
+    request_id = json.loads(answer)["id"]
+    assert data_of(environment, "result", "cli-echo", request_id, "--wait", "30")["result"]["payload"] == {}  # type: ignore[index]
+    assert "cli-echo (AsyncAPI) is up to date" in environment.cortex("deploy", cwd=made.directory).stdout
+
+
+def test_the_json_shapes_are_those_that_programs_know(environment: Environment, project: ProjectMaker) -> None:
+    made = project("cli-json")
+    rows = data_of(environment, "deploy", str(made.directory / "cortex.yaml"))
+    assert [(row["message"], row["error"]) for row in rows] == [("creating cli-json (AsyncAPI)", None)]  # type: ignore[union-attr, index]
+    apis = data_of(environment, "get")
+    assert "cli-json" in [api["name"] for api in apis]  # type: ignore[union-attr]
+    one = data_of(environment, "get", "cli-json")[0]  # type: ignore[index]
+    assert {"spec", "status", "endpoint", "api_versions"} <= set(one)
+    submitted = data_of(environment, "submit", "cli-json", '{"a": 1}')
+    assert set(submitted) == {"id"}  # type: ignore[arg-type]
+    done = data_of(environment, "result", "cli-json", submitted["id"], "--wait", "30")  # type: ignore[index]
+    assert list(done) == ["id", "status", "result", "timestamp"]  # type: ignore[call-overload]
+    assert data_of(environment, "delete", "cli-json") == {"message": "deleting cli-json"}
+
+
+def test_status_lists_every_process_with_role_pid_api_and_state(environment: Environment, project: ProjectMaker) -> None:
+    project("cli-status").deploy(environment)
+    status = wait_until(
+        lambda: (
+            (said := data_of(environment, "status")) and any(p["api"] == "cli-status" and p["role"] == "replica" for p in said["processes"]) and said
+        ),  # type: ignore[index, call-overload]
+        "the replica is listed",
+    )
+    assert status["gateway"] == environment.url
+    assert status["redis"]
+    roles = {process["role"] for process in status["processes"]}
+    assert roles == {"operator", "gateway", "store", "worker", "replica"}
+    assert all({"role", "pid", "api", "state"} <= set(process) for process in status["processes"])
+
+
+def test_submit_takes_json_text_and_files(environment: Environment, project: ProjectMaker, tmp_path: Path) -> None:
+    handler = "class Handler:\n    def handle_async(self, payload):\n        return {'type': type(payload).__name__}\n"
+    project("cli-types", handler).deploy(environment)
+    image = tmp_path / "a.png"
+    image.write_bytes(b"\x89PNG")
+
+    def kind(*arguments: str) -> str:
+        return str(data_of(environment, "submit", "cli-types", *arguments, "--wait", "30")["result"]["type"])  # type: ignore[index]
+
+    assert kind('{"a": 1}') == "dict"
+    assert kind("not json") == "str"
+    assert kind("--file", str(image)) == "bytes"
+    assert kind("[1]", "--content-type", "text/plain") == "str"
+
+
+def test_logs_show_messages_and_tracebacks(environment: Environment, project: ProjectMaker) -> None:
+    project("cli-logs", FAILING).deploy(environment)
+    data_of(environment, "submit", "cli-logs", "{}", "--wait", "30")
+    shown = wait_until(lambda: "ValueError" in (text := environment.cortex("logs", "cli-logs").stdout) and text, "the log has arrived")
+    assert "failed to process workload" in shown
+    assert "bad measurement" in shown
+    assert '{"asctime"' not in shown
+    assert environment.cortex("logs", "cli-logs", "--raw").stdout.startswith('{"asctime"')
+
+
+def test_following_logs_shows_new_lines_as_they_come(environment: Environment, project: ProjectMaker) -> None:
+    handler = "class Handler:\n    def handle_async(self, payload):\n        print('saw', payload)\n        return {}\n"
+    project("cli-follow", handler).deploy(environment)
+    env = {"PATH": "/usr/bin:/bin", "JUPYTER_CORTEX_HOME": str(environment.home), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "jupyter_cortex.cli", "logs", "-f", "cli-follow"]
+    following = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+    assert following.stdout is not None
+    try:
+        client = environment.client()
+        client.submit("cli-follow", "first", "text/plain")
+        assert "saw first" in next(line for line in following.stdout if line.strip())
+        client.submit("cli-follow", "second", "text/plain")
+        assert "saw second" in next(line for line in following.stdout if line.strip())
+    finally:
+        following.kill()
+        following.wait()
+        following.stdout.close()
+
+
+def test_a_refusal_is_one_line_with_the_place_and_exit_status_1(environment: Environment, project: ProjectMaker) -> None:
+    made = project("cli-bad", handler_spec="log_level: loud")
+    done = environment.cortex("deploy", cwd=made.directory, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: cortex.yaml: [0].handler.log_level (cli-bad): ")
+    assert "Traceback" not in done.stderr
+    done = environment.cortex("deploy", "-o", "json", cwd=made.directory, check=False)
+    assert done.returncode == 1
+    assert "handler.log_level" in json.loads(done.stdout)[0]["error"]
+
+
+def test_a_deploy_that_does_not_start_shows_the_authors_traceback(environment: Environment, project: ProjectMaker) -> None:
+    made = project("cli-broken", "import no_such_module\n")
+    done = environment.cortex("deploy", cwd=made.directory, check=False)
+    assert done.returncode == 1
+    assert "No module named 'no_such_module'" in done.stderr
+    assert "handler.py" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("get", "nobody"), 1, "nobody is not deployed"),
+        (("result", "nobody", "x"), 1, "nobody is not deployed"),
+        (("deploy", "nowhere.yaml"), 1, "nowhere.yaml"),
+        (("env", "use", "nobody"), 1, "there is no environment nobody"),
+        (("submit", "nobody"), 1, "give the payload"),
+        (("frobnicate",), 2, "No such command"),
+        (("get", "--frobnicate"), 2, "No such option"),
+        (("s",), 2, "may mean"),
+    ],
+)
+def test_wrong_use_is_explained(environment: Environment, arguments: tuple[str, ...], status: int, said: str) -> None:
+    done = environment.cortex(*arguments, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False)
+    assert said in done.stderr
+
+
+def test_without_an_environment_verbs_say_how_to_start_one(tmp_path: Path) -> None:
+    done = Environment(tmp_path / "empty").cortex("get", check=False)
+    assert done.returncode == 1
+    assert "cortex up" in done.stderr
+
+
+def test_verbs_may_be_shortened(environment: Environment) -> None:
+    assert environment.cortex("stat").stdout == environment.cortex("status").stdout
+
+
+def test_other_environments_are_added_used_and_removed(environment: Environment, tmp_path: Path) -> None:
+    elsewhere = Environment(tmp_path / "client-only")
+    elsewhere.cortex("env", "add", "team", environment.url, "--token", environment.token)
+    elsewhere.cortex("env", "use", "team")
+    assert data_of(elsewhere, "status")["gateway"] == environment.url  # type: ignore[index]
+    rows = data_of(elsewhere, "env", "list")
+    assert [(row["name"], row["used"]) for row in rows] == [("local", False), ("team", True)]  # type: ignore[union-attr, index]
+    assert environment.token not in elsewhere.cortex("env", "list").stdout
+    assert (elsewhere.home / "environments.json").stat().st_mode & 0o077 == 0
+    elsewhere.cortex("env", "remove", "team")
+    assert [row["name"] for row in data_of(elsewhere, "env", "list")] == ["local"]  # type: ignore[union-attr, index]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_gets_a_completion_script(shell: str, environment: Environment) -> None:
+    assert "_CORTEX_COMPLETE" in environment.cortex("completion", shell).stdout
+
+
+def test_every_verb_explains_itself() -> None:
+    assert [name for name, command in main.commands.items() if not (command.help or "").strip()] == []
+
+
+def test_the_demo_answers_a_json_a_text_and_a_binary_request(environment: Environment, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    told = data_of(environment, "demo", "--dir", str(tmp_path / "iris"))
+    labels = [request["answer"]["result"]["label"] for request in told["requests"]]  # type: ignore[index, call-overload]
+    assert labels == ["setosa", "versicolor", "virginica"]
+    again = environment.cortex("demo", "--dir", str(tmp_path / "iris")).stdout
+    assert "up to date" in again
+    for request in told["requests"]:  # type: ignore[index, call-overload]
+        answer = subprocess.run(["bash", "-c", f"{request['curl']} --silent --noproxy '*'"], capture_output=True, text=True, check=True).stdout
+        request_id = json.loads(answer)["id"]
+        assert environment.client().result("iris-classifier", request_id, wait=60).result["label"] == request["answer"]["result"]["label"]
+
+
+def test_the_demo_leaves_a_strangers_directory_alone(environment: Environment, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    done = environment.cortex("demo", "--dir", str(tmp_path), check=False)
+    assert (done.returncode, [path.name for path in tmp_path.iterdir()]) == (1, ["thesis.tex"])

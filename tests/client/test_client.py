@@ -1,0 +1,112 @@
+"""The Python API: Cortex's names, one set of errors, nothing changed behind the caller's back."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+
+import jupyter_cortex
+from jupyter_cortex.core import errors
+from jupyter_cortex.core.errors import CortexError, EnvironmentDown, ProjectError, SpecError, WorkloadNotFound, from_problem
+from jupyter_cortex.environments import Environment as Where
+
+from ..conftest import Environment, ProjectMaker
+from .deployable import Doubler
+
+
+def test_deploy_async_api_publishes_a_class_of_an_importable_file(environment: Environment) -> None:
+    spec = {"name": "py-class", "kind": "AsyncAPI", "handler": {"type": "python", "config": {"factor": 3}}}
+    before = copy.deepcopy(spec)
+    client = environment.client()
+    deployed = client.deploy_async_api(spec, handler=Doubler, requirements=["pytest"])
+    assert deployed.url == f"{environment.url}/py-class"
+    assert client.result("py-class", client.submit("py-class", {"n": 5}), wait=60).result == {"n": 15}
+    assert spec == before
+
+
+def test_a_class_without_a_file_is_refused_with_the_way_out(environment: Environment) -> None:
+    namespace: dict[str, type] = {}
+    exec("class Handler:\n    def handle_async(self):\n        return {}\n", namespace)
+    with pytest.raises(ProjectError, match="notebook"):
+        environment.client().deploy_async_api({"name": "no-file"}, namespace["Handler"])
+    with pytest.raises(ProjectError, match="must be a class"):
+        environment.client().deploy_async_api({"name": "no-file"}, Doubler(config={}))  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="name"):
+        environment.client().deploy_async_api({}, Doubler)
+
+
+def test_deploy_takes_a_dict_with_a_project_directory(environment: Environment, project: ProjectMaker) -> None:
+    made = project("py-dict")
+    spec = {"name": "py-dict", "kind": "AsyncAPI", "handler": {"type": "python", "path": "handler.py"}}
+    client = environment.client()
+    assert client.deploy(spec, made.directory)[0].outcome == "created"
+    assert sorted(path.name for path in made.directory.iterdir()) == ["cortex.yaml", "handler.py"]
+
+
+def test_a_file_with_two_apis_deploys_both(environment: Environment, project: ProjectMaker) -> None:
+    made = project("py-one")
+    text = (made.directory / "cortex.yaml").read_text()
+    (made.directory / "cortex.yaml").write_text(text + text.replace("py-one", "py-two"))
+    client = environment.client()
+    assert [one.api for one in client.deploy(made.directory / "cortex.yaml")] == ["py-one", "py-two"]
+    assert {"py-one", "py-two"} <= {api["name"] for api in client.list_apis()}
+
+
+def test_patch_changes_the_spec_of_what_is_deployed(environment: Environment, project: ProjectMaker) -> None:
+    handler = (
+        "class Handler:\n    def __init__(self, config):\n        self.config = config\n    def handle_async(self):\n        return self.config\n"
+    )
+    project("py-patch", handler, handler_spec="config: {v: 1}").deploy(environment)
+    client = environment.client()
+    spec = {"name": "py-patch", "kind": "AsyncAPI", "handler": {"type": "python", "path": "handler.py", "config": {"v": 2}}}
+    assert client.patch(spec).outcome == "updating"
+    assert client.result("py-patch", client.submit("py-patch", {}), wait=60).result == {"v": 2}
+
+
+def test_cancel_takes_a_waiting_workload_back(environment: Environment, project: ProjectMaker) -> None:
+    project("py-cancel").deploy(environment)
+    client = environment.client()
+    client.stop("py-cancel")
+    request_id = client.submit("py-cancel", {})
+    assert client.cancel("py-cancel", request_id).status == "cancelled"
+    client.start("py-cancel")
+    assert client.result("py-cancel", client.submit("py-cancel", {}), wait=60).status == "completed"
+    assert client.result("py-cancel", request_id).status == "cancelled"
+
+
+def test_unknown_ids_and_apis_raise_their_own_errors(environment: Environment, project: ProjectMaker) -> None:
+    project("py-errors").deploy(environment)
+    client = environment.client()
+    with pytest.raises(WorkloadNotFound):
+        client.result("py-errors", "no-such-id")
+    with pytest.raises(errors.ApiNotFound):
+        client.get_api("nobody")
+
+
+def test_an_environment_that_is_down_is_named_with_the_way_out(tmp_path: Path) -> None:
+    client = jupyter_cortex.Client(Where("team", "http://127.0.0.1:9", "t"))
+    with pytest.raises(EnvironmentDown, match=r"http://127\.0\.0\.1:9 does not answer"):
+        client.list_apis()
+
+
+def test_a_foreign_server_is_not_mistaken_for_a_gateway(environment: Environment) -> None:
+    client = jupyter_cortex.Client(Where("team", f"{environment.url}/_cortex", environment.token))
+    with pytest.raises(CortexError):
+        client.list_apis()
+
+
+@pytest.mark.parametrize("cls", sorted(errors._family(CortexError).values(), key=lambda cls: cls.__name__))
+def test_every_error_survives_the_way_over_http(cls: type[CortexError]) -> None:
+    error = cls("what, where, what to do", path="handler.path")
+    back = from_problem(error.problem())
+    assert (type(back), back.message, back.details) == (cls, error.message, error.details)
+
+
+def test_codes_and_titles_of_errors_are_their_own() -> None:
+    def family(cls: type[CortexError]) -> list[type[CortexError]]:
+        return [cls, *(member for child in cls.__subclasses__() for member in family(child))]
+
+    classes = family(CortexError)
+    assert len({cls.code for cls in classes}) == len({cls.title() for cls in classes}) == len(classes)
