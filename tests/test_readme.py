@@ -1,0 +1,85 @@
+"""README is always true: its commands run, its tables say what the code says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jupyter_cortex.core.settings import PREFIX, Settings
+
+from .conftest import Environment
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def settings_table() -> str:
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = (
+            "" if name == "home" or field.default == "" else f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+        )
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def test_the_settings_table_is_the_code_s() -> None:
+    shown = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", README, re.DOTALL)
+    assert shown is not None
+    assert shown.group(1) == settings_table(), f"put this into README:\n{settings_table()}"
+
+
+def test_the_five_minute_story_runs_as_written(own_environment: Callable[..., Environment], tmp_path: Path) -> None:
+    environment = own_environment()
+    environment.down()
+    story, end = blocks("bash")[:-1], blocks("bash")[-1]
+    python = f"python - <<'PY'\n{blocks('python')[0]}PY\n"
+    script = "set -euo pipefail\n" + "".join(story) + python + end
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {"PATH": path, "HOME": str(tmp_path), "JUPYTER_CORTEX_HOME": str(environment.home)}
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for said in (
+        "creating sentiment (AsyncAPI)",
+        '"score": 0.3333333333333333',
+        "scored",
+        "Workload(id=",
+        "deleting sentiment",
+        "stopped 1 operator",
+    ):
+        assert said in done.stdout
+
+
+@pytest.mark.parametrize("command", re.findall(r"`(pytest [^`]+)`", README))
+def test_the_tests_that_readme_names_exist(command: str) -> None:
+    arguments = command.split()[1:]
+    done = subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_readme_s_two_commands_are_on_lines_of_their_own() -> None:
+    lines = README.splitlines()
+    assert "pip install '.[demo]' && cortex demo" in lines
+    assert "pip install '.[test]' && pytest" in lines
+
+
+def test_the_picture_is_there() -> None:
+    for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
+        assert (ROOT / picture).is_file()
+
+
+def test_every_cortex_verb_in_readme_exists() -> None:
+    from jupyter_cortex.cli import main
+
+    used = set(re.findall(r"(?:^|[`&(] ?)cortex ([a-z]+)", README, re.MULTILINE))
+    assert used <= set(main.commands)
