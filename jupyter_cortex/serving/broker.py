@@ -251,17 +251,21 @@ class CortexConsumer(Consumer):
             return
         batch = _Batch(back=self._back, take=take)
         self._back = []
-        while self._began:
-            batch.began.append(self._began.popleft())
         while self._done:
             batch.done.append(self._done.popleft())
+        while self._began:
+            batch.began.append(self._began.popleft())
+        # Most workloads begin and end within one batch: then the end says both.
+        unmarked = {d.id for d in batch.began}
+        ended = {d.id for d in batch.done}
+        marks = [d.id for d in batch.began if d.id not in ended]
         terms = self._terms
         idle = max(0, self._threads - (len(self._hand) - len(batch.done) - len(batch.back)) - self._armed)
         args: list[Argument] = ["EVALSHA", COMMIT.sha, 1, keys.prefix(terms.api), terms.replica, terms.version, terms.ttl]
-        args += [terms.retain, terms.retain_max, self._source, take, min(idle, take), len(batch.done), len(batch.began), len(batch.back)]
-        args += [d.id for d in batch.began]
+        args += [terms.retain, terms.retain_max, self._source, take, min(idle, take), len(marks), len(batch.done), len(batch.back)]
+        args += marks
         for d in batch.done:
-            args += [d.id, d.status, d.result, d.error, d.details, f"{d.run_ms:.3f}"]
+            args += [d.id, d.status, d.result, d.error, d.details, f"{d.run_ms:.3f}", int(d.id in unmarked)]
         args += [d.id for d in batch.back]
         self._flying, self._flying_since = batch, now
         self._link.send(tuple(args))

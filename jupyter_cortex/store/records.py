@@ -158,7 +158,13 @@ class Records:
         """Moves behind a sequence number ("0-0" for all that is kept), oldest first."""
         with store_errors():
             entries = self.client.xrange(keys.events(api), min=f"({after}", count=limit)
-        return [{"seq": text(seq), "id": text(fields[b"i"]), "state": text(fields[b"s"])} for seq, fields in entries]  # type: ignore
+        return [move for seq, fields in entries for move in _moves(text(seq), fields)]  # type: ignore
+
+
+def _moves(seq: str, fields: Any) -> list[dict[str, str]]:
+    """One entry holds the moves of one script, ids and states in turn."""
+    parts = text(fields[b"m"]).split("\n")
+    return [{"seq": seq, "id": parts[at], "state": parts[at + 1]} for at in range(0, len(parts), 2)]
 
 
 def _minute(number: int, raw: dict[str, str]) -> dict[str, Any]:

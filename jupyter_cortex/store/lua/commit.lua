@@ -1,14 +1,15 @@
 -- One round trip of a replica: mark starts, finish a batch, give back, take more. Starts go first: a short workload begins and ends in one batch.
--- ARGV: replica, version, ttl, retain (failed|always|never), retain_max, source (queue|suspects), take, start_now, n_finish, n_start, n_back,
---       then the started ids; then per finish: id, status, result, error, details, run_ms; then the ids to give back, next one first.
+-- ARGV: replica, version, ttl, retain (failed|always|never), retain_max, source (queue|suspects), take, start_now, n_start, n_finish, n_back,
+--       then the started ids; then per finish: id, status, result, error, details, run_ms, began (1 = its start is not marked yet);
+--       then the ids to give back, next one first.
 -- Returns {dropped finishes, left in the source, id, type, body, accepted, started?, id, ...}.
 local replica, version, ttl, retain, retain_max = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local source, take, start_now = p .. ':' .. ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local n_finish, n_start, n_back = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local n_start, n_finish, n_back = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local held = p .. ':held:' .. replica
+local me = {replica, version}
 local at = 12
-local dropped = {}
-local mine = redis.call('EXISTS', p .. ':api') == 1
+local dropped, released, taken = {}, {}, {}
 
 for _ = 1, n_start do
   start(ARGV[at], replica, version)
@@ -20,12 +21,14 @@ for _ = 1, n_finish do
   if keep and retain_max >= 0 then
     keep = tonumber(redis.call('HGET', p .. ':w:' .. id, 'size') or 0) <= retain_max
   end
-  if not finish(id, status, ttl, keep, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5])) then
+  local began = ARGV[at + 6] == '1' and me or nil
+  if not finish(id, status, ttl, keep, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5]), began) then
     dropped[#dropped + 1] = id
   end
-  redis.call('SREM', held, id)
-  at = at + 6
+  released[#released + 1] = id
+  at = at + 7
 end
+if #released > 0 then redis.call('SREM', held, unpack(released)) end
 for i = n_back - 1, 0, -1 do
   local id = ARGV[at + i]
   if redis.call('SREM', held, id) == 1 then
@@ -39,25 +42,32 @@ for i = n_back - 1, 0, -1 do
 end
 
 local out = {table.concat(dropped, ' '), 0}
-local bytes = 0
-while take > 0 and mine do
-  local id = redis.call('LPOP', source)
-  if not id then break end
-  local w = p .. ':w:' .. id
-  local r = redis.call('HMGET', w, 'status', 'type', 'accepted', 'size')
-  if r[1] and not FINAL[r[1]] then
-    bytes = bytes + tonumber(r[4] or 0)
-    -- Look-ahead is for small payloads: past 1 MB in one reply the rest waits for its turn.
-    if #out > 2 and bytes > 1048576 then redis.call('LPUSH', source, id); break end
-    redis.call('SADD', held, id)
-    local started = '0'
-    if start_now > 0 then
-      start(id, replica, version)
-      started, start_now = '1', start_now - 1
+local keys_of_bodies, bytes = {}, 0
+if take > 0 and redis.call('EXISTS', p .. ':api') == 1 then
+  local ids = redis.call('LPOP', source, take) or {}
+  for i, id in ipairs(ids) do
+    local r = redis.call('HMGET', p .. ':w:' .. id, 'status', 'type', 'accepted', 'size')
+    if r[1] and not FINAL[r[1]] then
+      bytes = bytes + tonumber(r[4] or 0)
+      -- Look-ahead is for small payloads: past 1 MB in one reply the rest waits for its turn.
+      if #taken > 0 and bytes > 1048576 then
+        for back = #ids, i, -1 do redis.call('LPUSH', source, ids[back]) end
+        break
+      end
+      taken[#taken + 1] = id
+      keys_of_bodies[#keys_of_bodies + 1] = p .. ':b:' .. id
+      local started = '0'
+      if start_now > 0 then
+        start(id, replica, version)
+        started, start_now = '1', start_now - 1
+      end
+      local n = #out
+      out[n + 1], out[n + 2], out[n + 3], out[n + 4], out[n + 5] = id, r[2], '', r[3], started
     end
-    local n = #out
-    out[n + 1], out[n + 2], out[n + 3], out[n + 4], out[n + 5] = id, r[2], redis.call('GET', p .. ':b:' .. id) or '', r[3], started
-    take = take - 1
+  end
+  if #taken > 0 then
+    redis.call('SADD', held, unpack(taken))
+    for i, body in ipairs(redis.call('MGET', unpack(keys_of_bodies))) do out[5 * i] = body or '' end
   end
 end
 out[2] = redis.call('LLEN', source)
@@ -65,5 +75,5 @@ if ARGV[6] == 'queue' then settle_wake() end
 if n_finish > 0 then
   trim_index('completed', ttl); trim_index('failed', ttl); trim_index('cancelled', ttl)
 end
-flush_counts()
+flush()
 return out

@@ -30,4 +30,5 @@ redis.call('HSET', api, 'next', n, 'wanted', n, 'source', source, 'updated', now
 if not old[1] then redis.call('HSET', api, 'spec', spec, 'endpoint', ARGV[7]) end
 if not known then redis.call('HSET', api, 'gate', 'closed', 'created', now) end
 event('deployment', n .. ' pending')
+flush()
 return {known and 'updating' or 'created', n, ''}

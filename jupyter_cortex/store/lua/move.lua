@@ -6,4 +6,5 @@ redis.call('HSET', dep, 'state', ARGV[3], ARGV[3] .. '_at', now)
 for i = 4, #ARGV, 2 do redis.call('HSET', dep, ARGV[i], ARGV[i + 1]) end
 if ARGV[3] == 'stopped' or ARGV[3] == 'failed' then redis.call('SREM', p .. ':active', ARGV[1]) end
 event('deployment', ARGV[1] .. ' ' .. ARGV[3])
+flush()
 return 1

@@ -5,11 +5,35 @@ local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 local DAY = 86400
 local FINAL = {completed = true, failed = true, cancelled = true}
--- 10,000 moves are about 1 MB: enough to catch up after a lost connection, not an archive.
+-- 10,000 entries are a few MB: enough to catch up after a lost connection, not an archive.
 local EVENTS = 10000
 
+-- What a script has gathered; `flush` writes it at the end with one command each, whatever the size of the batch. Calls from Lua cost about as much as
+-- what they do, so a drain gains a factor of two by this.
+local moves, sums, opened_no_more, bodies = {}, {}, {}, {}
+local ended = {completed = {}, failed = {}, cancelled = {}}
+
+-- One entry holds all moves of a script: ids and new states in turn, one a line. Its stream id is their sequence number.
 local function event(id, what)
-  redis.call('XADD', p .. ':events', 'MAXLEN', '~', EVENTS, '*', 'i', id, 's', what)
+  moves[#moves + 1] = id
+  moves[#moves + 1] = what
+end
+
+-- Per-minute counters, kept 7 days.
+local function count(field, by) sums[field] = (sums[field] or 0) + (by or 1) end
+
+local function flush()
+  if #moves > 0 then redis.call('XADD', p .. ':events', 'MAXLEN', '~', EVENTS, '*', 'm', table.concat(moves, '\n')) end
+  if #opened_no_more > 0 then redis.call('ZREM', p .. ':open', unpack(opened_no_more)) end
+  if #bodies > 0 then redis.call('UNLINK', unpack(bodies)) end
+  for status, scored in pairs(ended) do
+    if #scored > 0 then redis.call('ZADD', p .. ':' .. status, unpack(scored)) end
+  end
+  local key, fresh = p .. ':m:' .. math.floor(now / 60000), false
+  for field, by in pairs(sums) do
+    if redis.call('HINCRBY', key, field, by) == by then fresh = true end
+  end
+  if fresh then redis.call('EXPIRE', key, 7 * DAY + 3600) end
 end
 
 -- One token per waiting workload, at most 64: a token means "look", not "one workload for you".
@@ -26,16 +50,6 @@ local function settle_wake()
   end
 end
 
--- Per-minute counters, kept 7 days. `sums` collects a batch so that each field is written once.
-local sums = {}
-local function count(field, by) sums[field] = (sums[field] or 0) + (by or 1) end
-local function flush_counts()
-  local key = p .. ':m:' .. math.floor(now / 60000)
-  local any = false
-  for field, by in pairs(sums) do redis.call('HINCRBY', key, field, by); any = true end
-  if any then redis.call('EXPIRE', key, 7 * DAY + 3600) end
-end
-
 -- Histogram bucket of a duration in ms: two per doubling, so that a read-off quantile is within 1.41x.
 local function bucket(ms)
   if ms < 0 then ms = 0 end
@@ -44,32 +58,42 @@ end
 
 local function start(id, replica, version)
   local w = p .. ':w:' .. id
-  local status = redis.call('HGET', w, 'status')
-  if not status or FINAL[status] then return false end
-  redis.call('HSET', w, 'status', 'in_progress', 'started', now, 'replica', replica, 'version', version)
-  redis.call('HINCRBY', w, 'attempts', 1)
+  local old = redis.call('HMGET', w, 'status', 'attempts')
+  if not old[1] or FINAL[old[1]] then return false end
+  redis.call('HSET', w, 'status', 'in_progress', 'started', now, 'replica', replica, 'version', version, 'attempts', tonumber(old[2] or 0) + 1)
   event(id, 'in_progress')
   return true
 end
 
--- The one door into a final state. `keep` says whether the payload stays. Returns false when the workload is gone or final already.
-local function finish(id, status, ttl, keep, result, err, details, run_ms)
+-- The one door into a final state. `keep` says whether the payload stays; `began` (or nil) has replica and version of a start that is not marked yet.
+-- Returns false when the workload is gone or final already.
+local function finish(id, status, ttl, keep, result, err, details, run_ms, began)
   local w = p .. ':w:' .. id
-  local old = redis.call('HMGET', w, 'status', 'accepted', 'started')
+  local old = redis.call('HMGET', w, 'status', 'accepted', 'started', 'attempts')
   if not old[1] or FINAL[old[1]] then return false end
-  redis.call('HSET', w, 'status', status, 'finished', now)
+  local started = old[3]
+  if began then
+    started = math.max(tonumber(old[2]), math.floor(now - (run_ms or 0)))
+    redis.call('HSET', w, 'status', status, 'finished', now, 'started', started, 'replica', began[1], 'version', began[2],
+      'attempts', tonumber(old[4] or 0) + 1)
+    event(id, 'in_progress')
+  else
+    redis.call('HSET', w, 'status', status, 'finished', now)
+  end
   if err ~= '' then redis.call('HSET', w, 'error', err) end
   redis.call('EXPIRE', w, ttl)
   if status == 'completed' then redis.call('SET', p .. ':r:' .. id, result, 'EX', ttl) end
   if details ~= '' then redis.call('SET', p .. ':e:' .. id, details, 'EX', ttl) end
-  if keep then redis.call('EXPIRE', p .. ':b:' .. id, ttl) else redis.call('DEL', p .. ':b:' .. id) end
-  redis.call('ZREM', p .. ':open', id)
-  redis.call('ZADD', p .. ':' .. status, now, id)
+  if keep then redis.call('EXPIRE', p .. ':b:' .. id, ttl) else bodies[#bodies + 1] = p .. ':b:' .. id end
+  opened_no_more[#opened_no_more + 1] = id
+  local scored = ended[status]
+  scored[#scored + 1] = now
+  scored[#scored + 1] = id
   event(id, status)
   redis.call('PUBLISH', p .. ':d:' .. id, status)
   count(status)
-  if old[3] then
-    count('wait:' .. bucket(tonumber(old[3]) - tonumber(old[2])))
+  if started then
+    count('wait:' .. bucket(tonumber(started) - tonumber(old[2])))
     if run_ms then count('run:' .. bucket(run_ms)) end
   end
   return true

@@ -10,6 +10,8 @@ event('deployment', n .. ' live')
 if before and before ~= n then
   redis.call('HSET', p .. ':dep:' .. before, 'state', 'draining', 'draining_at', now)
   event('deployment', before .. ' draining')
+  flush()
   return tonumber(before)
 end
+flush()
 return 0

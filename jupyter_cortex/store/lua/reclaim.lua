@@ -16,7 +16,7 @@ for _, id in ipairs(ids) do
     if board[id] then deaths = redis.call('HINCRBY', w, 'deaths', 1) end
     if board[id] and deaths >= max then
       local err = cjson.encode({type = 'ReplicaDied', message = 'the replica died ' .. deaths .. ' times while it ran this workload (last: ' .. reason .. ')'})
-      finish(id, 'failed', ttl, keep, '', err, details, nil)
+      finish(id, 'failed', ttl, keep, '', err, details, nil, nil)
       failed[#failed + 1] = id
     else
       redis.call('HSET', w, 'status', 'in_queue')
@@ -35,6 +35,6 @@ for _, id in ipairs(ids) do
 end
 redis.call('DEL', held)
 redis.call('ZREM', p .. ':beats', replica)
-flush_counts()
+flush()
 settle_wake()
 return {requeued, suspected, unpack(failed)}

@@ -18,4 +18,5 @@ for _, id in ipairs(redis.call('SMEMBERS', held)) do
   end
 end
 settle_wake()
+flush()
 return back

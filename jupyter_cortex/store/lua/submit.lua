@@ -16,6 +16,6 @@ redis.call('RPUSH', p .. ':queue', id)
 redis.call('ZADD', p .. ':open', now, id)
 event(id, 'in_queue')
 count('accepted')
-flush_counts()
+flush()
 wake()
 return 'ok'
