@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 import re
 import uuid
 from collections.abc import Callable
@@ -100,6 +101,7 @@ class PublicDoor:
 
     def __init__(self, control: Any, table: RouteTable, intake: Intake, guard: Guard, is_control: Callable[[str], bool]) -> None:
         self._looked = 0.0
+        self._random = b""
         self._control, self._table, self._intake, self._guard, self._is_control = control, table, intake, guard, is_control
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -238,7 +240,7 @@ class PublicDoor:
     async def _submit(self, request: Request, route: Route, receive: Any, send: Any, cors: list[tuple[bytes, bytes]]) -> None:
         request_id = request.request_id
         if request_id is None:
-            request_id = str(uuid.uuid4())
+            request_id = self._new_id()
         elif not REQUEST_ID.fullmatch(request_id) or request_id == "healthz":
             raise RequestIdError(
                 "x-request-id must be 1 to 128 letters, digits, dots, dashes or underscores (and not `healthz`); leave it out to get one"
@@ -259,6 +261,13 @@ class PublicDoor:
             raise NotLive(f"{route.api} has not been live yet; `cortex get {route.api}` says why")
         else:
             raise ApiNotFound(f"{route.api} is not deployed any more")
+
+    def _new_id(self) -> str:
+        """A random UUID (version 4). Random bytes are drawn in blocks: a system call for each id was 7 % of a request."""
+        if len(self._random) < 16:
+            self._random = os.urandom(4096)
+        drawn, self._random = self._random[:16], self._random[16:]
+        return str(uuid.UUID(bytes=drawn, version=4))
 
     async def _body(self, request: Request, receive: Any) -> bytes | None:
         limit = self._guard.max_body

@@ -35,9 +35,10 @@ from .link import Argument, Link
 
 log = logging.getLogger(__name__)
 
-#: Look-ahead: as many workloads as 5 ms of handler time, at most 64. More would hoard work beside an idle replica, less leaves the thread waiting.
+#: Look-ahead: as many workloads as 5 ms of handler time, at most 256. More would hoard work beside an idle replica, less leaves the thread waiting
+#: while a commit is on its way: with a store that syncs to disk that takes 2 to 4 ms (64 drained 7,500 a second, 256 drained 10,200).
 LOOK_AHEAD_MS = 5.0
-LOOK_AHEAD_MAX = 64
+LOOK_AHEAD_MAX = 256
 #: ... and none while more than this lies in this process: 64 payloads of 10 MB are not worth 5 ms.
 LOOK_AHEAD_BYTES = 1 << 20
 #: After this long without an end, what waits in this process goes back to the queue's head.
@@ -246,7 +247,11 @@ class CortexConsumer(Consumer):
             return
         # The wait for company is over when an end is there, or the oldest mark is old enough.
         marks_due = bool(self._began) and (bool(self._done) or time.perf_counter() - self._began[0].began >= START_MARK_S)
-        take = max(0, self._room())
+        take = self._room()
+        if self._source == "queue" and not self._draining:
+            # The script finishes before it fetches: what ends with this commit makes room for it.
+            take += len(self._done) + len(self._back)
+        take = max(0, take)
         if not (self._done or marks_due or self._back or (take and self._left)):
             return
         batch = _Batch(back=self._back, take=take)

@@ -46,8 +46,10 @@ LEASE_MS = 15_000
 BEATS_BEFORE_SWEEP = 3
 #: A reclaim is repeated after this long: commands that the dead had already sent may still have run.
 SECOND_LOOK_S = 0.5
-#: Restarts: at once, then 0.1 s, doubling to 30 s; a replica that lived for 30 s starts the count anew.
+#: Restarts: at once, then 0.1 s, doubling to 30 s; a replica that lived for 30 s starts the count anew. One that had been ready was killed by its
+#: work, not by its start: then the others' work should not wait for longer than 1 s.
 BACKOFF_S = (0.1, 30.0)
+READY_BACKOFF_S = 1.0
 LIVED_S = 30.0
 #: A deployment that is not live yet gives up after this many silent deaths (a refused Handler gives up at once).
 START_DEATHS = 3
@@ -366,7 +368,8 @@ class Supervisor:
         self._note_exit(replica)
         lived = time.monotonic() - replica.started
         self._deaths = 1 if lived > LIVED_S else self._deaths + 1
-        wait = 0.0 if self._deaths == 1 else min(BACKOFF_S[0] * 2 ** (self._deaths - 2), BACKOFF_S[1])
+        longest = READY_BACKOFF_S if replica.asked_to_go else BACKOFF_S[1]
+        wait = 0.0 if self._deaths == 1 else min(BACKOFF_S[0] * 2 ** min(self._deaths - 2, 20), longest)
         self._restart_at = time.monotonic() + wait
         if self.state != DeploymentState.LIVE:
             lines = [json.loads(line).get("message", "") for line in list(replica.tail)[-20:]]

@@ -133,10 +133,6 @@ BROKEN = {
     "exits-at-import": ("import sys\nsys.exit('bye')\n", "SystemExit"),
     "null-byte": ("class Handler:\0\n", "null byte"),
     "surrogate": ("raise RuntimeError('\\ud800 lone')\n", "lone"),
-    "line-that-looks-like-a-record": (
-        "import os\nos.write(1, b'{\"asctime\" is no record}\\n')\nos.write(1, b'{\"asctime\": [}\\n')\nos._exit(4)\n",
-        "exit status 4",
-    ),
 }
 
 
@@ -152,6 +148,22 @@ def test_a_handler_that_does_not_start_is_said_and_the_version_before_serves(nam
     assert reason in after["message"]
     assert after["api_versions"][0]["state"] == "failed"
     still_good(serving, web)
+
+
+def test_a_replica_whose_last_words_look_like_a_record_is_a_failed_deploy(environment: Environment, project: ProjectMaker) -> None:
+    source = "import os\nos.write(1, b'{\"asctime\" is no record}\\n')\nos._exit(4)\n"
+    deployed = project("bad-words", source).deploy(environment, wait=False)
+    client = environment.client()
+
+    def failed() -> dict[str, Any] | None:
+        newest: dict[str, Any] = client.get_api("bad-words")["api_versions"][0]
+        return newest if newest["state"] == "failed" else None
+
+    try:
+        newest = wait_until(failed, "the deployment has failed", 20)
+        assert (newest["version"], "exit status 4" in newest["error"]["message"]) == (deployed.version, True)
+    finally:
+        client.delete("bad-words")
 
 
 def test_a_handler_file_that_is_missing_is_refused_before_anything_changes(serving: Serving, web: httpx.Client) -> None:
