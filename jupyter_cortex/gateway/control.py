@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import redis
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
@@ -26,8 +26,9 @@ from ..store.records import Records
 from ..store.registry import Api, Deployment, Registry
 from .routes import check_endpoint
 
-#: Two of them must never be half-read: the unpacked limit is 32 MiB, and an archive of incompressible files is a little larger.
+#: What an upload may have: the unpacked limit is 32 MiB, and an archive of incompressible files is a little larger.
 BUNDLE_BYTES = 48 * 1024 * 1024
+NAME = "[a-z]([-a-z0-9]*[a-z0-9])?"
 
 
 class DeployRequest(BaseModel):
@@ -253,7 +254,7 @@ def create_router(control: Control, token: str) -> APIRouter:
         return {"present": control.registry.has_bundle(name, digest)}
 
     @router.put("/apis/{name}/bundles/{digest}")
-    async def put_bundle(name: str, digest: str, request: Request) -> dict[str, bool]:
+    async def put_bundle(request: Request, digest: str, name: str = Path(pattern=f"^{NAME}$", max_length=42)) -> dict[str, bool]:
         data = bytearray()
         async for chunk in request.stream():
             data += chunk

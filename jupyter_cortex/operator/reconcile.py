@@ -54,6 +54,8 @@ class Reconciler:
         self._scaling: dict[tuple[str, int], Scaling] = {}
         self._restarts: dict[str, tuple[float, float]] = {}
         self._next_tick = 0.0
+        #: Whether something is on its way, so that the next pass should come soon.
+        self.moving = True
 
     def slot(self, api: str, version: int) -> Slot:
         return Slot(self._run_dir, f"worker-{api}-{version}")
@@ -70,9 +72,11 @@ class Reconciler:
     def pass_over(self) -> None:
         """One pass. Raises StoreUnavailable when the store goes away in the middle; the next pass begins anew."""
         wanted: set[tuple[str, int]] = set()
+        self.moving = False
         for name in self.registry.names():
             api = self.registry.find(name)
             if api is None:
+                self.moving = True
                 if self.registry.being_deleted(name):
                     self._remove(name)
                 continue
@@ -90,6 +94,7 @@ class Reconciler:
     def _keep(self, api: Api, deployment: Deployment) -> bool:
         """Bring one deployment a step further. Whether its worker should run."""
         name, version, state = api.name, deployment.version, deployment.state
+        self.moving = self.moving or state is not State.LIVE
         slot = self.slot(name, version)
         running = slot.pid() is not None
         if state is State.PENDING:
@@ -103,6 +108,7 @@ class Reconciler:
         if state is State.LIVE:
             self._cap_replicas(api, deployment)
             if not running:
+                self.moving = True
                 self._bury(name, version)
                 self._start(name, version)
             return True
@@ -139,6 +145,7 @@ class Reconciler:
                 self.slot(name, version).signal(signal.SIGUSR1)
                 if before:
                     self.slot(name, before).signal(signal.SIGUSR1)
+                self.registry.prune_bundles(name)
                 self.registry.wake_operator()
         elif not running:
             self._bury(name, version)
@@ -166,13 +173,20 @@ class Reconciler:
             if deployment is not None:
                 for replica in status["replicas"]:
                     reclaim(self.client, name, replica["id"], deployment.spec)
+                    (self._run_dir / f"{replica['id']}.board").unlink(missing_ok=True)
             self.registry.forget_worker(name, worker)
 
     def _stop_others(self, wanted: set[tuple[str, int]]) -> None:
         """Workers whose deployment is failed, stopped or gone. They see it with their next beat; the signal makes it now."""
         for (name, version), slot in self.slots().items():
-            if (name, version) not in wanted and slot.pid() is not None:
+            if (name, version) in wanted:
+                continue
+            self.moving = True
+            if slot.pid() is not None:
                 slot.signal(signal.SIGUSR1)
+            else:
+                self._bury(name, version)
+                slot.path.unlink(missing_ok=True)
 
     def _remove(self, name: str) -> None:
         """The last of a deleted API: when its workers are gone, its keys go."""

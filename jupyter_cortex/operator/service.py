@@ -29,8 +29,8 @@ from .reconcile import Reconciler
 
 log = logging.getLogger(__name__)
 
-#: Seconds between passes when nothing calls.
-PASS_S = 1.0
+#: Seconds between passes while something moves, and when all is quiet: deploys, workers' news and ends of processes wake us anyway.
+PASS_S, QUIET_S = 1.0, 5.0
 
 
 class Operator:
@@ -65,7 +65,7 @@ class Operator:
                     log.warning("%s", error)
                     trouble = str(error)
                 self._wake.wait(0.1)
-            self._wake.wait(PASS_S)
+            self._wake.wait(PASS_S if trouble or self.reconciler.moving or not hasattr(os, "pidfd_open") else QUIET_S)
             self._wake.clear()
         return 0
 

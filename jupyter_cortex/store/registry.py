@@ -138,9 +138,19 @@ class Registry:
     def put_bundle(self, name: str, digest: str, data: bytes) -> None:
         with store_errors():
             pipe = self.client.pipeline(transaction=True)
-            pipe.set(keys.bundle(name, digest), data)
+            # For good only once it is deployed.
+            pipe.set(keys.bundle(name, digest), data, ex=86400)
             pipe.sadd(keys.bundles(name), digest)
             pipe.execute()
+
+    def prune_bundles(self, name: str, newest: int = 10) -> None:
+        """Forget the archives that neither the newest versions nor running ones need: each may hold 32 MiB of the store's memory."""
+        needed = {deployment.digest for deployment in self.deployments(name, newest)}
+        needed |= {found.digest for version in self.active(name) if (found := self.find_deployment(name, version))}
+        with store_errors():
+            for digest in {text(kept) for kept in self.client.smembers(keys.bundles(name))} - needed:  # type: ignore[union-attr]
+                self.client.unlink(keys.bundle(name, digest))
+                self.client.srem(keys.bundles(name), digest)
 
     def bundle(self, name: str, digest: str) -> bytes:
         with store_errors():
@@ -192,6 +202,9 @@ class Registry:
             )
         if outcome == "busy":
             raise Conflict(f"{name} is updating (override with --force)")
+        if outcome in ("created", "updating"):
+            with store_errors():
+                self.client.persist(keys.bundle(name, digest))
         if outcome == "deleting":
             raise Conflict(f"{name} is being deleted; try again in a moment")
         self.wake_operator()
