@@ -27,6 +27,8 @@ def problem_headers(error: CortexError) -> list[tuple[bytes, bytes]]:
     headers = []
     if isinstance(error, (StoreUnavailable, NotLive)):
         headers.append((b"retry-after", b"1"))
+    if allow := error.details.get("allow"):
+        headers.append((b"allow", str(allow).encode()))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers

@@ -74,10 +74,10 @@ def create_app(parts: Parts) -> Any:
             await intake.close()
 
     app = FastAPI(title="jupyter-cortex", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/_cortex/openapi.json")
-    app.include_router(create_router(control, parts.token))
+    app.include_router(create_router(control))
     _add_health(app, client, control, parts)
     _add_error_handlers(app)
-    guard = Guard(parts.hosts, parts.call_token, parts.internal_token, parts.max_body)
+    guard = Guard(parts.hosts, parts.token, parts.call_token, parts.internal_token, parts.max_body)
     return PublicDoor(app, table, intake, guard, is_control)
 
 
@@ -132,7 +132,8 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def http_error(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 405:
-            return problem(MethodNotAllowed(f"{request.method} is not allowed at {request.url.path}"))
+            allow = (error.headers or {}).get("Allow")
+            return problem(MethodNotAllowed(f"{request.method} is not allowed at {request.url.path}", allow=allow))
         if error.status_code == 404:
             return problem(RouteNotFound(f"there is nothing at {request.url.path}"))
         return problem(BadRequest(str(error.detail)))

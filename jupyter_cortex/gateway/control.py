@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import redis
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import PlainTextResponse, StreamingResponse
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from ..core.errors import ApiNotFound, BodyTooLarge, Conflict, CortexError, Refused, SpecError, Unauthorized
+from ..core.errors import BodyTooLarge, CortexError, Refused, SpecError
 from ..core.spec import check_specs
 from ..core.workload import DeploymentState
 from ..project import bundle, dotenv
@@ -24,11 +23,19 @@ from ..store import keys, logs
 from ..store.connection import store_errors
 from ..store.records import Records
 from ..store.registry import Api, Deployment, Registry
+from .public import CONTROL_BODY_BYTES
 from .routes import check_endpoint
 
-#: What an upload may have: the unpacked limit is 32 MiB, and an archive of incompressible files is a little larger.
-BUNDLE_BYTES = 48 * 1024 * 1024
 NAME = "[a-z]([-a-z0-9]*[a-z0-9])?"
+
+
+def _is_text(value: str) -> str:
+    """A lone surrogate is valid JSON, but no text that could be stored."""
+    value.encode()
+    return value
+
+
+Line = Annotated[str, AfterValidator(_is_text)]
 
 
 class DeployRequest(BaseModel):
@@ -36,12 +43,12 @@ class DeployRequest(BaseModel):
 
     spec: dict[str, Any]
     digest: str = Field(pattern="^[0-9a-f]{64}$")
-    dotenv: str = ""
-    source: str = Field(min_length=1, max_length=1000)
-    interpreter: str = ""
-    python_version: str = ""
-    host: str = ""
-    distributions: dict[str, str] = {}
+    dotenv: Line = ""
+    source: Line = Field(min_length=1, max_length=1000)
+    interpreter: Line = ""
+    python_version: Line = ""
+    host: Line = ""
+    distributions: dict[Line, Line] = {}
     take_over: bool = False
     force: bool = False
 
@@ -109,7 +116,7 @@ class Control:
             "endpoint": resolved["networking"]["endpoint"],
         }
 
-    def again(self, name: str, *, raw_spec: dict[str, Any] | None, force: bool, salt: str = "") -> dict[str, Any]:
+    def again(self, name: str, *, raw_spec: dict[str, Any] | None, force: bool, anew: bool = False) -> dict[str, Any]:
         """Deploy what is there once more: with another spec (patch), or as it is (refresh)."""
         api = self.registry.get(name)
         last = self.registry.deployment(name, api.live or api.wanted)
@@ -124,7 +131,7 @@ class Control:
             "raw_spec": json.dumps(raw),
         }
         outcome, version = self.registry.deploy(
-            name, resolved, last.digest, dotenv=last.dotenv, source=api.source, interpreter=last.interpreter, facts=facts, force=force, salt=salt
+            name, resolved, last.digest, dotenv=last.dotenv, source=api.source, interpreter=last.interpreter, facts=facts, force=force, anew=anew
         )
         self._changed()
         return {
@@ -227,95 +234,99 @@ def api_status(api: Api, live: Deployment | None, wanted: Deployment | None, wor
     return "updating", why
 
 
-def create_router(control: Control, token: str) -> APIRouter:
-    """The routes; ``token`` opens them all."""
+class Json(Response):
+    """Plain ASCII JSON: results may hold lone surrogates, which are no UTF-8, and be nested deeper than FastAPI's encoder goes."""
 
-    def authorized(request: Request) -> None:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
-            raise Unauthorized("control routes want the environment's token: `Authorization: Bearer <token>`")
+    media_type = "application/json"
 
-    router = APIRouter(prefix="/_cortex/v1", dependencies=[Depends(authorized)])
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()
+
+
+def create_router(control: Control) -> APIRouter:
+    """The routes. The door in front of them has checked the token."""
+    router = APIRouter(prefix="/_cortex/v1")
 
     @router.get("/status")
-    def status() -> dict[str, Any]:
-        return control.status()
+    def status() -> Response:
+        return Json(control.status())
 
     @router.get("/apis")
-    def list_apis() -> list[dict[str, Any]]:
-        return [control.summary(api) for api in control.registry.all()]
+    def list_apis() -> Response:
+        return Json([control.summary(api) for api in control.registry.all()])
 
     @router.get("/apis/{name}")
-    def get_api(name: str) -> dict[str, Any]:
-        return control.detail(name)
+    def get_api(name: str) -> Response:
+        return Json(control.detail(name))
 
     @router.get("/apis/{name}/bundles/{digest}")
-    def has_bundle(name: str, digest: str) -> dict[str, bool]:
-        return {"present": control.registry.has_bundle(name, digest)}
+    def has_bundle(name: str, digest: str) -> Response:
+        return Json({"present": control.registry.has_bundle(name, digest)})
 
     @router.put("/apis/{name}/bundles/{digest}")
-    async def put_bundle(request: Request, digest: str, name: str = Path(pattern=f"^{NAME}$", max_length=42)) -> dict[str, bool]:
+    async def put_bundle(request: Request, digest: str, name: str = Path(pattern=f"^{NAME}$", max_length=42)) -> Response:
         data = bytearray()
         async for chunk in request.stream():
             data += chunk
-            if len(data) > BUNDLE_BYTES:
-                raise BodyTooLarge(f"a bundle may have at most {BUNDLE_BYTES} bytes; `.cortexignore` leaves files out", limit=BUNDLE_BYTES)
+            if len(data) > CONTROL_BODY_BYTES:
+                raise BodyTooLarge(
+                    f"a bundle may have at most {CONTROL_BODY_BYTES} bytes; `.cortexignore` leaves files out", limit=CONTROL_BODY_BYTES
+                )
         found = await run_in_threadpool(bundle.digest_of, bytes(data))
         if found != digest:
             raise Refused(f"the bundle's digest is {found[:12]}…, not {digest[:12]}… as said; it was damaged on the way")
         await run_in_threadpool(control.registry.put_bundle, name, digest, bytes(data))
-        return {"present": True}
+        return Json({"present": True})
 
     @router.put("/apis/{name}")
-    def deploy(name: str, body: DeployRequest) -> dict[str, Any]:
-        return control.deploy(name, body)
+    def deploy(name: str, body: DeployRequest) -> Response:
+        return Json(control.deploy(name, body))
 
     @router.patch("/apis/{name}")
-    def patch(name: str, body: PatchRequest) -> dict[str, Any]:
-        return control.again(name, raw_spec=body.spec, force=body.force)
+    def patch(name: str, body: PatchRequest) -> Response:
+        return Json(control.again(name, raw_spec=body.spec, force=body.force))
 
     @router.post("/apis/{name}/refresh")
-    def refresh(name: str, force: bool = False) -> dict[str, Any]:
-        api = control.registry.get(name)
-        return control.again(name, raw_spec=None, force=force, salt=f"refresh {api.wanted + 1}")
+    def refresh(name: str, force: bool = False) -> Response:
+        return Json(control.again(name, raw_spec=None, force=force, anew=True))
 
     @router.post("/apis/{name}/stop")
-    def stop(name: str) -> dict[str, str]:
+    def stop(name: str) -> Response:
         control.registry.set_stopped(name, True)
-        return {"message": f"stopping {name}; requests are still accepted and wait"}
+        return Json({"message": f"stopping {name}; requests are still accepted and wait"})
 
     @router.post("/apis/{name}/start")
-    def start(name: str) -> dict[str, str]:
+    def start(name: str) -> Response:
         control.registry.set_stopped(name, False)
-        return {"message": f"starting {name}"}
+        return Json({"message": f"starting {name}"})
 
     @router.delete("/apis/{name}")
-    def delete(name: str) -> dict[str, str]:
-        return control.delete(name)
+    def delete(name: str) -> Response:
+        return Json(control.delete(name))
 
     @router.get("/apis/{name}/deployments/{version}")
-    def deployment(name: str, version: int) -> dict[str, Any]:
-        return control.registry.deployment(name, version).public()
+    def deployment(name: str, version: int) -> Response:
+        return Json(control.registry.deployment(name, version).public())
 
     @router.get("/apis/{name}/workloads")
-    def workloads(name: str, status: str | None = None, limit: int = Query(50, ge=1, le=1000), before: int | None = None) -> list[dict[str, Any]]:
+    def workloads(name: str, status: str | None = None, limit: int = Query(50, ge=1, le=1000), before: int | None = None) -> Response:
         control.registry.get(name)
-        return [record.public() for record in control.records.newest(name, status, limit, before)]
+        return Json([record.public() for record in control.records.newest(name, status, limit, before)])
 
     @router.get("/apis/{name}/workloads/{request_id}")
-    def workload(name: str, request_id: str) -> dict[str, Any]:
+    def workload(name: str, request_id: str) -> Response:
         control.registry.get(name)
-        return control.records.details(name, request_id)
+        return Json(control.records.details(name, request_id))
 
     @router.get("/apis/{name}/history")
-    def history(name: str, minutes: int = Query(60, ge=1, le=10080)) -> list[dict[str, Any]]:
+    def history(name: str, minutes: int = Query(60, ge=1, le=10080)) -> Response:
         control.registry.get(name)
-        return control.records.history(name, minutes)
+        return Json(control.records.history(name, minutes))
 
     @router.get("/apis/{name}/events")
-    def events(name: str, after: str = Query("0-0", pattern=r"^\d+-\d+$"), limit: int = Query(1000, ge=1, le=10000)) -> list[dict[str, str]]:
+    def events(name: str, after: str = Query("0-0", pattern=r"^\d{1,19}-\d{1,19}$"), limit: int = Query(1000, ge=1, le=10000)) -> Response:
         control.registry.get(name)
-        return control.records.events(name, after, limit)
+        return Json(control.records.events(name, after, limit))
 
     @router.get("/apis/{name}/logs")
     def log(name: str, lines: int = Query(200, ge=0, le=10000), follow: bool = False) -> Response:
@@ -348,6 +359,3 @@ async def _follow(control: Control, name: str, first: str, position: str) -> Asy
             with contextlib.suppress(CortexError):
                 if await run_in_threadpool(control.registry.find, name) is None:
                     return
-
-
-__all__ = ["ApiNotFound", "Conflict", "Control", "DeployRequest", "JSONResponse", "create_router"]

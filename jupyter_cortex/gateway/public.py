@@ -18,8 +18,8 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, NoReturn
+from urllib.parse import parse_qs, quote, urlsplit
 
 from ..core.errors import (
     ApiNotFound,
@@ -44,6 +44,8 @@ from .routes import Route, RouteTable
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 #: Parsing a body above this would hold up everybody else on the event loop.
 PARSE_INLINE_BYTES = 256 * 1024
+#: The largest body of a control request: a bundle of 32 MiB of incompressible files is a little larger than that.
+CONTROL_BODY_BYTES = 48 * 1024 * 1024
 #: The longest long poll; proxies tend to cut at 60 s.
 WAIT_MAX_S = 55.0
 #: An unknown path makes us look at the registry, but not more often than this.
@@ -56,6 +58,7 @@ class Guard:
     """Who may call. ``hosts``: names this gateway answers to (empty = any, when a call token protects it)."""
 
     hosts: frozenset[str]
+    token: str
     call_token: str
     internal_token: str
     max_body: int
@@ -112,11 +115,20 @@ class PublicDoor:
         try:
             chained = self._check_host(request)
             if chained is None and self._is_control(scope["path"]):
+                self._check_control(request)
                 await self._control(scope, receive, send)
                 return
             await self._public(request, chained, receive, send)
         except CortexError as error:
             await refuse(send, error)
+
+    def _check_control(self, request: Request) -> None:
+        """Before anything of the body is read: control routes are for holders of the environment's token. Raises Unauthorized, BodyTooLarge."""
+        path = request.scope["path"]
+        if path.startswith("/_cortex") and not _bearer(request, self._guard.token):
+            raise Unauthorized("control routes want the environment's token: `Authorization: Bearer <token>`")
+        if request.content_length.isdigit() and int(request.content_length) > CONTROL_BODY_BYTES:
+            raise _too_large(CONTROL_BODY_BYTES)
 
     def _check_host(self, request: Request) -> str | None:
         """The API's name at the chaining door, None elsewhere. A foreign Host is a web page that rebinds its own name to us: Forbidden."""
@@ -129,13 +141,15 @@ class PublicDoor:
 
     async def _public(self, request: Request, chained: str | None, receive: Any, send: Any) -> None:
         path = request.scope["path"]
+        if "//" in path:
+            await self._redirect(request, path, chained, send)
+            return
         found = self._find(path, chained)
         if found is None:
             await self._look_again()
             found = self._find(path, chained)
         if found is None:
-            await self._no_route(request, path, chained, send)
-            return
+            self._no_route(request, path, chained)
         route, rest = found
         cors = self._check_origin(request, route)
         if request.scope["method"] == "OPTIONS" and request.origin:
@@ -150,8 +164,8 @@ class PublicDoor:
                 ],
             )
             return
-        self._check_token(request)
         try:
+            self._check_token(request)
             await self._answer(request, route, rest, receive, send, cors)
         except CortexError as error:
             await refuse(send, error, cors)
@@ -174,13 +188,21 @@ class PublicDoor:
             if not self._table.loaded:
                 raise
 
-    async def _no_route(self, request: Request, path: str, chained: str | None, send: Any) -> None:
+    async def _redirect(self, request: Request, path: str, chained: str | None, send: Any) -> None:
+        """As the original: 301 to the cleaned path, where there is something; the query stays."""
+        clean = re.sub("/+", "/", path)
+        if self._find(clean, chained) is None:
+            self._no_route(request, path, chained)
+        location = quote(clean)
+        if query := request.scope["query_string"]:
+            location += "?" + query.decode("latin-1")
+        await respond(send, 301, b"", [(b"location", location.encode("latin-1"))])
+
+    def _no_route(self, request: Request, path: str, chained: str | None) -> NoReturn:
+        self._check_token(request)
         if chained is not None:
             names = ", ".join(self._table.names()) or "none"
             raise ApiNotFound(f"there is no API {chained} behind http://{request.host[:100]}/; deployed are: {names}")
-        if "//" in path and self._table.match(clean := re.sub("/+", "/", path)):
-            await respond(send, 301, b"", [(b"location", clean.encode())])
-            return
         raise RouteNotFound(f"no API is published at {path[:200]}; `cortex get` lists the endpoints")
 
     def _check_origin(self, request: Request, route: Route) -> list[tuple[bytes, bytes]]:
@@ -188,7 +210,7 @@ class PublicDoor:
         a text/plain POST needs no preflight, so silence would come too late."""
         if not request.origin:
             return []
-        if urlsplit(request.origin).netloc == request.host and request.host:
+        if request.host and _netloc(request.origin) == request.host:
             return []
         if "*" in route.origins or request.origin in route.origins:
             return [(b"access-control-allow-origin", request.origin.encode("latin-1")), (b"vary", b"origin")]
@@ -197,10 +219,7 @@ class PublicDoor:
     def _check_token(self, request: Request) -> None:
         if not self._guard.call_token:
             return
-        scheme, _, token = request.authorization.partition(" ")
-        given = token.strip().encode("latin-1")
-        allowed = (self._guard.call_token, self._guard.internal_token)
-        if scheme.lower() != "bearer" or not any(hmac.compare_digest(given, wanted.encode()) for wanted in allowed):
+        if not _bearer(request, self._guard.call_token, self._guard.internal_token):
             raise Unauthorized("this gateway wants a call token: send `Authorization: Bearer <token>`")
 
     async def _answer(self, request: Request, route: Route, rest: str, receive: Any, send: Any, cors: list[tuple[bytes, bytes]]) -> None:
@@ -291,6 +310,20 @@ class PublicDoor:
             if size > limit:
                 raise _too_large(limit)
         return b"".join(chunks)
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def _bearer(request: Request, *allowed: str) -> bool:
+    """Whether the request carries one of these tokens."""
+    scheme, _, token = request.authorization.partition(" ")
+    given = token.strip().encode("latin-1")
+    return scheme.lower() == "bearer" and any(hmac.compare_digest(given, wanted.encode()) for wanted in allowed)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

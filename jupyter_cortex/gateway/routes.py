@@ -77,5 +77,7 @@ def check_endpoint(registry: Registry, name: str, spec: dict[str, Any]) -> None:
     """Refuse an endpoint that another API has. Raises Conflict."""
     endpoint = spec["networking"]["endpoint"]
     for other in registry.all():
-        if other.name != name and other.endpoint.strip("/") == endpoint.strip("/"):
+        coming = registry.find_deployment(other.name, other.wanted) if other.wanted != other.live else None
+        taken = {other.endpoint.strip("/"), coming.spec["networking"]["endpoint"].strip("/") if coming else ""}
+        if other.name != name and endpoint.strip("/") in taken:
             raise Conflict(f"networking.endpoint: {endpoint} belongs to the API {other.name}; choose another one for {name}")

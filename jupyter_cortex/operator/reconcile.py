@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: A worker that keeps ending is started again after 0.2 s, doubling up to this.
 RESTART_MAX_S = 30.0
+#: A deployment whose worker ends again and again while it starts (0.2 + 0.4 + 0.8 + 1.6 s apart) has failed.
+START_WAIT_MAX_S = 2.0
 #: The autoscaler's tick and the distance of its samples, as in the original.
 TICK_S = 10.0
 
@@ -149,6 +151,10 @@ class Reconciler:
                 self.registry.wake_operator()
         elif not running:
             self._bury(name, version)
+            if self._restarts.get(f"{name}-{version}", (0.0, 0.0))[1] > START_WAIT_MAX_S:
+                sentence = f"its worker keeps ending; what it said last is in logs/worker-{name}.log below the environment's home"
+                self.registry.move(name, version, (State.STARTING,), State.FAILED, error={"message": sentence})
+                return
             self._start(name, version)
 
     def _start(self, name: str, version: int) -> None:

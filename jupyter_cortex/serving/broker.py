@@ -294,6 +294,9 @@ class CortexConsumer(Consumer):
     def _take(self, reply: list[Any]) -> int:
         """Turn a fetch's reply into messages; returns how many."""
         self._left = int(reply[1])
+        if len(reply) > 2:
+            # What has just come must reach its thread before it can count as waiting.
+            self._last_end = time.monotonic()
         for at in range(2, len(reply), 5):
             request_id, content_type, body, accepted, started = reply[at : at + 5]
             delivery = Delivery(request_id.decode(), content_type.decode("latin-1"), body, int(accepted), started == b"1")

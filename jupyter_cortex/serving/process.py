@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ..handler.masking import masked
 from .board import Board
 
 
@@ -54,7 +55,7 @@ class Pipe:
             chunks.append(data)
             size += len(data)
         *whole, self._rest = b"".join(chunks).split(b"\n")
-        if (end or last) and self._rest:
+        if last and self._rest:
             whole.append(self._rest)
             self._rest = b""
         lines = [line.decode("utf-8", "replace") for line in whole]
@@ -85,27 +86,28 @@ class ReplicaProcess:
         self.board = Board(run_dir / f"{self.id}.board")
         control_r, self._control = os.pipe()
         status_r, status_w = os.pipe()
+        records_r, records_w = os.pipe()
         out_r, out_w = os.pipe()
         try:
             self.process = subprocess.Popen(
-                [*argv, str(control_r), str(status_w), str(os.getpid())],
+                [*argv, *map(str, (control_r, status_w, records_w, os.getpid()))],
                 env=env,
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=out_w,
                 stderr=out_w,
-                pass_fds=(control_r, status_w),
+                pass_fds=(control_r, status_w, records_w),
                 start_new_session=True,
             )
         except OSError:
-            for fd in (self._control, status_r, out_r):
+            for fd in (self._control, status_r, records_r, out_r):
                 os.close(fd)
             self.board.remove()
             raise
         finally:
-            for fd in (control_r, status_w, out_w):
+            for fd in (control_r, status_w, records_w, out_w):
                 os.close(fd)
-        self.out, self.status = Pipe(out_r), Pipe(status_r)
+        self.out, self.records, self.status = Pipe(out_r), Pipe(records_r), Pipe(status_r)
         self.tell(json.dumps({**config, "replica": self.id, "board": str(self.board.path)}))
 
     def tell(self, word: str) -> None:
@@ -130,23 +132,27 @@ class ReplicaProcess:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
 
+    def read_records(self) -> bool:
+        """Pass on the log records it wrote; False at the end of the stream. A record that its death cut short is dropped."""
+        lines = self.records.lines()
+        for line in lines or ():
+            if line:
+                self._pass_on(f'{line[:-1]}, "replica": "{self.id}"}}')
+        return lines is not None
+
     def read_output(self, *, last: bool = False) -> bool:
-        """Pass on what it printed; False at the end of the stream."""
+        """Pass on what came past its logger (native code, child processes, a crash's stack), each line as a record; False at the end."""
         lines = self.out.lines(last=last)
         for line in lines or ():
             if line:
-                finished = self._finish(line)
-                self.tail.append(finished)
-                self._on_line(finished)
+                now = datetime.now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
+                about = {"process": self.process.pid, "labels": self._labels, "replica": self.id}
+                self._pass_on(json.dumps({"asctime": now, "levelname": "INFO", "message": masked(line), **about}))
         return lines is not None
 
-    def _finish(self, line: str) -> str:
-        """Add the replica's id; a line that is not ours (native code, a crash's stack) becomes a record of its own."""
-        if line.startswith('{"asctime"') and line.endswith("}"):
-            return f'{line[:-1]}, "replica": "{self.id}"}}'
-        now = datetime.now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
-        record = {"asctime": now, "levelname": "INFO", "message": line, "process": self.process.pid, "labels": self._labels, "replica": self.id}
-        return json.dumps(record)
+    def _pass_on(self, line: str) -> None:
+        self.tail.append(line)
+        self._on_line(line)
 
     def why(self) -> str:
         """How it ended, in words."""
@@ -162,6 +168,7 @@ class ReplicaProcess:
     def close(self) -> None:
         self.phase = Phase.GONE
         self.out.close()
+        self.records.close()
         self.status.close()
         if self._control >= 0:
             os.close(self._control)

@@ -1,9 +1,8 @@
 """A replica: one process, one Handler, started by a worker (supervisor) and living no longer than it.
 
-Started as ``python -P -m jupyter_cortex.serving.replica <control fd> <status fd> <supervisor's pid>``. The control pipe brings one line of JSON
-(what to serve), then the
-words ``go`` and ``drain``; its end means that the supervisor is gone. The status pipe takes one line of JSON per event: ``ready``, ``failed``,
-``metrics``, ``drained``. Log lines go to stdout, which the supervisor ships.
+Started as ``python -P -m jupyter_cortex.serving.replica <control fd> <status fd> <records fd> <supervisor's pid>``. The control pipe brings one line
+of JSON (what to serve), then the words ``go`` and ``drain``; its end means that the supervisor is gone. The status pipe takes one line of JSON per
+event: ``ready``, ``failed``, ``metrics``, ``drained``. Log records have a pipe of their own; what comes past the logger arrives on stdout and stderr.
 
 With one thread (the default) the constructor and every call run on the main thread, as in a notebook: Dramatiq's worker loop is run there.
 """
@@ -141,8 +140,8 @@ class Status:
 class Replica:
     """Holds the process together: configuration, control words, life and end."""
 
-    def __init__(self, control: int, status: Status) -> None:
-        self._control, self._status = control, status
+    def __init__(self, control: int, status: Status, records: int) -> None:
+        self._control, self._status, self._records = control, status, records
         self._buffer = b""
         self._go = threading.Event()
         self._drain: Callable[[], None] | None = None
@@ -171,12 +170,10 @@ class Replica:
         return 0
 
     def _start_logging(self, config: dict[str, Any], level: str) -> None:
-        out = os.dup(1)
-
         def write(line: str) -> None:
             data = (line.rstrip("\n") + "\n").encode("utf-8", "backslashreplace")
             while data:
-                data = data[os.write(out, data) :]
+                data = data[os.write(self._records, data) :]
 
         logs.setup_worker(write, labels=config["labels"], level=level)
         logs.mask(config["secrets"])
@@ -266,11 +263,12 @@ def die_with(parent: int) -> None:
 
 
 def main() -> None:
-    control, status = int(sys.argv[1]), Status(int(sys.argv[2]))
-    os.set_inheritable(control, False)
-    os.set_inheritable(int(sys.argv[2]), False)
-    die_with(int(sys.argv[3]))
-    replica = Replica(control, status)
+    control, status_fd, records, parent = map(int, sys.argv[1:5])
+    for fd in (control, status_fd, records):
+        os.set_inheritable(fd, False)
+    die_with(parent)
+    status = Status(status_fd)
+    replica = Replica(control, status, records)
     signal.signal(signal.SIGTERM, replica.drain)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -29,13 +29,14 @@ import redis
 from .. import __version__
 from ..core.errors import CortexError, EnvironmentProblem
 from ..core.workload import DeploymentState
+from ..handler import masking
 from ..project import bundle
 from ..store import keys
 from ..store.connection import connect
 from ..store.registry import Deployment, Registry
 from ..store.scripts import BEAT
 from . import environment, metrics_store
-from .process import Phase, ReplicaProcess
+from .process import Phase, Pipe, ReplicaProcess
 from .reclaim import reclaim
 from .shipper import Shipper
 
@@ -286,14 +287,15 @@ class Supervisor:
             names = self.registry.names()
         except CortexError:
             names = [self.api]
-        env, masked = environment.for_replica(deployment.spec, deployment.dotenv, self.project_dir, names)
+        env, secret = environment.for_replica(deployment.spec, deployment.dotenv, self.project_dir, names)
+        masking.mask(secret)
         config = {
             "api": self.api,
             "version": self.version,
             "redis_url": self.machine.redis_url,
             "spec": deployment.spec,
             "project_dir": str(self.project_dir),
-            "secrets": masked,
+            "secrets": secret,
             "chain": self.machine.chain(),
             "labels": {"apiName": self.api, "apiKind": deployment.spec["kind"], "apiID": f"{self.version}-{deployment.digest[:12]}"},
         }
@@ -305,14 +307,15 @@ class Supervisor:
             self._changed()
             return
         self.replicas.append(replica)
-        self._selector.register(replica.out, selectors.EVENT_READ, partial(self._output, replica))
+        self._selector.register(replica.out, selectors.EVENT_READ, partial(self._read, replica.out, replica.read_output))
+        self._selector.register(replica.records, selectors.EVENT_READ, partial(self._read, replica.records, replica.read_records))
         self._selector.register(replica.status, selectors.EVENT_READ, partial(self._heard, replica))
         # Its beat must stand before it may hold anything.
         self._changed()
 
-    def _output(self, replica: ReplicaProcess) -> None:
-        if not replica.read_output():
-            self._selector.unregister(replica.out)
+    def _read(self, pipe: Pipe, read: Callable[[], bool]) -> None:
+        if not read():
+            self._selector.unregister(pipe)
 
     def _heard(self, replica: ReplicaProcess) -> None:
         lines = replica.status.lines()
@@ -343,7 +346,7 @@ class Supervisor:
             self._changed()
 
     def _heard_last(self, replica: ReplicaProcess) -> None:
-        for pipe in (replica.status, replica.out):
+        for pipe in (replica.status, replica.out, replica.records):
             try:
                 self._selector.unregister(pipe)
             except KeyError:
@@ -356,6 +359,7 @@ class Supervisor:
                 self._selector.unregister(replica.status)
             except KeyError:
                 pass
+        replica.read_records()
         replica.read_output(last=True)
 
     def _ended(self, replica: ReplicaProcess) -> None:

@@ -140,7 +140,6 @@ class Registry:
             pipe = self.client.pipeline(transaction=True)
             # For good only once it is deployed.
             pipe.set(keys.bundle(name, digest), data, ex=86400)
-            pipe.sadd(keys.bundles(name), digest)
             pipe.execute()
 
     def prune_bundles(self, name: str, newest: int = 10) -> None:
@@ -173,10 +172,10 @@ class Registry:
         facts: dict[str, str],
         take_over: bool = False,
         force: bool = False,
-        salt: str = "",
+        anew: bool = False,
     ) -> tuple[str, int]:
         """Record a deployment. Returns (created|updating|changed|up_to_date, version); raises Conflict."""
-        spec_hash, handler_hash = hashes(spec, digest, dotenv, interpreter + salt)
+        spec_hash, handler_hash = hashes(spec, digest, dotenv, interpreter)
         replicas = self._replicas_for(name, spec["autoscaling"])
         fields = {"digest": digest, "dotenv": dotenv, "interpreter": interpreter, **facts}
         flat = [part for item in fields.items() for part in item]
@@ -190,7 +189,7 @@ class Registry:
                 handler_hash,
                 source,
                 int(take_over),
-                int(force),
+                1 if force else 2 if anew else 0,
                 spec["networking"]["endpoint"],
                 replicas,
                 *flat,
@@ -205,6 +204,7 @@ class Registry:
         if outcome in ("created", "updating"):
             with store_errors():
                 self.client.persist(keys.bundle(name, digest))
+                self.client.sadd(keys.bundles(name), digest)
         if outcome == "deleting":
             raise Conflict(f"{name} is being deleted; try again in a moment")
         self.wake_operator()

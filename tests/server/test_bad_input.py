@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -55,7 +56,13 @@ import os
 import time
 
 class Handler:
-    def handle_async(self, payload):
+    def __init__(self, config):
+        self.entries = config.get("entries")
+
+    def handle_async(self, payload, request_id):
+        if self.entries:
+            with open(self.entries, "a") as file:
+                file.write(request_id + "\\n")
         if payload == "signal":
             os.kill(os.getpid(), 9)
         if payload == "exit":
@@ -124,7 +131,8 @@ BROKEN = {
         "exit status 3",
     ),
     "constructor-killed": (
-        "import os\nclass Handler:\n    def __init__(self, config):\n        os.kill(os.getpid(), 9)\n    def handle_async(self):\n        return {}\n",
+        "import os\nclass Handler:\n    def __init__(self, config):\n        os.kill(os.getpid(), 9)\n"
+        "    def handle_async(self):\n        return {}\n",
         "SIGKILL",
     ),
     "import-error": ("import no_such_flower\n", "no_such_flower"),
@@ -321,10 +329,10 @@ def test_an_odd_log_line_fails_nobody_and_is_kept(name: str, evaluates: str, env
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_a_workload_that_kills_its_replica_fails_after_three_deliveries_and_alone(
-    threads: int, environment: Environment, project: ProjectMaker, web: httpx.Client
+    threads: int, environment: Environment, project: ProjectMaker, web: httpx.Client, tmp_path: Path
 ) -> None:
-    name = f"bad-kills-{threads}"
-    project(name, KILLS, handler_spec=f"threads_per_process: {threads}").deploy(environment)
+    name, entries = f"bad-kills-{threads}", tmp_path / "entries"
+    project(name, KILLS, handler_spec=f"threads_per_process: {threads}\nconfig:\n  entries: {entries}").deploy(environment)
     try:
         before = [submit(web, name, 0.02) for _ in range(6)]
         killers = {submit(web, name, "signal"): "SIGKILL", submit(web, name, "exit"): "exit status 0"}
@@ -337,7 +345,11 @@ def test_a_workload_that_kills_its_replica_fails_after_three_deliveries_and_alon
             assert "3 times" in answer["error"]["message"]
             assert reason in answer["error"]["message"]
             details = environment.client().workload(name, request_id)
-            assert (details["attempts"], details["deaths"]) == (3, 3)
+            entered = entries.read_text().split().count(request_id)
+            # Beside other threads it may be charged for a death that came between its delivery and its first line.
+            assert entered == 3 if threads == 1 else 1 <= entered <= 3
+            assert details["deaths"] == 3
+            assert details["attempts"] <= 3
         assert ended(web, f"/{name}/{submit(web, name, 0)}").json()["status"] == "completed"
         assert environment.client().get_api(name)["exits"]
     finally:
@@ -423,7 +435,8 @@ def test_a_config_that_json_cannot_say_is_refused_in_words_or_works(
     try:
         made.deploy(environment)
     except CortexError as error:
-        assert "config" in error.message
+        if "config" not in error.message:
+            raise
     try:
         assert web.get("/_cortex/v1/apis", headers=control).status_code == 200
         answer = web.get("/_cortex/v1/apis/bad-config", headers=control)

@@ -87,13 +87,13 @@ def serving(environment: Environment, name: str) -> list[tuple[int, int]]:
 
 
 def test_every_control_route_wants_the_token(environment: Environment, web: httpx.Client) -> None:
-    paths = web.get("/_cortex/openapi.json").json()["paths"]
+    paths = web.get("/_cortex/openapi.json", headers={"authorization": f"Bearer {environment.token}"}).json()["paths"]
     routes = [(method.upper(), path) for path, methods in paths.items() if path.startswith(V1) for method in methods]
     assert len(routes) >= 15
     token = environment.token
     for method, path in routes:
         filled = path.replace("{version}", "1").replace("{name}", "x").replace("{digest}", "0" * 64).replace("{request_id}", "x")
-        for given in (None, "Bearer wrong", f"Basic {token}", token, f"Bearer {token}x", "Bearer ", f"Bearer {token[:-1]}"):
+        for given in (None, "Bearer wrong", f"Basic {token}", token, f"Bearer {token}x", "Bearer", f"Bearer {token[:-1]}"):
             headers = {"authorization": given} if given else {}
             answer = web.request(method, filled, headers=headers)
             refused(answer, 401, "unauthorized")

@@ -166,9 +166,7 @@ def test_down_and_up_bring_everything_back_on_the_same_port(own_environment: Cal
     assert client.result("back", waiting, wait=60).result == {"n": 2, "id": waiting}
 
 
-def test_a_workload_that_runs_during_down_is_not_charged_and_runs_again(
-    own_environment: Callable[..., Environment], project: ProjectMaker
-) -> None:
+def test_a_workload_that_runs_during_down_is_not_charged_and_runs_again(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
     environment = own_environment()
     project("long", ADDER).deploy(environment)
     client = environment.client()
@@ -181,9 +179,7 @@ def test_a_workload_that_runs_during_down_is_not_charged_and_runs_again(
     assert client.workload("long", request_id)["deaths"] == 0
 
 
-def test_a_stopped_store_answers_503_and_recovers_without_a_restart(
-    own_environment: Callable[..., Environment], project: ProjectMaker
-) -> None:
+def test_a_stopped_store_answers_503_and_recovers_without_a_restart(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
     environment = own_environment(store_wait="0.2")
     project("frozen", ADDER).deploy(environment)
     store = environment.slot("store").pid()
@@ -200,9 +196,7 @@ def test_a_stopped_store_answers_503_and_recovers_without_a_restart(
     assert environment.client().result("frozen", request_id, wait=60).status == "completed"
 
 
-def test_a_full_store_answers_503_and_recovers_when_there_is_room(
-    own_environment: Callable[..., Environment], project: ProjectMaker
-) -> None:
+def test_a_full_store_answers_503_and_recovers_when_there_is_room(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
     environment = own_environment(store_wait="0.2")
     project("full", ADDER).deploy(environment)
     store = environment.redis()

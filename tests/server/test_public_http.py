@@ -106,11 +106,10 @@ def raw(url: str, method: str, path: str, headers: list[tuple[str, str]], body: 
 
 
 def on_the_wire(url: str, data: bytes) -> bytes:
-    """Whatever comes back for these bytes, until the gateway closes."""
+    """Whatever comes back for these bytes (which ask for ``Connection: close``), until the gateway closes."""
     at = httpx.URL(url)
     with socket.create_connection((at.host, at.port), timeout=30) as sock:
         sock.sendall(data)
-        sock.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
@@ -196,9 +195,7 @@ def value_of(expect: dict[str, Any], case: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
-def test_a_payload_reaches_the_handler_as_the_contract_says(
-    case: dict[str, Any], vectors: str, environment: Environment, web: httpx.Client
-) -> None:
+def test_a_payload_reaches_the_handler_as_the_contract_says(case: dict[str, Any], vectors: str, environment: Environment, web: httpx.Client) -> None:
     expect = case["expect"]
     before = waiting(environment, vectors)
     status, headers, body = raw(environment.url, "POST", f"/{vectors}", header_lines(case), body_of(case))
@@ -306,9 +303,7 @@ def test_a_trailing_slash_is_the_endpoint_and_what_lies_deeper_is_nothing(calls:
         ("HEAD", "/x", {"GET", "DELETE"}),
     ],
 )
-def test_another_method_is_a_405_that_names_the_allowed_ones(
-    method: str, below: str, allowed: set[str], calls: str, web: httpx.Client
-) -> None:
+def test_another_method_is_a_405_that_names_the_allowed_ones(method: str, below: str, allowed: set[str], calls: str, web: httpx.Client) -> None:
     answer = web.request(method, f"/{calls}{below}", content=b"{}", headers={"content-type": "application/json"})
     assert answer.status_code == 405
     if method != "HEAD":
@@ -397,9 +392,7 @@ def test_a_cancelled_workload_that_waited_never_runs(calls: str, environment: En
     assert all(seconds > 0 for key, seconds in kept(environment, calls).items() if second in key)
 
 
-def test_the_result_of_a_cancelled_workload_that_ran_is_dropped(
-    calls: str, environment: Environment, web: httpx.Client, gate: Path
-) -> None:
+def test_the_result_of_a_cancelled_workload_that_ran_is_dropped(calls: str, environment: Environment, web: httpx.Client, gate: Path) -> None:
     request_id = running(web, calls, {"gate": str(gate), "return": {"too": "late"}})
     assert web.delete(f"/{calls}/{request_id}").json() == {"id": request_id, "status": "cancelled"}
     gate.touch()
@@ -500,9 +493,7 @@ def test_an_id_of_128_characters_is_accepted(calls: str, web: httpx.Client) -> N
 # Bodies --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_body_over_the_limit_is_refused_and_leaves_nothing(
-    own_environment: Callable[..., Environment], project: ProjectMaker
-) -> None:
+def test_a_body_over_the_limit_is_refused_and_leaves_nothing(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
     environment = own_environment(max_body_bytes="1000")
     project("small").deploy(environment)
     before = waiting(environment, "small")
@@ -512,9 +503,8 @@ def test_a_body_over_the_limit_is_refused_and_leaves_nothing(
         assert "1000" in document["detail"]
         chunked = (b"x" * 100 for _ in range(11))
         refused(web.post("/small", content=chunked, headers=kind), 413, "body_too_large")
-        huge = on_the_wire(
-            environment.url, b"POST /small HTTP/1.1\r\nHost: localhost\r\nContent-Type: a/b\r\nContent-Length: 99999999999\r\n\r\n"
-        )
+        head = b"POST /small HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: a/b\r\nContent-Length: 99999999999\r\n\r\n"
+        huge = on_the_wire(environment.url, head)
         assert huge.startswith(b"HTTP/1.1 413 ")
         assert waiting(environment, "small") == before
         fits = (b"x" * 100 for _ in range(10))

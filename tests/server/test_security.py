@@ -120,11 +120,18 @@ def test_a_name_of_this_machine_is_its_own_host(host: str, echo: str, web: httpx
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "null", "http://friend.example", "https://friend.example:8443", "https://friend.example.evil", "http://localhost:1", "*", "file://"],
+    [
+        "https://evil.example",
+        "null",
+        "http://friend.example",
+        "https://friend.example:8443",
+        "https://friend.example.evil",
+        "http://localhost:1",
+        "*",
+        "file://",
+    ],
 )
-def test_a_page_of_another_site_is_refused_before_anything_is_queued(
-    origin: str, echo: str, environment: Environment, web: httpx.Client
-) -> None:
+def test_a_page_of_another_site_is_refused_before_anything_is_queued(origin: str, echo: str, environment: Environment, web: httpx.Client) -> None:
     before = waiting(environment, echo)
     headers = {"origin": origin, "content-type": "text/plain"}
     for method, path in (("POST", f"/{echo}"), ("GET", f"/{echo}/x"), ("DELETE", f"/{echo}/x"), ("OPTIONS", f"/{echo}")):
@@ -277,7 +284,7 @@ def test_secrets_are_in_no_answer_no_listing_and_no_argument_list(telling: Telli
         "version": web.get(f"/_cortex/v1/apis/{telling.name}/deployments/1", headers=control).text,
         "events": web.get(f"/_cortex/v1/apis/{telling.name}/events", headers=control).text,
         "metrics": web.get("/metrics").text,
-        "openapi": web.get("/_cortex/openapi.json").text,
+        "openapi": web.get("/_cortex/openapi.json", headers={"authorization": f"Bearer {environment.token}"}).text,
     }
     for path in (environment.home / "logs").iterdir():
         texts[path.name] = path.read_text("utf-8", "replace")

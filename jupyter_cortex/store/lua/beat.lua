@@ -4,7 +4,7 @@
 local worker, version, status, lease, sweep = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local dep = p .. ':dep:' .. version
 local out = redis.call('HMGET', dep, 'state', 'replicas')
-if not out[1] then return {'', '0', 0} end
+if not out[1] or redis.call('EXISTS', p .. ':api') == 0 then return {'', '0', 0} end
 redis.call('HSET', p .. ':workers', worker, status)
 redis.call('ZADD', p .. ':beats', now, 'worker:' .. worker)
 for i = 6, #ARGV do redis.call('ZADD', p .. ':beats', now, ARGV[i]) end

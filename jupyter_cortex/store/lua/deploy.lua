@@ -1,7 +1,8 @@
 -- Record a deployment: a new version, or an in-place change when only what needs no restart differs.
--- ARGV: spec, spec hash, handler hash, source, take over (1|0), force (1|0), endpoint, replicas, then field/value pairs of the deployment.
+-- ARGV: spec, spec hash, handler hash, source, take over (1|0), force (1 = whatever is going on, 2 = a new version even if nothing changed, 0), endpoint, replicas, then field/value pairs of the deployment.
 -- Returns {outcome, version, detail}: created | updating | up_to_date | changed | busy | source | deleting.
 local spec, spec_hash, handler_hash, source, take_over, force = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1', ARGV[6] == '1'
+local anew = ARGV[6] ~= '0'
 local api = p .. ':api'
 local old = redis.call('HMGET', api, 'live', 'wanted', 'source', 'next')
 local known = redis.call('EXISTS', api) == 1
@@ -11,9 +12,9 @@ local wanted = old[2]
 if known and wanted then
   local w = redis.call('HMGET', p .. ':dep:' .. wanted, 'state', 'spec_hash', 'handler_hash')
   local going = w[1] == 'pending' or w[1] == 'starting'
-  if w[2] == spec_hash and w[1] ~= 'failed' and w[1] ~= 'stopped' and not force then return {'up_to_date', tonumber(wanted), w[1]} end
+  if w[2] == spec_hash and w[1] ~= 'failed' and w[1] ~= 'stopped' and not anew then return {'up_to_date', tonumber(wanted), w[1]} end
   if going and not force then return {'busy', tonumber(wanted), ''} end
-  if w[1] == 'live' and w[3] == handler_hash and not force then
+  if w[1] == 'live' and w[3] == handler_hash and not anew then
     redis.call('HSET', p .. ':dep:' .. wanted, 'spec', spec, 'spec_hash', spec_hash, 'changed', now)
     redis.call('HSET', api, 'spec', spec, 'endpoint', ARGV[7], 'source', source, 'updated', now)
     return {'changed', tonumber(wanted), ''}

@@ -21,6 +21,8 @@ for _, id in ipairs(ids) do
     else
       redis.call('HSET', w, 'status', 'in_queue')
       event(id, 'in_queue')
+      -- Its fetch had marked a start, but the death of a neighbour came before its handler.
+      if status == 'in_progress' and next(board) and not board[id] then redis.call('HINCRBY', w, 'attempts', -1) end
       -- The last chance is taken alone on a fresh replica, so that nobody fails for its neighbour's crash.
       if board[id] and max > 1 and deaths >= max - 1 then
         redis.call('RPUSH', p .. ':suspects', id)
