@@ -167,7 +167,7 @@ class Control:
             "ready": _ready(workers, api.live),
             "stale": sum(worker["ready"] for worker in workers.values() if worker["version"] != (api.wanted or api.live)),
             "capped": shown.capped if shown else "",
-            "drift": next((w["drift"] for w in workers.values() if w["version"] == api.live and w.get("drift")), {}),
+            "drift": next((w["drift"] for w in workers.values() if w["version"] == api.live and w["drift"]), {}),
             "created": api.created,
             "updated": api.updated,
             "workloads": self.records.counts(api.name),

@@ -56,19 +56,6 @@ def distributions(files: Iterable[ProjectFile]) -> dict[str, str]:
     return found
 
 
-def drift(recorded: dict[str, str]) -> dict[str, list[str]]:
-    """Distributions of this environment that moved since: name -> [then, now]; "missing" for one that is gone."""
-    moved = {}
-    for name, then in recorded.items():
-        try:
-            now = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            now = "missing"
-        if now != then:
-            moved[name] = [then, now]
-    return moved
-
-
 def check_requirements(path: Path, shown: str) -> None:
     """Refuse a requirements file that this interpreter does not satisfy.
 

@@ -96,6 +96,7 @@ class Supervisor:
         self._deaths = 0
         self._beats = 0
         self._failure: dict[str, Any] | None = None
+        self._drift: dict[str, list[str]] = {}
         self._signals = 0
         self._last_recycle = time.monotonic()
         self._told = ""
@@ -198,6 +199,7 @@ class Supervisor:
             "starting": phases.count(Phase.STARTING),
             "draining": phases.count(Phase.DRAINING),
             "failure": self._failure,
+            "drift": self._drift,
             "replicas": [{"id": replica.id, "pid": replica.process.pid, "state": str(replica.phase)} for replica in self.replicas],
         }
 
@@ -296,6 +298,7 @@ class Supervisor:
             "spec": deployment.spec,
             "project_dir": str(self.project_dir),
             "secrets": secret,
+            "distributions": deployment.distributions,
             "chain": self.machine.chain(),
             "labels": {"apiName": self.api, "apiKind": deployment.spec["kind"], "apiID": f"{self.version}-{deployment.digest[:12]}"},
         }
@@ -332,6 +335,9 @@ class Supervisor:
                 self._changed()
             elif kind == "failed":
                 replica.failure = event
+            elif kind == "drift":
+                self._drift = event["moved"]
+                self._changed()
             elif kind == "drained":
                 replica.drained = True
             elif kind == "metrics":

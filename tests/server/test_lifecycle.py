@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from jupyter_cortex.core.errors import Conflict, DeployFailed, RequirementsError
+from jupyter_cortex.store import keys
 
 from ..conftest import ECHO, Environment, ProjectMaker, wait_until
 
@@ -82,6 +84,20 @@ def test_the_deployment_says_where_it_comes_from(environment: Environment, proje
     assert version["python_version"] == platform.python_version()
     assert version["source"].endswith(str(made.directory / "cortex.yaml"))
     assert list(version["distributions"]) == ["numpy"]
+
+
+def test_a_package_that_moved_since_the_deploy_is_named(environment: Environment, project: ProjectMaker) -> None:
+    project("drifts", "import numpy\n" + ECHO).deploy(environment)
+    client = environment.client()
+    assert client.get_api("drifts")["drift"] == {}
+    store = environment.redis()
+    recorded = json.loads(store.hget(keys.deployment("drifts", 1), "distributions"))
+    store.hset(keys.deployment("drifts", 1), "distributions", json.dumps({**recorded, "numpy": "1.0.0", "gone-package": "3.1"}))
+    client.refresh("drifts")  # carries the record over to fresh replicas
+    moved = wait_until(lambda: client.get_api("drifts")["drift"], "the drift is noticed")
+    assert moved["numpy"][0] == "1.0.0"
+    assert moved["gone-package"] == ["3.1", "missing"]
+    assert "gone-package was 3.1 when it was deployed and is missing now" in environment.cortex("get", "drifts").stdout
 
 
 def test_another_source_needs_take_over(environment: Environment, project: ProjectMaker, tmp_path: Path) -> None:
