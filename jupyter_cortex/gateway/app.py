@@ -20,7 +20,8 @@ from ..serving.intake import Intake
 from ..store.connection import connect, explain, is_temporary
 from ..store.registry import Registry
 from .answers import problem_headers
-from .control import Control, create_router
+from .control import Control
+from .control_routes import create_router
 from .public import Guard, PublicDoor
 from .routes import RouteTable
 
