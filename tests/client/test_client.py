@@ -12,7 +12,7 @@ from jupyter_cortex.core import errors
 from jupyter_cortex.core.errors import CortexError, EnvironmentDown, ProjectError, SpecError, WorkloadNotFound, from_problem
 from jupyter_cortex.environments import Environment as Where
 
-from ..conftest import Environment, ProjectMaker
+from ..conftest import Environment, ProjectMaker, wait_until
 from .deployable import Doubler
 
 
@@ -69,6 +69,7 @@ def test_cancel_takes_a_waiting_workload_back(environment: Environment, project:
     project("py-cancel").deploy(environment)
     client = environment.client()
     client.stop("py-cancel")
+    wait_until(lambda: not environment.processes("replica", "py-cancel"), "the replica is gone")
     request_id = client.submit("py-cancel", {})
     assert client.cancel("py-cancel", request_id).status == "cancelled"
     client.start("py-cancel")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from dramatiq.broker import MessageProxy
 
 from jupyter_cortex.core.spec import check_specs
 from jupyter_cortex.operator.embedded import EmbeddedStore
@@ -56,10 +57,14 @@ def status(client: redis.Redis, request_id: str) -> str:
 
 
 class Handling:
-    """A consumer in a thread, handling deliveries by hand."""
+    """A consumer in a thread whose handlers begin at once, as threads do, and end by hand."""
 
     def __init__(self, url: str, replica: str = "r1", threads: int = 1) -> None:
-        self.waiting: list[Delivery] = []
+        self._threads = threads
+        self._waiting: list[MessageProxy] = []
+        self._running: dict[str, MessageProxy] = {}
+        self._shown: set[str] = set()
+        self._lock = threading.Lock()
         self.consumer = CortexConsumer(url, Terms(API, replica, 1), threads, self._take_back)
         self._stop = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -69,30 +74,60 @@ class Handling:
         while not self._stop:
             message = next(self.consumer)
             if message is not None:
-                self.waiting.append(message.args[0])
-                self.messages = {**getattr(self, "messages", {}), message.args[0].id: message}
+                with self._lock:
+                    self._waiting.append(message)
+                    self._begin()
+
+    def _begin(self) -> None:
+        while self._waiting and len(self._running) < self._threads:
+            message = self._waiting.pop(0)
+            delivery = message.args[0]
+            delivery.began = time.perf_counter()
+            self._running[delivery.id] = message
+            self._shown.discard(delivery.id)
+            if not delivery.marked:
+                self.consumer.began(delivery)
 
     def _take_back(self) -> list[Delivery]:
-        taken, self.waiting = [d for d in self.waiting if not d.began], [d for d in self.waiting if d.began]
+        with self._lock:
+            taken, self._waiting = [message.args[0] for message in self._waiting], []
         return taken
 
     def next(self) -> Delivery:
-        delivery = wait_until(lambda: next((d for d in self.waiting if not d.began), None), "a delivery comes")
-        delivery.began = time.perf_counter()
-        if not delivery.marked:
-            self.consumer.began(delivery)
+        """A delivery whose handler has begun, each once."""
+
+        def unseen() -> Delivery | None:
+            with self._lock:
+                return next((message.args[0] for name, message in self._running.items() if name not in self._shown), None)
+
+        delivery: Delivery = wait_until(unseen, "a handler begins")
+        self._shown.add(delivery.id)
         return delivery
 
     def finish(self, delivery: Delivery, result: bytes = b'{"ok": 1}', run_ms: float = 1.0) -> None:
         delivery.status, delivery.result, delivery.run_ms = "completed", result, run_ms
-        self.waiting.remove(delivery)
-        self.consumer.ack(self.messages[delivery.id])
+        with self._lock:
+            self.consumer.ack(self._running.pop(delivery.id))
+            self._begin()
 
     def close(self) -> None:
         self._stop = True
         self.consumer.poke()
         self._thread.join(10)
         self.consumer.close()
+
+
+def prefetch(client: redis.Redis, handling: Handling, *names: str) -> None:
+    """Have the consumer look ahead: quick workloads first, then all of ``names`` in one fetch."""
+    for number in range(30):
+        submit(client, f"quick-{number}")
+        handling.finish(handling.next(), run_ms=0.01)
+    wait_until(lambda: client.zcard(keys.index(API, "completed")) == 30, "the quick ones ended")
+    submit(client, "last")
+    last = handling.next()
+    for name in names:
+        submit(client, name)
+    handling.finish(last, run_ms=0.01)
 
 
 @pytest.fixture
@@ -149,33 +184,28 @@ def test_a_workload_goes_through_its_states_and_leaves_only_keys_that_expire(cli
 
 
 def test_a_prefetched_workload_stays_in_queue_until_its_handler_begins(client: redis.Redis, handling: Handling) -> None:
-    submit(client, "first")
-    first = handling.next()
-    handling.finish(first, run_ms=0.01)  # quick handlers make the consumer look ahead
-    wait_until(lambda: status(client, "first") == "completed", "the first ended")
-    for name in ("second", "third"):
-        submit(client, name)
-    handling.next()
-    wait_until(lambda: status(client, "second") == "in_progress", "the second runs")
-    assert status(client, "third") == "in_queue"
+    prefetch(client, handling, "first", "second")
+    wait_until(lambda: status(client, "first") == "in_progress", "the fetch marked the first")
+    assert status(client, "second") == "in_queue"
+    for name in ("first", "second"):
+        delivery = handling.next()
+        assert delivery.id == name
+        wait_until(lambda name=name: status(client, name) == "in_progress", "its start is committed")
+        handling.finish(delivery)
+    wait_until(lambda: status(client, "second") == "completed", "both ended")
+    assert [Records(client).get(API, name).attempts for name in ("first", "second")] == [1, 1]
 
 
 def test_what_waits_behind_a_slow_handler_goes_back_for_another_replica(home: Home, client: redis.Redis, handling: Handling) -> None:
-    submit(client, "quick")
-    handling.finish(handling.next(), run_ms=0.01)
-    wait_until(lambda: status(client, "quick") == "completed", "the first ended")
-    client.delete(keys.wake(API))
-    for name in ("slow", "b", "c"):
-        submit(client, name)
+    prefetch(client, handling, "slow", "b", "c")
     slow = handling.next()
+    assert slow.id == "slow"
+    wait_until(lambda: client.lrange(keys.queue(API), 0, -1) == [b"b", b"c"], "the others were given back")
+    assert client.smembers(keys.held(API, "r1")) == {b"slow"}
     other = Handling(home.redis_url(), "r2")
     try:
-        done = set()
         for _ in range(2):
-            delivery = other.next()
-            done.add(delivery.id)
-            other.finish(delivery)
-        assert done == {"b", "c"}
+            other.finish(other.next())
         wait_until(lambda: {status(client, name) for name in ("b", "c")} == {"completed"}, "the other replica did them")
     finally:
         other.close()
@@ -254,19 +284,15 @@ def test_connections_cut_at_any_time_lose_and_double_nothing(home: Home, client:
 
 
 def test_draining_gives_back_what_waits_and_finishes_what_runs(client: redis.Redis, handling: Handling) -> None:
-    submit(client, "a")
-    handling.finish(handling.next(), run_ms=0.01)
-    wait_until(lambda: status(client, "a") == "completed", "the first ended")
-    for name in ("b", "c", "d"):
-        submit(client, name)
+    prefetch(client, handling, "b", "c", "d")
     running = handling.next()
     handling.consumer.drain()
-    wait_until(lambda: client.llen(keys.queue(API)) == 2, "the others are back")
+    wait_until(lambda: client.lrange(keys.queue(API), 0, -1) == [b"c", b"d"], "the others are back")
     assert not handling.consumer.drained.is_set()
     handling.finish(running)
     assert handling.consumer.drained.wait(30)
     assert status(client, "b") == "completed"
-    assert client.lrange(keys.queue(API), 0, -1) == [b"c", b"d"]
+    assert {Records(client).get(API, name).attempts for name in ("c", "d")} == {0}
 
 
 def hold(client: redis.Redis, replica: str, count: int) -> None:
