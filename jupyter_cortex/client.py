@@ -110,7 +110,7 @@ class Client:
             return
         if self.environment.url:
             try:
-                self._call("GET", "/readyz")
+                self.status()
                 return
             except CortexError:
                 pass

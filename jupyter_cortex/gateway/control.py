@@ -212,7 +212,8 @@ def api_status(api: Api, live: Deployment | None, wanted: Deployment | None, wor
     if _ready(workers, live.version) >= max(1, live.replicas):
         updating = wanted is not None and wanted.state in (DeploymentState.PENDING, DeploymentState.STARTING)
         return ("updating" if updating else "live"), why
-    if any(worker["version"] == live.version and worker["failure"] for worker in workers.values()):
-        failure = next(worker["failure"] for worker in workers.values() if worker["version"] == live.version and worker["failure"])
-        return "error", str(failure.get("message", ""))
+    if not _ready(workers, live.version):
+        trouble = next((worker["trouble"] for worker in workers.values() if worker["version"] == live.version and worker["trouble"]), "")
+        if trouble:
+            return "error", trouble
     return "updating", why

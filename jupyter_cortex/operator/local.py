@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import signal
+import socket
 import sys
 import time
 import urllib.error
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..core.errors import EnvironmentProblem
 from ..core.settings import Settings
@@ -49,13 +51,23 @@ def start_operator(settings: Settings, home: Home) -> None:
     Slot(home.run, "operator").spawn(argv, {**environment.base(), **settings.environ()}, home.logs / "operator.log", home.path)
 
 
-def ready(url: str, path: str = "/readyz") -> bool:
-    try:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{url}{path}", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+def ready(local: Local) -> bool:
+    """Whether this very environment takes requests. Raises EnvironmentProblem when another one answers at its port."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for path in ("/_cortex/v1/status", "/readyz"):
+        request = urllib.request.Request(local.url + path, headers={"Authorization": f"Bearer {local.token}"})
+        try:
+            with opener.open(request, timeout=2):
+                pass
+        except urllib.error.HTTPError as error:
+            if error.code == 401:
+                raise EnvironmentProblem(
+                    f"another environment's gateway answers at {local.url}; set JUPYTER_CORTEX_PORT to a free port, or stop the other one"
+                ) from None
+            return False
+        except (OSError, ValueError):
+            return False
+    return True
 
 
 def up(settings: Settings, progress: Callable[[str], None] = lambda step: None) -> Local:
@@ -69,17 +81,18 @@ def up(settings: Settings, progress: Callable[[str], None] = lambda step: None) 
             f"listening on {settings.host} lets others call your APIs: set JUPYTER_CORTEX_CALL_TOKEN, or JUPYTER_CORTEX_INSECURE=true if you mean it"
         )
     home.config(host=settings.host, port=settings.port)
-    (home.run / "stopping").unlink(missing_ok=True)
     found = find(settings)
     assert found is not None
+    if Slot(home.run, "gateway").pid() is None:
+        _check_port(found)
+    (home.run / "stopping").unlink(missing_ok=True)
     slot = Slot(home.run, "operator")
-    started = slot.pid() is None
-    if started:
+    if slot.pid() is None:
         progress("starting the environment")
         start_operator(settings, home)
     deadline = time.monotonic() + UP_S
-    while not ready(found.url):
-        if slot.pid() is None and not ready(found.url):
+    while not ready(found):
+        if slot.pid() is None and not ready(found):
             time.sleep(0.3)  # a first look may come before the lock
             if slot.pid() is None:
                 raise EnvironmentProblem(f"the environment did not start: {_last_words(home)}")
@@ -87,6 +100,16 @@ def up(settings: Settings, progress: Callable[[str], None] = lambda step: None) 
             raise EnvironmentProblem(f"the environment has not answered for {UP_S:.0f} s: {_last_words(home)}")
         time.sleep(0.02)
     return found
+
+
+def _check_port(local: Local) -> None:
+    """Refuse a port at which somebody else answers. Raises EnvironmentProblem."""
+    parts = urlsplit(local.url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 0), timeout=1).close()
+    except OSError:
+        return
+    raise EnvironmentProblem(f"another program listens at {local.url}; set JUPYTER_CORTEX_PORT to a free port, or stop the other one")
 
 
 def _last_words(home: Home) -> str:

@@ -43,17 +43,19 @@ def imported_modules(sources: Iterable[bytes]) -> set[str]:
 
 def distributions(files: Iterable[ProjectFile]) -> dict[str, str]:
     """Distribution -> version of what the project's modules import from this environment."""
-    sources, size = [], 0
+    sources, size, own = [], 0, set()
     for file in files:
-        if file.path.endswith(".py") and size < SCAN_BYTES:
-            size += file.size
-            sources.append(file.source.read_bytes())
-    found: dict[str, str] = {}
+        if file.path.endswith(".py"):
+            own.add(file.path.partition("/")[0].removesuffix(".py"))
+            if size < SCAN_BYTES:
+                size += file.size
+                sources.append(file.source.read_bytes())
+    modules = imported_modules(sources) - sys.stdlib_module_names - own - {"cortex_internal"}
+    if not modules:
+        return {}  # without reading the metadata of everything that is installed, which takes 0.1 s and more
     by_module = importlib.metadata.packages_distributions()
-    for module in sorted(imported_modules(sources)):
-        for name in by_module.get(module, ()):
-            found[name] = importlib.metadata.version(name)
-    return found
+    names = {name for module in modules for name in by_module.get(module, ())}
+    return {name: importlib.metadata.version(name) for name in sorted(names)}
 
 
 def check_requirements(path: Path, shown: str) -> None:

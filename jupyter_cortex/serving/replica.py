@@ -27,7 +27,6 @@ from dramatiq.worker import Worker, WorkerThread, _WorkQueueItem
 from ..core.errors import CortexError, HandlerError
 from ..handler import chaining, errors_text, loading, logs, metrics, payload, result, shim
 from ..handler import instance as instances
-from ..project.drift import drift
 from .board import Board
 from .broker import CortexBroker, Delivery, Terms
 
@@ -164,8 +163,11 @@ class Replica:
             return 1
         self._status.tell("ready", pid=os.getpid())
         # After "ready": reading metadata takes milliseconds that nobody needs to wait for.
-        if config["distributions"] and (moved := drift(config["distributions"])):
-            self._status.tell("drift", moved=moved)
+        if config["distributions"]:
+            from ..project.drift import drift
+
+            if moved := drift(config["distributions"]):
+                self._status.tell("drift", moved=moved)
         self._go.wait()
         self._serve(config, spec, Execution(handler, board, config["project_dir"]))
         handler.close()

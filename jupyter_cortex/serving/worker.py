@@ -96,6 +96,8 @@ class Supervisor:
         self._deaths = 0
         self._beats = 0
         self._failure: dict[str, Any] | None = None
+        #: Why the last replica ended, until one is ready again.
+        self._trouble = ""
         self._drift: dict[str, list[str]] = {}
         self._signals = 0
         self._last_recycle = time.monotonic()
@@ -199,6 +201,7 @@ class Supervisor:
             "starting": phases.count(Phase.STARTING),
             "draining": phases.count(Phase.DRAINING),
             "failure": self._failure,
+            "trouble": self._trouble,
             "drift": self._drift,
             "replicas": [{"id": replica.id, "pid": replica.process.pid, "state": str(replica.phase)} for replica in self.replicas],
         }
@@ -330,6 +333,7 @@ class Supervisor:
             kind = event.pop("event")
             if kind == "ready" and replica.phase is Phase.STARTING:
                 replica.phase = Phase.READY
+                self._trouble = ""
                 if self.state == DeploymentState.LIVE or replica.asked_to_go:
                     replica.go()
                 self._changed()
@@ -375,6 +379,7 @@ class Supervisor:
         self._reclaim(replica.id, ran, replica.why(), list(replica.tail))
         if planned:
             return
+        self._trouble = str((replica.failure or {}).get("message") or f"a replica ended: {replica.why()}")
         self._note_exit(replica)
         lived = time.monotonic() - replica.started
         self._deaths = 1 if lived > LIVED_S else self._deaths + 1

@@ -76,6 +76,31 @@ def test_a_version_that_cannot_start_leaves_the_old_one_serving_and_says_why(env
     assert "version 1 still serves" in api["message"]
 
 
+def test_a_live_api_whose_replicas_cannot_start_any_more_says_why_and_recovers(
+    environment: Environment, project: ProjectMaker, tmp_path: Path
+) -> None:
+    handler = """
+        class Handler:
+            def __init__(self, config):
+                self.weights = open(config["weights"]).read()
+            def handle_async(self):
+                return {"weights": self.weights}
+    """
+    weights = tmp_path / "weights"
+    weights.write_text("w1")
+    project("fragile", textwrap.dedent(handler), handler_spec=f"config: {{weights: {weights}}}").deploy(environment)
+    client = environment.client()
+    weights.unlink()
+    replica = next(iter(client.get_api("fragile")["workers"].values()))["replicas"][0]["pid"]
+    os.kill(replica, 9)
+    api = wait_until(lambda: (found := client.get_api("fragile"))["status"] == "error" and found, "the API says that it cannot start")
+    assert "No such file or directory" in api["message"]
+    request_id = client.submit("fragile", {})
+    weights.write_text("w2")
+    assert client.result("fragile", request_id, wait=60).result == {"weights": "w2"}
+    assert client.get_api("fragile")["status"] == "live"
+
+
 def test_the_deployment_says_where_it_comes_from(environment: Environment, project: ProjectMaker) -> None:
     made = project("origin", "import numpy\n" + ECHO)
     made.deploy(environment)

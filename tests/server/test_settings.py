@@ -1,0 +1,104 @@
+"""Settings that change how an environment runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from jupyter_cortex.core.errors import EnvironmentProblem
+from jupyter_cortex.core.settings import Settings
+from jupyter_cortex.operator.home import Home, free_port
+
+from ..conftest import Environment, ProjectMaker, missing, wait_until
+
+
+@pytest.fixture
+def outside_redis(tmp_path: Path) -> Iterator[str]:
+    """A Redis server of somebody else's, over TCP, with a password."""
+    program = shutil.which("redis-server")
+    if program is None:
+        missing("redis-server is not on PATH: `apt-get install redis-server`")
+    port = free_port("127.0.0.1")
+    command = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--requirepass", "open-sesame", "--dir", str(tmp_path), "--save", ""]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    url = f"redis://:open-sesame@127.0.0.1:{port}/0"
+
+    def answers() -> bool:
+        try:
+            return bool(redis.Redis.from_url(url).ping())
+        except redis.ConnectionError:
+            return False
+
+    wait_until(answers, "the server answers")
+    yield url
+    server.terminate()
+    server.wait()
+
+
+def test_an_outside_redis_with_a_password_serves_as_store_and_its_password_is_told_to_nobody(
+    outside_redis: str, own_environment: Callable[..., Environment], project: ProjectMaker
+) -> None:
+    environment = own_environment(redis_url=outside_redis)
+    project("outside").deploy(environment)
+    client = environment.client()
+    assert client.result("outside", client.submit("outside", {"n": 1}), wait=60).result["payload"] == {"n": 1}
+    assert environment.slot("store").pid() is None
+    said = environment.cortex("status", "-o", "json").stdout + environment.cortex("get", "outside", "-o", "json").stdout
+    assert "open-sesame" not in said
+    for process in json.loads(environment.cortex("status", "-o", "json").stdout)["processes"]:
+        assert b"open-sesame" not in Path(f"/proc/{process['pid']}/cmdline").read_bytes()
+
+
+def test_the_access_log_has_a_json_line_per_request_when_asked_for(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
+    environment = own_environment(access_log="true")
+    project("logged").deploy(environment)
+    with environment.http() as http:
+        http.post("/logged?x=1", json={})
+    log = Home(environment.home).logs / "gateway.log"
+
+    def found() -> dict | None:
+        for line in log.read_text().splitlines():
+            if line.startswith("{") and (record := json.loads(line))["path"] == "/logged":
+                return dict(record)
+        return None
+
+    record = wait_until(found, "the request is logged")
+    assert (record["method"], record["status_code"]) == ("POST", "200 OK")
+    assert record["message"].endswith('- "POST /logged?x=1 HTTP/1.1" 200')
+
+
+def test_listening_beyond_loopback_wants_a_call_token(tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "open", {"JUPYTER_CORTEX_HOST": "0.0.0.0"})
+    done = environment.cortex("up", check=False)
+    assert done.returncode == 1
+    assert "JUPYTER_CORTEX_CALL_TOKEN" in done.stderr
+
+
+def test_a_port_that_somebody_else_has_is_named_with_the_way_out(own_environment: Callable[..., Environment], tmp_path: Path) -> None:
+    taken = own_environment()
+    port = taken.url.rpartition(":")[2]
+    done = Environment(tmp_path / "second", {"JUPYTER_CORTEX_PORT": port}).cortex("up", check=False)
+    assert done.returncode == 1
+    assert f"{port}" in done.stderr
+    Environment(tmp_path / "second").down()
+
+
+def test_two_homes_are_two_environments(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
+    first, second = own_environment(), own_environment()
+    assert first.url != second.url
+    project("only-here").deploy(first)
+    assert [api["name"] for api in first.client().list_apis()] == ["only-here"]
+    assert second.client().list_apis() == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("port", "many"), ("appendfsync", "sometimes"), ("insecure", "perhaps"), ("max_body_bytes", "-1")])
+def test_a_setting_that_makes_no_sense_is_named_without_its_value(name: str, value: str) -> None:
+    with pytest.raises(EnvironmentProblem, match=f"JUPYTER_CORTEX_{name.upper()} is not valid") as refused:
+        Settings.read({f"JUPYTER_CORTEX_{name.upper()}": value})
+    assert refused.value.details == {"variable": f"JUPYTER_CORTEX_{name.upper()}"}
