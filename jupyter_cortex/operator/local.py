@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import signal
 import socket
@@ -76,9 +77,11 @@ def up(settings: Settings, progress: Callable[[str], None] = lambda step: None) 
         raise EnvironmentProblem("the local environment does not run on Windows; set JUPYTER_CORTEX_URL and JUPYTER_CORTEX_TOKEN to use another one")
     home = Home(settings.home)
     home.make()
-    if not settings.loopback and not settings.call_token and not settings.insecure:
+    shared = "the loopback of a JupyterHub is shared with other users and" if "JUPYTERHUB_API_TOKEN" in os.environ else ""
+    if (shared or not settings.loopback) and not settings.call_token and not settings.insecure:
         raise EnvironmentProblem(
-            f"listening on {settings.host} lets others call your APIs: set JUPYTER_CORTEX_CALL_TOKEN, or JUPYTER_CORTEX_INSECURE=true if you mean it"
+            f"{shared or f'listening on {settings.host}'} lets others call your APIs: set JUPYTER_CORTEX_CALL_TOKEN, or "
+            "JUPYTER_CORTEX_INSECURE=true if you mean it"
         )
     home.config(host=settings.host, port=settings.port)
     found = find(settings)

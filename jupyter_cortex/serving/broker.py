@@ -180,6 +180,10 @@ class CortexConsumer(Consumer):
                 self._retry_s = RECONNECT_S[0]
             except (OSError, redis.RedisError, hiredis.HiredisError, EOFError) as error:
                 self._lost(error)
+            except Exception as error:
+                # A mistake of ours must not make this replica deaf: Dramatiq would close the consumer for good.
+                log.exception("unexpected trouble with the store's connection")
+                self._lost(error)
         return self._ready.popleft() if self._ready else None
 
     def _turn(self) -> None:
@@ -201,9 +205,9 @@ class CortexConsumer(Consumer):
         self._link = Link(self._url, (COMMIT, RESYNC))
         prefix = keys.prefix(self._terms.api)
         self._link.send(("EVALSHA", RESYNC.sha, 1, prefix, self._terms.replica, *self._hand))
-        for reply in self._link.receive():
-            if isinstance(reply, hiredis.ReplyError):
-                raise reply
+        while not (replies := self._link.receive()):
+            pass
+        self._checked(replies[0])
         self._selector.register(self._link, selectors.EVENT_READ)
         self._left = 1
 

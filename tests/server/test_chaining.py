@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from ..conftest import Environment, ProjectMaker
@@ -80,6 +82,17 @@ def test_a_handler_calls_another_api_by_name(library: str, environment: Environm
     workload = client.result(name, client.submit(name, {"n": 21}), wait=60)
     assert (workload.status, workload.result["result"] if workload.result else workload.error) == ("completed", {"doubled": 42})
     client.delete(name)
+
+
+def test_chaining_needs_no_token_where_callers_from_outside_do(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
+    environment = own_environment(call_token="open-sesame")
+    project("chain-target", TARGET).deploy(environment)
+    project("chain-guarded", HEAD + CALLERS["urllib"] + CHAINED).deploy(environment)
+    with environment.http() as stranger:
+        assert stranger.post("/chain-guarded", json={"n": 21}).status_code == 401
+    client = environment.client()
+    workload = client.result("chain-guarded", client.submit("chain-guarded", {"n": 21}), wait=60)
+    assert workload.result["result"] == {"doubled": 42}
 
 
 def test_an_unknown_api_is_named_in_a_404(environment: Environment, project: ProjectMaker) -> None:

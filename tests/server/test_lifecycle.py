@@ -93,8 +93,12 @@ def test_a_live_api_whose_replicas_cannot_start_any_more_says_why_and_recovers(
     weights.unlink()
     replica = next(iter(client.get_api("fragile")["workers"].values()))["replicas"][0]["pid"]
     os.kill(replica, 9)
-    api = wait_until(lambda: (found := client.get_api("fragile"))["status"] == "error" and found, "the API says that it cannot start")
-    assert "No such file or directory" in api["message"]
+
+    def says_why() -> bool:
+        api = client.get_api("fragile")
+        return bool(api["status"] == "error" and "No such file or directory" in api["message"])
+
+    wait_until(says_why, "the API says that it cannot start, and why")
     request_id = client.submit("fragile", {})
     weights.write_text("w2")
     assert client.result("fragile", request_id, wait=60).result == {"weights": "w2"}

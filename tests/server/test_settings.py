@@ -80,6 +80,14 @@ def test_listening_beyond_loopback_wants_a_call_token(tmp_path: Path) -> None:
     assert "JUPYTER_CORTEX_CALL_TOKEN" in done.stderr
 
 
+def test_the_shared_loopback_of_a_hub_wants_a_call_token_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "x")
+    done = Environment(tmp_path / "hub").cortex("up", check=False)
+    assert done.returncode == 1
+    assert "JupyterHub" in done.stderr
+    assert "JUPYTER_CORTEX_CALL_TOKEN" in done.stderr
+
+
 def test_a_port_that_somebody_else_has_is_named_with_the_way_out(own_environment: Callable[..., Environment], tmp_path: Path) -> None:
     taken = own_environment()
     port = taken.url.rpartition(":")[2]
