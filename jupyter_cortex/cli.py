@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from . import __version__, commands, render
 from .client import Client
-from .core.errors import CortexError, EnvironmentDown
+from .core.errors import BadRequest, CortexError, EnvironmentDown
 from .core.settings import Settings
 from .environments import Environments
 
@@ -211,7 +211,7 @@ def deploy(context: Context, config: str, force: bool, yes: bool, take_over: boo
             sys.exit(1)
         finally:
             working.stop()
-    context.show(rows, lambda: render.deployed(context.console, rows))
+    context.show(rows, lambda: render.deployed(context.console, rows, live=not no_wait))
 
 
 @main.command()
@@ -260,7 +260,7 @@ def submit(context: Context, name: str, payload: str | None, file: str | None, c
     """Send a payload; prints the request id, with --wait the result."""
     body, kind = commands.read_payload(payload, file, content_type)
     data = commands.submit(context.client, name, body, kind, request_id, wait)
-    context.show(data, lambda: render.workload(context.console, data))
+    context.show(data, lambda: render.workload(context.console, data, name))
 
 
 @main.command()
@@ -271,7 +271,7 @@ def submit(context: Context, name: str, payload: str | None, file: str | None, c
 def result(context: Context, name: str, request_id: str, wait: float) -> None:
     """Status and result of a request."""
     data = commands.result(context.client, name, request_id, wait)
-    context.show(data, lambda: render.workload(context.console, data))
+    context.show(data, lambda: render.workload(context.console, data, name))
 
 
 @main.command()
@@ -282,7 +282,7 @@ def cancel(context: Context, name: str, request_id: str) -> None:
     """Take a request back: it does not run any more, or its result is dropped."""
     workload = context.client.cancel(name, request_id)
     data = {"id": workload.id, "status": workload.status}
-    context.show(data, lambda: render.workload(context.console, data))
+    context.show(data, lambda: render.workload(context.console, data, name))
 
 
 @main.command()
@@ -319,9 +319,15 @@ def refresh(context: Context, name: str, force: bool) -> None:
 @verb
 def delete(context: Context, name: str, yes: bool, keep_cache: bool) -> None:
     """Delete an API with its queue and results."""
-    if not yes and not context.json and sys.stdin.isatty():
-        click.confirm(f"delete {name} with its queue and results?", abort=True)
-    said = context.client.delete(name)
+    client = context.client
+    if not yes and not context.json:
+        counts = client.get_api(name)["workloads"]
+        unfinished = f"{counts['in_progress']} running and {counts['in_queue']} waiting requests"
+        if sys.stdin.isatty():
+            click.confirm(f"delete {name} with {unfinished} and all results?", abort=True)
+        elif counts["in_progress"] or counts["in_queue"]:
+            raise BadRequest(f"{name} has {unfinished}; repeat with --yes to drop them")
+    said = client.delete(name)
     context.show(said, lambda: context.console.print(said["message"]))
 
 

@@ -95,6 +95,8 @@ class Client:
         try:
             answer = self._connection().request(method, path, headers=headers, **options)
         except httpx.TransportError as error:
+            if self.environment.name == LOCAL and isinstance(error, httpx.ConnectError):
+                raise EnvironmentDown(f"the local environment ({self.environment.url}) is not running; start it with `cortex up`") from error
             hint = "start it with `cortex up`" if self.environment.name == LOCAL else "check its URL with `cortex env list`"
             raise EnvironmentDown(f"{self.environment.url} does not answer ({type(error).__name__}); {hint}") from error
         if answer.is_error:

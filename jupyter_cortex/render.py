@@ -15,6 +15,8 @@ from rich.text import Text
 from .commands import curl_line
 
 STATUS_STYLE = {"live": "green", "updating": "yellow", "error": "red", "stopped": "dim", "completed": "green", "failed": "red", "cancelled": "dim"}
+#: What every log record has; the rest is what the author added.
+STANDARD_KEYS = {"asctime", "levelname", "message", "process", "exc_info", "stack_info", "labels", "request_id", "replica", "stream"}
 LEVEL_STYLE = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow", "DEBUG": "dim"}
 
 
@@ -41,9 +43,11 @@ def table(*columns: str) -> Table:
     return shown
 
 
-def deployed(console: Console, rows: list[dict[str, Any]]) -> None:
+def deployed(console: Console, rows: list[dict[str, Any]], *, live: bool) -> None:
     for row in rows:
         console.print(row["message"], highlight=False)
+        if live and row["outcome"] != "up_to_date":
+            console.print(f"{row['api']['name']} is [green]live[/] (version {row['api']['version']})", highlight=False)
         for warning in row["warnings"]:
             console.print(f"  [yellow]note:[/] {escape(warning)}", highlight=False)
     names = [row["api"]["name"] for row in rows]
@@ -113,7 +117,7 @@ def api_detail(console: Console, api: dict[str, Any], url: str, *, verbose: bool
         console.print(JSON.from_data(api["spec"]))
 
 
-def workload(console: Console, shown: dict[str, Any]) -> None:
+def workload(console: Console, shown: dict[str, Any], name: str) -> None:
     console.print(Group(Text.assemble("id: ", (shown["id"], "bold"))), highlight=False)
     if "status" in shown:
         console.print(Text.assemble("status: ", status_text(shown["status"])))
@@ -121,10 +125,13 @@ def workload(console: Console, shown: dict[str, Any]) -> None:
         console.print(JSON.from_data(shown["result"]))
     if "error" in shown:
         console.print(f"[red]{escape(shown['error']['type'])}:[/] {escape(shown['error']['message'])}", highlight=False)
+        console.print(f"[dim]the traceback is in `cortex logs {name}`[/]")
+    if shown.get("status") in ("in_queue", "in_progress"):
+        console.print(f"[dim]not finished yet: `cortex result {name} {shown['id']} --wait 30`[/]")
 
 
 def log_record(console: Console, record: dict[str, Any]) -> None:
-    """One line: time, level, message, then the exception; a record of foreign shape as it is."""
+    """One line: time, level, message, extras, the start of the request id; then the exception. A record of foreign shape as it is."""
     if "message" not in record:
         console.print(json.dumps(record), highlight=False, markup=False, soft_wrap=True)
         return
@@ -135,6 +142,11 @@ def log_record(console: Console, record: dict[str, Any]) -> None:
     if level and level != "INFO":
         line.append(f"{level.lower()} ", style=LEVEL_STYLE.get(level, ""))
     line.append(str(record["message"]))
+    for key, value in record.items():
+        if key not in STANDARD_KEYS:
+            line.append(f"  {key}={value if isinstance(value, str) else json.dumps(value)}", style="dim")
+    if request_id := record.get("request_id"):
+        line.append(f"  {str(request_id)[:8]}", style="dim")
     console.print(line, highlight=False, soft_wrap=True)
     if exc_info := record.get("exc_info"):
         console.print(Text(str(exc_info), style="red"), highlight=False, soft_wrap=True)

@@ -138,6 +138,8 @@ class Control:
         workers = self.registry.workers(api.name)
         status, why = api_status(api, live, wanted, workers)
         shown = live or wanted
+        # Replicas of a version that failed are on their way out; the live one's are not stale because of it.
+        newest = api.live if wanted is None or wanted.state is DeploymentState.FAILED else api.wanted
         return {
             "name": api.name,
             "status": status,
@@ -149,7 +151,7 @@ class Control:
             "source": api.source,
             "requested": shown.replicas if shown else 0,
             "ready": _ready(workers, api.live),
-            "stale": sum(worker["ready"] for worker in workers.values() if worker["version"] != (api.wanted or api.live)),
+            "stale": sum(worker["ready"] for worker in workers.values() if worker["version"] not in (newest, api.wanted)),
             "capped": shown.capped if shown else "",
             "drift": next((w["drift"] for w in workers.values() if w["version"] == api.live and w["drift"]), {}),
             "created": api.created,

@@ -116,7 +116,9 @@ class Execution:
         delivery.status = "failed"
         story = errors_text.describe(error, self._project_dir)
         logs.logger.error("failed to process workload", exc_info=error)
-        delivery.error = json.dumps({"type": story["type"], "message": story["message"]})
+        # Our own refusals (a result that is no JSON) go by their plain name: where they live is of no use to the author.
+        kind = type(error).__name__ if isinstance(error, CortexError) else story["type"]
+        delivery.error = json.dumps({"type": kind, "message": story["message"]})
         delivery.details = json.dumps({"traceback": story["traceback"], "logs": list(request.lines)})
 
 

@@ -87,6 +87,28 @@ def test_logs_show_messages_and_tracebacks(environment: Environment, project: Pr
     assert environment.cortex("logs", "cli-logs", "--raw").stdout.startswith('{"asctime"')
 
 
+def test_logs_show_what_the_author_added_and_whose_line_it_is(environment: Environment, project: ProjectMaker) -> None:
+    handler = "from cortex_internal.lib.log import logger\nclass Handler:\n    def handle_async(self):\n"
+    handler += "        logger.info('scored', extra={'score': 0.5})\n        return {}\n"
+    project("cli-extra", handler).deploy(environment)
+    data_of(environment, "submit", "cli-extra", "{}", "--id", "request-4711", "--wait", "30")
+    shown = wait_until(lambda: "scored" in (text := environment.cortex("logs", "cli-extra").stdout) and text, "the log has arrived")
+    assert "scored  score=0.5  request-" in shown
+
+
+def test_delete_without_yes_keeps_an_api_that_has_unfinished_requests(environment: Environment, project: ProjectMaker) -> None:
+    project("cli-keep").deploy(environment)
+    client = environment.client()
+    client.stop("cli-keep")
+    wait_until(lambda: not environment.processes("replica", "cli-keep"), "the replica is gone")
+    client.submit("cli-keep", {})
+    done = environment.cortex("delete", "cli-keep", check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 1
+    assert "0 running and 1 waiting requests; repeat with --yes" in done.stderr
+    assert client.get_api("cli-keep")["workloads"]["in_queue"] == 1
+    environment.cortex("delete", "cli-keep", "--yes")
+
+
 def test_following_logs_shows_new_lines_as_they_come(environment: Environment, project: ProjectMaker) -> None:
     handler = "class Handler:\n    def handle_async(self, payload):\n        print('saw', payload)\n        return {}\n"
     project("cli-follow", handler).deploy(environment)
