@@ -236,7 +236,7 @@ class Supervisor:
             self.client.lpush(keys.OPERATOR_WAKE, "1")
             self.client.ltrim(keys.OPERATOR_WAKE, 0, 15)
         except (redis.RedisError, OSError):
-            pass  # it looks by itself every second
+            pass  # it looks by itself every few seconds
 
     def _changed(self) -> None:
         """Something the operator waits for happened: say it now rather than with the next beat."""
