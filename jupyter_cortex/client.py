@@ -26,7 +26,9 @@ from .core.errors import CortexError, DeployFailed, EnvironmentDown, ProjectErro
 from .core.settings import Settings
 from .core.spec import check_specs
 from .environments import LOCAL, Environment, Environments, start_local
-from .project import bundle, config_file, dotenv, files, provenance
+from .project import bundle, dotenv, files, provenance
+from .project import project as projects
+from .project.project import Project
 
 Progress = Callable[[str], None]
 #: Seconds a single HTTP call may take to connect, and to answer.
@@ -153,25 +155,34 @@ class Client:
         one needs ``take_over``. ``confirm`` is asked about unusually large projects; without it they are only mentioned in ``warnings``. The
         caller's dict is not changed.
         """
-        warnings: list[str] = []
-        if isinstance(config, dict):
-            root = Path(project_dir).absolute()
-            path, documents = root / ".cortex-api.yaml", [json.loads(json.dumps(config))]
-            source = source or str(root)
-        else:
-            path = Path(config).absolute()
-            documents = config_file.load(path)
-            root = path.parent
         progress("bundling")
-        shipped = files.list_files(path, confirm=confirm, warnings=warnings)
-        packed = bundle.pack(shipped)
-        files.confirm_bundle(len(packed.data), len(shipped), confirm=confirm, warnings=warnings)
-        specs = check_specs(documents, packed.names, path.name)
-        env_file = _read_env(shipped, specs)
+        if isinstance(config, dict):
+            project = projects.from_directory(config, Path(project_dir), source=source, confirm=confirm)
+        else:
+            project = projects.from_config(Path(config), source=source, confirm=confirm)
+        return self.publish(project, force=force, wait=wait, take_over=take_over, confirm=confirm, progress=progress)
+
+    def publish(
+        self,
+        project: Project,
+        *,
+        force: bool = False,
+        wait: bool = True,
+        take_over: bool = False,
+        confirm: Callable[[str], bool] | None = None,
+        progress: Progress = lambda step: None,
+    ) -> list[Deployed]:
+        """Publish a project that is a value already; see :meth:`deploy` for the rest."""
+        progress("bundling")
+        warnings = list(project.warnings)
+        packed = bundle.pack(project.files, meta=project.meta)
+        files.confirm_bundle(len(packed.data), len(project.files), confirm=confirm, warnings=warnings)
+        specs = check_specs(project.documents, packed.names, project.config_name)
+        env_file = _read_env(project.files, specs)
         deployed = []
-        for document, spec in zip(documents, specs, strict=True):
-            notes = [*warnings, *spec.warnings, *_check_surroundings(root, spec)]
-            deployed.append(self._deploy_one(document, spec.name, shipped, packed, env_file, source or str(path), force, take_over, notes, progress))
+        for document, spec in zip(project.documents, specs, strict=True):
+            notes = [*warnings, *spec.warnings, *_check_surroundings(project.root, spec)]
+            deployed.append(self._deploy_one(document, spec.name, project, packed, env_file, force, take_over, notes, progress))
         if wait:
             for one in deployed:
                 self.wait_live(one.api, one.version, progress)
@@ -181,10 +192,9 @@ class Client:
         self,
         document: dict[str, Any],
         name: str,
-        shipped: list[files.ProjectFile],
+        project: Project,
         packed: bundle.Bundle,
         env_file: str,
-        source: str,
         force: bool,
         take_over: bool,
         notes: list[str],
@@ -197,8 +207,8 @@ class Client:
             "spec": document,
             "digest": packed.digest,
             "dotenv": env_file,
-            "source": f"{_user()}@{platform.node()}:{source}",
-            "distributions": provenance.distributions(shipped),
+            "source": f"{_user()}@{platform.node()}:{project.source}",
+            "distributions": provenance.distributions(project.files),
             "force": force,
             "take_over": take_over,
             **provenance.interpreter(),
@@ -406,7 +416,7 @@ def _read_env(shipped: list[files.ProjectFile], specs: list[Any]) -> str:
     env = next((file for file in shipped if file.is_env), None)
     if env is None:
         return ""
-    data = env.source.read_bytes()
+    data = env.read()
     for spec in specs:
         dotenv.parse(data, spec.handler.env)
     return data.decode("utf-8-sig")

@@ -120,6 +120,8 @@ def _write(contents: Mapping[str, bytes], root: Path) -> None:
 
 
 def _read(file: ProjectFile) -> bytes:
+    if file.content is not None:
+        return file.content
     shown = printable(file.path)
     try:
         with file.source.open("rb") as source:

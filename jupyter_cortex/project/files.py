@@ -1,11 +1,11 @@
-"""Which files of a project travel: everything beside the config file, less what is hidden, bytecode or ignored."""
+"""Which files of a project travel: everything beside the config file, less what is hidden, bytecode, ignored or a sample."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ MAX_PATH_BYTES = 800
 
 IGNORE_FILE = ".cortexignore"
 ENV_FILE = ".env"
+#: Recorded payloads, for the checks before a deploy; replicas never see them.
+SAMPLES_DIRECTORY = "samples"
 
 _BYTECODE = (".pyc", ".pyo", ".pyd")
 _DEBUG_PREFIX = "cortex-debug-"
@@ -37,11 +39,23 @@ Confirm = Callable[[str], bool]
 
 @dataclass(frozen=True)
 class ProjectFile:
-    """One file that travels: its posix path below the project's root, its size, and where it is now."""
+    """One file that travels: its posix path below the project's root, its size, and where it is now.
+
+    ``content``: its bytes, for a file that was made (a notebook's module) and is at no ``source``.
+    """
 
     path: str
     size: int
     source: Path
+    content: bytes | None = None
+
+    @classmethod
+    def made(cls, path: str, content: bytes) -> ProjectFile:
+        return cls(path, len(content), Path(path), content)
+
+    def read(self) -> bytes:
+        """Raises OSError when it is not there any more."""
+        return self.source.read_bytes() if self.content is None else self.content
 
     @property
     def is_env(self) -> bool:
@@ -49,8 +63,12 @@ class ProjectFile:
         return self.path == ENV_FILE
 
 
-def list_files(config_path: Path, *, confirm: Confirm | None = None, warnings: list[str] | None = None) -> list[ProjectFile]:
+def list_files(
+    config_path: Path, *, confirm: Confirm | None = None, warnings: list[str] | None = None, apart: Collection[str] = ()
+) -> list[ProjectFile]:
     """The files that travel with ``config_path``, in lexical order of the walk, ``.env`` last.
+
+    ``apart``: paths that are left out, because they travel by another way (artifacts, a notebook that becomes a module).
 
     ``confirm`` is asked about large files and many files: no leaves that file out, or raises ProjectError (kind
     ``declined``). Without it nothing is asked and the sentences are appended to ``warnings``.
@@ -62,18 +80,22 @@ def list_files(config_path: Path, *, confirm: Confirm | None = None, warnings: l
     root = config.parent
     _check_root(root)
     notes = warnings if warnings is not None else []
-    files = list(_Walk(root, config, _read_rules(root), confirm, notes).files())
+    files = list(_Walk(root, config, _read_rules(root), confirm, notes, frozenset(apart)).files())
     _check_sizes(files)
-    env = root / ENV_FILE
-    try:
-        if env.is_file():
-            files.append(ProjectFile(ENV_FILE, env.stat().st_size, env))
-    except OSError as error:
-        raise _unreadable(ENV_FILE, error) from None
+    files += env_file(root)
     if needs_count_prompt(len(files)):
         sentence = f"The project has {len(files):,} files."
         _ask(f"{sentence} Deploy all of them?", sentence, confirm, notes)
     return files
+
+
+def env_file(root: Path) -> list[ProjectFile]:
+    """The project's ``.env``, if there is one; whatever .cortexignore says, and apart from the bundle."""
+    env = root / ENV_FILE
+    try:
+        return [ProjectFile(ENV_FILE, env.stat().st_size, env)] if env.is_file() else []
+    except OSError as error:
+        raise _unreadable(ENV_FILE, error) from None
 
 
 def confirm_bundle(bundle_bytes: int, file_count: int, *, confirm: Confirm | None = None, warnings: list[str] | None = None) -> None:
@@ -154,6 +176,7 @@ class _Walk:
     rules: IgnoreRules
     confirm: Confirm | None
     warnings: list[str]
+    apart: frozenset[str]
 
     def files(self) -> Iterator[ProjectFile]:
         pending = self._entries(str(self.root), "")  # a stack of our own: a tree may be deeper than Python's
@@ -176,11 +199,11 @@ class _Walk:
             raise _unreadable(prefix, error) from None
 
     def _excludes_directory(self, path: str, name: str) -> bool:
-        built_in = name.startswith((_DEBUG_PREFIX, ".")) or name == "__pycache__"
+        built_in = name.startswith((_DEBUG_PREFIX, ".")) or name == "__pycache__" or path == SAMPLES_DIRECTORY
         return built_in or self.rules.excludes(path, is_directory=True)
 
     def _excludes_file(self, path: str, name: str) -> bool:
-        built_in = path == self.config.name or name.startswith((_DEBUG_PREFIX, ".")) or name.endswith(_BYTECODE)
+        built_in = path == self.config.name or path in self.apart or name.startswith((_DEBUG_PREFIX, ".")) or name.endswith(_BYTECODE)
         return built_in or self.rules.excludes(path, is_directory=False)
 
     def _file(self, path: str, entry: os.DirEntry[str]) -> ProjectFile | None:

@@ -49,7 +49,7 @@ def distributions(files: Iterable[ProjectFile]) -> dict[str, str]:
             own.add(file.path.partition("/")[0].removesuffix(".py"))
             if size < SCAN_BYTES:
                 size += file.size
-                sources.append(file.source.read_bytes())
+                sources.append(file.read())
     modules = imported_modules(sources) - sys.stdlib_module_names - own - {"cortex_internal"}
     if not modules:
         return {}  # without reading the metadata of everything that is installed, which takes 0.1 s and more

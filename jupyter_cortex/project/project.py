@@ -1,0 +1,44 @@
+"""A project as a value: what a deploy takes, whether it was a directory or a notebook."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import config_file, files
+from .files import Confirm, ProjectFile
+
+
+@dataclass(frozen=True)
+class Project:
+    """``documents`` are the entries of cortex.yaml as written, ``files`` what travels (``.env`` included), ``source`` where it comes from.
+
+    ``meta``: relative path -> content of what travels beside the project (line map, reasons, the notebook's snapshot).
+    """
+
+    root: Path
+    documents: list[dict[str, Any]]
+    files: list[ProjectFile]
+    source: str
+    config_name: str = "cortex.yaml"
+    meta: dict[str, bytes] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def from_config(config: Path, *, source: str = "", confirm: Confirm | None = None) -> Project:
+    """The project of a config file. Raises ProjectError, SpecError."""
+    path = config.absolute()
+    warnings: list[str] = []
+    documents = config_file.load(path)
+    shipped = files.list_files(path, confirm=confirm, warnings=warnings)
+    return Project(path.parent, documents, shipped, source or str(path), path.name, warnings=warnings)
+
+
+def from_directory(document: dict[str, Any], root: Path, *, source: str = "", confirm: Confirm | None = None) -> Project:
+    """One API given as a dict, with the files of ``root``. The dict is not changed. Raises ProjectError."""
+    root = root.absolute()
+    warnings: list[str] = []
+    shipped = files.list_files(root / ".cortex-api.yaml", confirm=confirm, warnings=warnings)
+    return Project(root, [json.loads(json.dumps(document))], shipped, source or str(root), "api_spec", warnings=warnings)
