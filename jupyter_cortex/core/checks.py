@@ -15,6 +15,10 @@ IMAGE_LIMIT = 512
 #: The gateway's own paths; nobody can publish at or below them.
 RESERVED_ENDPOINTS = ("/_cortex", "/metrics", "/healthz", "/readyz")
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+#: The longest path that travels, in bytes: macOS has 1,024 for a whole path, the directory it is unpacked to included.
+MAX_PATH_BYTES = 800
+#: What no name in a bundle may have: it would not mean the same file on another system.
+_FOREIGN = re.compile(r"\\|^[A-Za-z]:|[\0\ud800-\udfff]")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _ENDPOINT = re.compile(r"[A-Za-z0-9_\-./]*", re.ASCII)
 _PROTOBUF = re.compile(r"[A-Za-z0-9._]+\.proto", re.ASCII)
@@ -26,6 +30,13 @@ _IMAGE = re.compile(
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9+._-]*:[0-9a-fA-F]{32,})?",
     re.ASCII,
 )
+
+
+def is_portable(path: str) -> bool:
+    """Whether the relative posix ``path`` names the same file below any root on any system."""
+    if _FOREIGN.search(path) or len(path.encode()) > MAX_PATH_BYTES:
+        return False
+    return all(part not in ("", ".", "..") for part in path.split("/"))
 
 
 def check_name(value: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Any
 
+from .artifacts import check_artifacts
 from .checks import check_reserved
 from .readers import FieldError, printable
 from .scalars import parse_quantity
@@ -18,6 +19,7 @@ def check_api(values: dict[str, Any], files: Set[str] | None) -> None:
     """
     _fill(values)
     handler = values["handler"]
+    check_artifacts(values, files)
     if files is not None:
         _check_files(handler, files)
     _check_handler(handler)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import checks
+from .artifacts import read_artifacts
 from .fields import Field, read_map
 from .plain import plain_copy
 from .readers import INT64, Duration, a_map, filled, integer, number, one_of, quantity, text, texts
@@ -88,6 +89,7 @@ API = (
     Field("name", text(checks.check_name, longest=checks.NAME_LIMIT), required=True),
     Field("kind", text(checks.check_kind), required=True),
     Field("handler", fields=HANDLER, required=True),
+    Field("artifacts", read_artifacts, default=[]),
     Field("networking", fields=NETWORKING),
     Field("compute", fields=COMPUTE),
     Field("autoscaling", fields=AUTOSCALING),

@@ -19,6 +19,7 @@ from .schema import API, read_api
 __all__ = [
     "RESERVED_ENDPOINTS",
     "APISpec",
+    "Artifact",
     "Autoscaling",
     "Compute",
     "Dependencies",
@@ -84,6 +85,17 @@ class HandlerSpec(_Frozen):
     dependencies: Dependencies
 
 
+class Artifact(_Frozen):
+    """A large file that travels apart from the bundle: where it lies below the project's root, and what it is.
+
+    ``sha256`` (64 hex digits) and ``bytes`` are None until a client has filled them in.
+    """
+
+    path: str
+    sha256: str | None
+    bytes: int | None
+
+
 class Networking(_Frozen):
     endpoint: str  #: with a slash in front and none behind
     allow_origins: list[str]  #: ``scheme://host[:port]``, or the single ``*``
@@ -146,6 +158,7 @@ class APISpec(_Frozen):
     name: str
     kind: str
     handler: HandlerSpec
+    artifacts: list[Artifact]
     networking: Networking
     compute: Compute
     autoscaling: Autoscaling

@@ -17,9 +17,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.checks import is_portable
 from ..core.errors import ProjectError
 from ..core.readers import printable
-from .files import ENV_FILE, MAX_BYTES, MAX_FILES, ProjectFile, is_portable, megabytes
+from .files import ENV_FILE, MAX_BYTES, MAX_FILES, ProjectFile, megabytes
 
 PROJECT = "project/"
 META = "meta/"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.checks import is_portable
 from ..core.errors import ProjectError
 from ..core.readers import printable
 from .ignore import IgnoreRules
@@ -21,8 +21,6 @@ ASK_BUNDLE_BYTES = 10 * 1024 * 1024
 ASK_FILE_COUNT = 1000
 #: More files than this do not travel at all; a reader needs some end to what it unpacks.
 MAX_FILES = 100_000
-#: The longest path that travels, in bytes: macOS has 1,024 for a whole path, the directory it is unpacked to included.
-MAX_PATH_BYTES = 800
 
 IGNORE_FILE = ".cortexignore"
 ENV_FILE = ".env"
@@ -31,8 +29,6 @@ SAMPLES_DIRECTORY = "samples"
 
 _BYTECODE = (".pyc", ".pyo", ".pyd")
 _DEBUG_PREFIX = "cortex-debug-"
-#: What no name in a bundle may have: it would not mean the same file on another system.
-_FOREIGN = re.compile(r"\\|^[A-Za-z]:|[\0\ud800-\udfff]")
 
 Confirm = Callable[[str], bool]
 
@@ -121,13 +117,6 @@ def needs_bundle_prompt(bundle_bytes: int, file_count: int) -> bool:
 def megabytes(size: int) -> str:
     """``1.5 MiB``, ``312 bytes``"""
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 / 10 else f"{size:,} bytes"
-
-
-def is_portable(path: str) -> bool:
-    """Whether the relative posix ``path`` names the same file below any root on any system."""
-    if _FOREIGN.search(path) or len(path.encode()) > MAX_PATH_BYTES:
-        return False
-    return all(part not in ("", ".", "..") for part in path.split("/"))
 
 
 def _ask(question: str, warning: str, confirm: Confirm | None, warnings: list[str]) -> None:
