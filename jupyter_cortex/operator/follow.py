@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.errors import CortexError, DeploymentNotFound
 from ..core.settings import PREFIX, Settings
-from ..serving import environment
+from ..project import environment
 from ..store.connection import connect
 from ..store.registry import Registry
 from .home import Home

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from ..core.errors import EnvironmentProblem
 from ..core.settings import Settings
-from ..serving import environment
+from ..project import environment
 from .embedded import EmbeddedStore
 from .home import Home
 from .processes import Slot

@@ -17,7 +17,7 @@ import redis
 from .. import __version__
 from ..core.errors import CortexError, EnvironmentProblem
 from ..core.settings import Settings
-from ..serving import environment
+from ..project import environment
 from ..store import keys
 from ..store.connection import connect
 from ..store.registry import Registry

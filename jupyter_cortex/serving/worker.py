@@ -30,12 +30,12 @@ from .. import __version__
 from ..core.errors import CortexError, EnvironmentProblem
 from ..core.workload import DeploymentState
 from ..handler import masking
-from ..project import bundle
+from ..project import bundle, environment
 from ..store import keys
 from ..store.connection import connect
 from ..store.registry import Deployment, Registry
 from ..store.scripts import BEAT
-from . import environment, metrics_store
+from . import metrics_store
 from .process import Phase, Pipe, ReplicaProcess
 from .reclaim import reclaim
 from .shipper import Shipper

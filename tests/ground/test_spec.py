@@ -368,8 +368,12 @@ def test_endless_and_exploding_aliases_are_refused(tmp_path: Path) -> None:
 def test_merges_work_but_not_those_that_explode(tmp_path: Path) -> None:
     assert load(written(tmp_path, "- {a: &a {k: 1}, b: {<<: *a, c: 2}}")) == [{"a": {"k": 1}, "b": {"k": 1, "c": 2}}]
     bomb = "- a0: &a0 {k: 1}\n" + "".join(f"  a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 60))
-    with pytest.raises(SpecError, match="merges too many keys"):
-        load(written(tmp_path, bomb))
+    try:
+        merged = load(written(tmp_path, bomb))  # PyYAML from 6.0.4 on takes a key that is merged twice only once
+    except SpecError as error:
+        assert "merges too many keys" in error.message
+    else:
+        assert all(value == {"k": 1} for value in merged[0].values())
 
 
 def test_no_document_brings_out_another_kind_of_error() -> None:

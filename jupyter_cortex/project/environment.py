@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..project import dotenv as dotenv_file
+from . import dotenv as dotenv_file
 
 #: Where programs and libraries are found, how text is encoded, where to write, how to reach the network, which devices there are. Nothing else:
 #: what the first kernel happened to export must not become part of a deployment.

@@ -1,0 +1,148 @@
+"""IPython's own lines (``%magic``, ``!shell``, ``?help``) taken out of a cell, line for line, so that the rest is Python."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+#: Cell magics whose body is this kernel's Python. The body of any other is another language, or is not run in the notebook's namespace.
+PYTHON_CELL_MAGICS = frozenset({"time", "capture", "prun", "memit"})
+#: Line magics in front of a statement that takes effect.
+WRAPPING_MAGICS = re.compile(r"^(\s*)%(?:time|memit|prun)\s+(?:-[a-zA-Z]\S*\s+)*(?=\S)")
+_CANDIDATE = re.compile(r"^\s*(?:[%!?]|[\w.,\s\[\]'\"]+=\s*(?:%|!)|.*\?\s*$)")
+_ASSIGNED = re.compile(r"^(\s*)([A-Za-z_][\w]*(?:\s*,\s*[A-Za-z_]\w*)*)\s*=\s*([%!].*)$", re.DOTALL)
+_CELL_MAGIC = re.compile(r"^%%([\w.]+)(.*)$")
+_PIP = re.compile(r"^[%!]\s*(?:python\d?\s+-m\s+|uv\s+)?(?:pip\d?|conda|mamba)\s+install\s+(.*)$")
+_SAVE = re.compile(r"^%cortex\s+save\s+(.*)$")
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """One line that replicas do not run: where it was and what it said; ``binds``: the names it assigned."""
+
+    line: int
+    text: str
+    binds: tuple[str, ...] = ()
+
+
+@dataclass
+class Python:
+    """A cell's Python: as many lines as the cell has. ``foreign``: the cell magic that makes all of it something else."""
+
+    source: str
+    dropped: list[Dropped] = field(default_factory=list)
+    foreign: str = ""
+    #: Lines that became the loading line of an object that `%cortex save` wrote.
+    loading: set[int] = field(default_factory=set)
+
+    @property
+    def installs(self) -> list[tuple[int, str]]:
+        """(line, requirement) of what `%pip install` and its like ask for; options are left out."""
+        found = []
+        for dropped in self.dropped:
+            if match := _PIP.match(dropped.text):
+                words = re.sub(r"\s#.*$", "", match[1]).replace("\\\n", " ").split()
+                found += [
+                    (dropped.line, word.strip("'\"")) for word in words if not word.startswith("-") and not word.endswith((".txt", ".whl", "."))
+                ]
+        return found
+
+
+def python_of(source: str, saved: Mapping[str, str] | None = None) -> Python:
+    """Take IPython's lines out of a cell. ``saved``: object name -> loading line, which stands in for its `%cortex save`.
+
+    Never raises: what is left may still be a syntax error, which is for the caller to name.
+    """
+    lines = source.split("\n")
+    first = next((number for number, line in enumerate(lines) if line.strip()), None)
+    cell = Python(source)
+    if first is not None and (match := _CELL_MAGIC.match(lines[first].rstrip())):
+        if match[1] not in PYTHON_CELL_MAGICS:
+            cell.foreign = match[1]
+            return cell
+        binds = tuple(re.findall(r"\b[A-Za-z_]\w*\b", match[2])) if match[1] == "capture" else ()
+        cell.dropped.append(Dropped(first + 1, lines[first].rstrip(), binds))
+        lines[first] = ""
+    if _parses("\n".join(lines)):
+        cell.source = "\n".join(lines)
+        return cell
+    _take_out(lines, cell, saved or {})
+    cell.source = "\n".join(lines)
+    return cell
+
+
+def _take_out(lines: list[str], cell: Python, saved: Mapping[str, str]) -> None:
+    number = 0
+    while number < len(lines):
+        line = lines[number]
+        if not _CANDIDATE.match(line) or not _begins_statement(lines[:number]):
+            number += 1
+            continue
+        last = number
+        while lines[last].endswith("\\") and last + 1 < len(lines):
+            last += 1
+        text = "\n".join(lines[number : last + 1]).strip()
+        indent = line[: len(line) - len(line.lstrip())]
+        if (wrapped := WRAPPING_MAGICS.match(line)) and last == number:
+            lines[number] = wrapped[1] + line[wrapped.end() :]
+        elif (loading := _loading(text, saved)) and last == number:
+            lines[number] = indent + loading
+            cell.loading.add(number + 1)
+        elif text.startswith(("%", "!", "?")) or _is_help(text) or _ASSIGNED.match(text):
+            assigned = _ASSIGNED.match(text)
+            binds = tuple(name.strip() for name in assigned[2].split(",")) if assigned else ()
+            cell.dropped.append(Dropped(number + 1, text, binds))
+            lines[number : last + 1] = [indent + "pass"] + [""] * (last - number)
+        number = last + 1
+
+
+def _loading(text: str, saved: Mapping[str, str]) -> str:
+    """The Python that stands for a `%cortex save` line: what loads those of its objects that are plain names."""
+    if not (match := _SAVE.match(text)):
+        return ""
+    found = []
+    for name, target in saved_names(match[1]):
+        if target and name in saved:
+            found.append(saved[name])
+    return "; ".join(found)
+
+
+def saved_names(arguments: str) -> list[tuple[str, str]]:
+    """``model labels=names`` -> (name of the file, the notebook's variable or "" for an expression)."""
+    found = []
+    for word in re.findall(r"[A-Za-z_]\w*\s*=\s*(?:\"[^\"]*\"|'[^']*'|\S+)|\S+", arguments):
+        name, equals, value = word.partition("=")
+        name, value = name.strip(), (value.strip() if equals else name.strip())
+        if name.isidentifier():
+            found.append((name, value if value.isidentifier() else ""))
+    return found
+
+
+def _is_help(text: str) -> bool:
+    return bool(re.fullmatch(r"\??\??\s*[\w.%*]+(?:\([^()]*\))?\s*\?{0,2}", text)) and "?" in text
+
+
+def _begins_statement(before: list[str]) -> bool:
+    """Whether a new statement may begin after these lines: outside of brackets, strings and continued lines."""
+    if before and before[-1].rstrip().endswith("\\"):
+        return False
+    try:
+        for _ in tokenize.generate_tokens(io.StringIO("\n".join(before) + "\n").readline):
+            pass
+    except tokenize.TokenError as error:
+        return "multi-line" not in str(error) and "unterminated" not in str(error)
+    except SyntaxError:  # an indentation that does not fit: the parser will name it
+        return True
+    return True
+
+
+def _parses(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True

@@ -1,0 +1,346 @@
+"""The slice: ``class Handler`` and exactly what it needs of a notebook, transitively, each statement with its reason.
+
+A timeline of statements comes in (what ran, in the order in which it ran). A name that is looked up while a statement runs means the last binding
+before that statement; one that is looked up when a function is called means the last binding of all. Statements that change a needed object in
+place come along. Where a cell ran several times with the same text and the same inputs, its first run stands for all.
+"""
+
+from __future__ import annotations
+
+import ast
+import bisect
+import builtins
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from .cells import ALWAYS, State
+from .names import Use
+from .steps import Step, Timeline
+
+END = 1 << 60
+#: What every module has beside the builtins.
+MODULE_NAMES = frozenset({"__name__", "__doc__", "__file__", "__builtins__", "__spec__", "__loader__", "__package__", "__class__", "__annotations__"})
+BUILTINS = frozenset(dir(builtins)) | MODULE_NAMES
+#: Settings of the process that hold for everything after them, whoever uses the name.
+AMBIENT = frozenset({"sys.path", "os.environ"})
+
+#: Asked for a star import's names: module -> its names, None when that cannot be told.
+StarNames = Callable[[str], set[str] | None]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """``name`` is needed by ``by`` ("Handler.handle_async", "`index`"); ``change``: the text that changes it."""
+
+    name: str
+    by: str
+    change: str = ""
+
+    def __str__(self) -> str:
+        if not self.name:
+            return self.by
+        return f"changes `{self.name}`, {self.by}" if self.change else f"`{self.name}`, {self.by}"
+
+
+@dataclass
+class Missing:
+    """A needed name that no statement of the timeline binds; ``deleted``: the step that deleted it."""
+
+    name: str
+    by: str
+    step: Step
+    deleted: Step | None = None
+
+
+@dataclass
+class Slice:
+    """``order``: the included steps in an order that runs. ``left_out``: changes that may matter and are not included."""
+
+    timeline: Timeline
+    handler: Step | None = None
+    order: list[Step] = field(default_factory=list)
+    reasons: dict[int, list[Reason]] = field(default_factory=dict)
+    missing: list[Missing] = field(default_factory=list)
+    left_out: list[tuple[Step, str, str]] = field(default_factory=list)
+    hoisted: list[tuple[Step, Step, str]] = field(default_factory=list)
+
+    @cached_property
+    def included(self) -> set[int]:
+        return set(self.reasons)
+
+
+def slice_timeline(found: Timeline, star_names: StarNames = lambda module: None, target: str = "Handler") -> Slice:
+    """Slice a timeline for the class ``target``. Never raises; without the class, ``handler`` is None and nothing is included."""
+    return _Slicer(found, star_names, target).run()
+
+
+class _Slicer:
+    def __init__(self, found: Timeline, star_names: StarNames, target: str) -> None:
+        self.steps = found.steps
+        self.result = Slice(found)
+        self.star_names, self.target = star_names, target
+        self.binders: dict[str, list[int]] = defaultdict(list)
+        self.changers: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        self.maybe: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        self.edges: dict[int, set[int]] = defaultdict(set)
+        self.asked: set[tuple[str, int]] = set()
+        self.waiting: list[tuple[str, int, int, str, bool]] = []
+        self.canonical: dict[int, int] = {}
+        self._index()
+
+    # The index ---------------------------------------------------------------------------------------------------------------------------
+
+    def _index(self) -> None:
+        same: dict[str, int] = {}  # variable -> the object it names, as far as plain `a = b` tells
+        for step in self.steps:
+            index, names = step.index, step.names
+            for name in [*names.binds, *names.deletes]:
+                self.binders[name].append(index)
+            for function, passed in names.calls:
+                self._index_call(index, function, passed)
+            for change in names.changes:
+                together = [other for other, one in same.items() if one == same.get(change.name)] or [change.name]
+                for name in {change.name, *together}:
+                    (self.changers if change.certain else self.maybe)[name].append((index, change.text))
+            for name in names.binds:
+                same[name] = index
+            source, targets = _alias(step)
+            for name in targets:
+                same[name] = same.setdefault(source, -len(same) - 1)
+        self.stars = [step for step in self.steps if step.names.stars]
+
+    def _index_call(self, index: int, function: str, passed: list[tuple[int | str, str]]) -> None:
+        """A call of a function of the notebook changes what that function changes: its arguments, and names of the module."""
+        for found in self._reach(function, index):
+            names, text = self.steps[found].names, f"{function}(...)"
+            for name in names.changes_later:
+                self.changers[name].append((index, text))
+            for name in names.binds_later - set(self.steps[index].names.binds):
+                self.binders[name].append(index)  # perhaps: which way the function went is not known
+            for at, name in passed:
+                if at in names.changes_parameters or at in names.changes_parameters.values():
+                    self.changers[name].append((index, text))
+
+    def _reach(self, name: str, before: int) -> list[int]:
+        """The bindings that a look-up at this point may see: back to the last one that is certain."""
+        places, found = self.binders.get(name, []), []
+        for place in reversed(places[: bisect.bisect_left(places, before)]):
+            found.append(place)
+            if self.steps[place].names.binds.get(name) or name in self.steps[place].names.deletes:
+                break
+        return found
+
+    # What is needed ----------------------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Slice:
+        defined = [found for found in self._reach(self.target, END) if self.target in self.steps[found].names.binds]
+        if not defined:
+            return self.result
+        self.result.handler = self.steps[self._first_alike(defined[0])]
+        self._need(self.target, END, -1, "this is what is published", False)
+        for step in self.steps:
+            if ALWAYS in step.cell.tags and step.cell.state in (State.CURRENT, State.EDITED):
+                self._include(step.index, Reason("", f"{step.cell.label} is tagged `{ALWAYS}`"))
+        self._work()
+        self._include_ambient()
+        self._work()
+        self._look_at_the_rest()
+        self.result.order = list(self._ordered())
+        return self.result
+
+    def _work(self) -> None:
+        while self.waiting:
+            name, before, user, by, soft = self.waiting.pop()
+            self._resolve(name, before, user, by, soft)
+
+    def _need(self, name: str, before: int, user: int, by: str, soft: bool) -> None:
+        if (name, before) not in self.asked:
+            self.asked.add((name, before))
+            self.waiting.append((name, before, user, by, soft))
+
+    def _include(self, index: int, reason: Reason) -> None:
+        reasons = self.result.reasons.setdefault(index, [])
+        if len(reasons) < 20 and reason not in reasons:
+            reasons.append(reason)
+        if len(reasons) > 1:
+            return
+        step = self.steps[index]
+        for use in step.names.uses:
+            self._need(use.name, END if use.deferred else index, index, _by(step, use), use.soft)
+
+    def _resolve(self, name: str, before: int, user: int, by: str, soft: bool) -> None:
+        found = self._reach(name, before)
+        if found and name in self.steps[found[-1]].names.deletes and name not in self.steps[found[-1]].names.binds:
+            deleted = self.steps[found.pop()]
+            if not found and name not in BUILTINS and not soft:
+                self._miss(name, user, by, deleted)
+        if not found:
+            self._elsewhere(name, before, user, by, soft)
+            return
+        for place in found:
+            self._take(name, self._first_alike(place), before, user, by)
+        since = min(self._first_alike(place) for place in found)
+        self._take_changes(name, since, before, user, by)
+        if before != END:
+            # What a function found here looks up later is looked up now if this statement calls it.
+            for place in found:
+                for use in self.steps[place].names.uses:
+                    if use.deferred and self._reach(use.name, before):
+                        self._need(use.name, before, user, _by(self.steps[place], use), True)
+
+    def _take(self, name: str, place: int, before: int, user: int, by: str) -> None:
+        self._include(place, Reason(name, by))
+        if before != END and user >= 0:
+            self.edges[place].add(user)
+
+    def _take_changes(self, name: str, since: int, before: int, user: int, by: str) -> None:
+        for place, text in self.changers.get(name, []):
+            if since < place < before and place != user:
+                self._include(place, Reason(name, by, text))
+                self._need(name, place, place, f"changed in {self.steps[place].cell.label}", False)
+                if before != END and user >= 0:
+                    self.edges[place].add(user)
+
+    def _elsewhere(self, name: str, before: int, user: int, by: str, soft: bool) -> None:
+        """No statement before this point binds the name: a star import, a builtin, a later cell, or nobody."""
+        for star in reversed(self.stars):
+            if star.index < before and any(name in (self.star_names(module) or ()) for module in star.names.stars):
+                self._take(name, star.index, before, user, by)
+                return
+        if name in BUILTINS or (soft and not self.binders.get(name)):
+            return
+        later = [place for place in self.binders.get(name, []) if place > before and name in self.steps[place].names.binds]
+        if later and not soft:
+            self._take(name, later[0], before, user, by)
+            self.result.hoisted.append((self.steps[later[0]], self.steps[user], name))
+            return
+        unknown = [star for star in self.stars if star.index < before and any(self.star_names(module) is None for module in star.names.stars)]
+        for star in unknown:
+            self._take(name, star.index, before, user, f"{by}, if `import *` brings it")
+        if not unknown and not soft:
+            self._miss(name, user, by, None)
+
+    def _miss(self, name: str, user: int, by: str, deleted: Step | None) -> None:
+        if all(missing.name != name for missing in self.result.missing):
+            self.result.missing.append(Missing(name, by, self.steps[user] if user >= 0 else self.result.handler or self.steps[-1], deleted))
+
+    # Runs of the same text ---------------------------------------------------------------------------------------------------------------
+
+    def _first_alike(self, index: int, depth: int = 0) -> int:
+        """The earliest run of the same statement that made the same: same text, same inputs, nothing changed in between."""
+        if index in self.canonical or depth > 50:
+            return self.canonical.get(index, index)
+        step, answer = self.steps[index], index
+        self.canonical[index] = index  # a circle of definitions ends here
+        names = list(step.names.binds)
+        earlier = max((place for name in names for place in self.binders[name] if place < index), default=-1)
+        if earlier >= 0 and self.steps[earlier].text == step.text and self._same_inputs(step, self.steps[earlier], depth):
+            answer = self._first_alike(earlier, depth + 1)
+        self.canonical[index] = answer
+        return answer
+
+    def _same_inputs(self, step: Step, earlier: Step, depth: int) -> bool:
+        def changed(name: str) -> bool:
+            return any(earlier.index < place < step.index for place, _ in self.changers.get(name, ()))
+
+        if any(changed(name) for name in step.names.binds):
+            return False
+        for use in step.names.uses:
+            if use.deferred or use.name in step.names.binds:
+                if not use.deferred:
+                    return False  # `total = total + 1` made something else each time
+                continue
+            now = [self._first_alike(place, depth + 1) for place in self._reach(use.name, step.index)]
+            then = [self._first_alike(place, depth + 1) for place in self._reach(use.name, earlier.index)]
+            if now != then or changed(use.name):
+                return False
+        return True
+
+    # What else ---------------------------------------------------------------------------------------------------------------------------
+
+    def _include_ambient(self) -> None:
+        """`sys.path` and `os.environ` hold for every import after them, so they come along whoever needs `sys`."""
+        last = max(self.result.reasons, default=-1)
+        for step in self.steps[: last + 1]:
+            for change in step.names.changes:
+                if change.certain and change.name in ("sys", "os") and any(setting in change.text for setting in AMBIENT) and not step.defines:
+                    self._include(step.index, Reason("", f"sets {'sys.path' if 'sys.path' in change.text else 'os.environ'} for what comes after it"))
+        for step in self.steps:
+            if step.is_future and step.index <= last:
+                self._include(step.index, Reason("", "changes how the code after it is read"))
+
+    def _look_at_the_rest(self) -> None:
+        """Statements that may change a needed object and are not included; also through an object that was made from it."""
+        needed = {name for reasons in self.result.reasons.values() for reason in reasons if (name := reason.name)}
+        made_from: dict[str, str] = {}
+        for step in self.steps:
+            if step.index in self.result.reasons:
+                continue
+            for name in step.names.binds:
+                for use in step.names.uses:
+                    made = self._reach(use.name, step.index)
+                    if use.name in needed and not step.defines and made and not self.steps[made[0]].imports and not self.steps[made[0]].defines:
+                        made_from.setdefault(name, use.name)
+        for name in needed:
+            since = min(self._reach(name, END), default=-1)
+            if since < 0 or self.steps[since].imports or self.steps[since].defines:
+                continue
+            for place, text in self.maybe.get(name, []):
+                if place > since and place not in self.result.reasons:
+                    self.result.left_out.append((self.steps[place], name, text))
+        self._look_through(made_from)
+
+    def _look_through(self, made_from: dict[str, str]) -> None:
+        """An optimizer's `step` changes the model that it was made from."""
+        for other, name in made_from.items():
+            since = min(self._reach(name, END), default=-1)
+            for place, text in self.changers.get(other, []):
+                step = self.steps[place]
+                told = any(found is step and needed == name for found, needed, _ in self.result.left_out)
+                if place > since and place not in self.result.reasons and not told and text.startswith(f"{other}.step("):
+                    self.result.left_out.append((step, name, text))
+
+    def _ordered(self) -> Iterator[Step]:
+        """Future imports first, then by the timeline, except that what is needed while a statement runs comes before it."""
+        chosen = set(self.result.reasons)
+        future = sorted(index for index in chosen if self.steps[index].is_future)
+        yield from (self.steps[index] for index in future)
+        chosen -= set(future)
+        before: dict[int, int] = dict.fromkeys(chosen, 0)
+        after = {index: {user for user in self.edges.get(index, ()) if user in chosen and user != index} for index in chosen}
+        for users in after.values():
+            for user in users:
+                before[user] += 1
+        ready = [index for index in chosen if not before[index]]
+        heapq.heapify(ready)
+        placed = set()
+        while len(placed) < len(chosen):
+            if not ready:  # a circle: the order in which it ran is the best there is
+                ready = [min(chosen - placed)]
+            index = heapq.heappop(ready)
+            if index in placed:
+                continue
+            placed.add(index)
+            yield self.steps[index]
+            for user in after[index]:
+                before[user] -= 1
+                if before[user] == 0 and user not in placed:
+                    heapq.heappush(ready, user)
+
+
+def _by(step: Step, use: Use) -> str:
+    if use.where:
+        return f"used in {use.where}"
+    names = list(step.names.binds)
+    return f"used by `{names[0]}` ({step.cell.label})" if names else f"used in {step.place}"
+
+
+def _alias(step: Step) -> tuple[str, list[str]]:
+    """``a = b`` makes `a` another name of b's object."""
+    node = step.node
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
+        return node.value.id, [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return "", []
