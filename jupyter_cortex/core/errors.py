@@ -8,6 +8,8 @@ The family::
     │   ├── ProjectError        the files beside it
     │   │   └── EnvFileError    .env
     │   ├── HandlerError        the author's class: load, validate, init
+    │   ├── NotebookError       the notebook that it is in
+    │   ├── GateFailed          a check before the deploy
     │   ├── RequirementsError   requirements.txt against the interpreter
     │   ├── PayloadError        bytes and Content-Type
     │   ├── RequestIdError      x-request-id
@@ -19,6 +21,7 @@ The family::
     ├── ApiNotFound, WorkloadNotFound, DeploymentNotFound, RouteNotFound 404, MethodNotAllowed 405
     ├── IdConflict, Conflict    409
     ├── NotLive, StoreUnavailable 503
+    │   └── ArtifactsUnavailable   the disk or URL that holds artifacts
     └── EnvironmentDown, EnvironmentProblem, DeployFailed   the client's side
 
 A class's docstring is the title of its problem document; the message says what, where and what to do.
@@ -86,6 +89,18 @@ class HandlerError(Refused):
     """The Handler cannot be used"""
 
     code = "invalid_handler"
+
+
+class NotebookError(Refused):
+    """The notebook cannot be published"""
+
+    code = "invalid_notebook"
+
+
+class GateFailed(Refused):
+    """The checks before the deploy failed"""
+
+    code = "gate_failed"
 
 
 class RequirementsError(Refused):
@@ -207,6 +222,12 @@ class StoreUnavailable(CortexError):
 
     code = "store_unavailable"
     status = 503
+
+
+class ArtifactsUnavailable(StoreUnavailable):
+    """The artifacts cannot be stored or fetched now"""
+
+    code = "artifacts_unavailable"
 
 
 class EnvironmentDown(CortexError):

@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from . import origin
 from .masking import masked
 
 #: A traceback's size in a record. A recursion error of 1,000 frames takes about 100 kB.
@@ -81,7 +82,7 @@ def _formatted(exc: BaseException, project_dir: str | os.PathLike[str] | None, *
     text = "".join(report.format())
     for root in roots:
         text = text.replace(f'File "{root}', 'File "')
-    return text.rstrip("\n")
+    return origin.annotated(text).rstrip("\n")
 
 
 def _roots(project_dir: str | os.PathLike[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from jupyter_cortex.core.errors import HandlerError
 
-from . import shim
+from . import origin, shim
 from .errors_text import describe, line_in
 from .signature import check_class
 
@@ -108,7 +108,7 @@ def _unpickle(root: Path, file: Path, path: str) -> Any:
 def _fail_import(root: Path, file: Path, path: str, exc: BaseException) -> NoReturn:
     text = describe(exc, root)
     line = line_in(exc, str(file))
-    where = f"{path}, line {line}" if line else path
+    where = f"{path}, line {line}{origin.beside(path, line)}" if line else path
     if not isinstance(exc, Exception):
         what = f"{text['type']} while it was imported; a handler must not exit"
         _fail(path, "exit", f"error in {where}: {what}", exc, line=line, traceback=text["traceback"])

@@ -65,6 +65,11 @@ def load(path: Path) -> list[dict[str, Any]]:
     return check_documents(_parse(_read(path), path.name), path.name)
 
 
+def value_of(text: str | bytes, source: str) -> Any:
+    """One YAML value with the scalars of a config file: ``0.5``, ``[a, b]``, ``2024-01-01`` (a text). Raises SpecError (kind ``yaml``)."""
+    return _parse(text.encode() if isinstance(text, str) else text, source)
+
+
 def read_specs(config_path: Path, files: Collection[str]) -> list[APISpec]:
     """The APIs of the config file, checked against the paths in ``files``. Raises SpecError."""
     return check_specs(load(config_path), files, config_path.name)

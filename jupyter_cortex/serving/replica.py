@@ -25,7 +25,7 @@ import dramatiq
 from dramatiq.worker import Worker, WorkerThread, _WorkQueueItem
 
 from ..core.errors import CortexError, HandlerError
-from ..handler import chaining, errors_text, loading, logs, metrics, payload, result, shim
+from ..handler import chaining, execution, loading, logs, metrics, origin, shim
 from ..handler import instance as instances
 from .board import Board
 from .broker import CortexBroker, Delivery, Terms
@@ -85,7 +85,7 @@ class _Worker(Worker):
 
 
 class Execution:
-    """From a delivery to its end: parse, call, encode. The same functions as the notebook's."""
+    """From a delivery to its end, with the notebook's own `execute`; the board says what is inside the handler."""
 
     def __init__(self, handler: instances.Instance, board: Board, project_dir: str) -> None:
         self._handler, self._board, self._project_dir = handler, board, project_dir
@@ -99,27 +99,13 @@ class Execution:
         except AttributeError:
             slot = self._slots.number = self._next_slot()
         self._board.post(slot, delivery.id)
-        began = delivery.began = time.perf_counter()
+        delivery.began = time.perf_counter()
         if not delivery.marked:
             self.began(delivery)
-        with logs.request(delivery.id) as request:
-            try:
-                value = self._handler.call(payload.parse(delivery.body, delivery.content_type), delivery.id)
-                delivery.result = result.encode(value)
-                delivery.status = "completed"
-            except BaseException as error:  # SystemExit and KeyboardInterrupt from the author's code mean failed, too
-                self._failed(delivery, error, request)
-        delivery.run_ms = (time.perf_counter() - began) * 1000
+        outcome = execution.execute(self._handler, delivery.body, delivery.content_type, delivery.id, self._project_dir)
+        delivery.status, delivery.result, delivery.run_ms = outcome.status, outcome.result, outcome.run_ms
+        delivery.error, delivery.details = outcome.error, outcome.details
         self._board.clear(slot)
-
-    def _failed(self, delivery: Delivery, error: BaseException, request: Any) -> None:
-        delivery.status = "failed"
-        story = errors_text.describe(error, self._project_dir)
-        logs.logger.error("failed to process workload", exc_info=error)
-        # Our own refusals (a result that is no JSON) go by their plain name: where they live is of no use to the author.
-        kind = type(error).__name__ if isinstance(error, CortexError) else story["type"]
-        delivery.error = json.dumps({"type": kind, "message": story["message"]})
-        delivery.details = json.dumps({"traceback": story["traceback"], "logs": list(request.lines)})
 
 
 class Status:
@@ -193,6 +179,7 @@ class Replica:
     def _construct(self, config: dict[str, Any], spec: dict[str, Any]) -> instances.Instance:
         section = spec["handler"]
         logs.logger.debug("loading the handler from %s", section["path"])
+        origin.use_map(Path(config["project_dir"]), section["path"])
         cls = loading.load_class(Path(config["project_dir"]), section["path"], section.get("python_path"))
         loading.check_class(cls, handler_type=section["type"], path=section["path"])
         return instances.Instance(

@@ -1,0 +1,55 @@
+"""Where the Handler's lines come from: a module made from a notebook names its cells in every traceback, here and in production.
+
+Of the process, like the masked values: a process holds one Handler.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+#: (file, line) -> "cell 3, line 4", or "" for a line that comes from nowhere else.
+Lookup = Callable[[str, int], str]
+
+#: What the line map is called beside the project, in ``meta/``.
+LINE_MAP = "lines.json"
+_FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
+_lookup: Lookup | None = None
+
+
+def use(lookup: Lookup | None) -> None:
+    """From now on ask ``lookup`` for the place of each frame; None: nobody."""
+    global _lookup
+    _lookup = lookup
+
+
+def use_map(project_dir: Path, module: str) -> None:
+    """Use the line map that travelled beside the project, if there is one. Never raises: it only makes errors easier to read."""
+    try:
+        document = json.loads((project_dir.parent / "meta" / LINE_MAP).read_bytes())
+        places = {int(line): f"{cell}, line {cell_line}" for line, cell, cell_line in document["lines"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    ours = {module, os.path.join(project_dir, module), os.path.realpath(os.path.join(project_dir, module))}
+    use(lambda file, line: places.get(line, "") if file in ours else "")
+
+
+def place(file: str, line: int | None) -> str:
+    """``"cell 3, line 4"``, or "" where that is not known."""
+    return _lookup(file, line) if _lookup is not None and line is not None else ""
+
+
+def beside(file: str, line: int | None) -> str:
+    """``" (cell 3, line 4)"`` to put behind a position, or ""."""
+    found = place(file, line)
+    return f" ({found})" if found else ""
+
+
+def annotated(text: str) -> str:
+    """A traceback's text with the cell behind each frame that came from one."""
+    if _lookup is None:
+        return text
+    return _FRAME.sub(lambda frame: frame[0] + beside(frame[1], int(frame[2])), text)

@@ -1,0 +1,111 @@
+"""What the cells of the check notebook call: load the project as a replica does, then run its samples through parse → handle → JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import CortexError, GateFailed
+from ..handler import execution, loading, logs, metrics, origin, shim
+from ..handler.instance import Instance
+from ..handler.payload import parse
+
+#: Floats may differ by this much of themselves: another number of threads adds up in another order.
+FLOAT_TOLERANCE = 1e-6
+#: Characters of a payload and of a result that the report shows.
+SHOWN = 2000
+
+
+class Checked:
+    """A project as a replica would have it: ``handler.path`` imported, the class checked, ``Handler(config)`` constructed.
+
+    Raises HandlerError as loading and constructing do.
+    """
+
+    def __init__(self, project_dir: str, spec: dict[str, Any]) -> None:
+        section = spec["handler"]
+        self.project_dir = Path(project_dir)
+        origin.use_map(self.project_dir, section["path"])
+        logs.setup_notebook(level=section["log_level"])
+        shim.install()
+        began = time.perf_counter()
+        cls = loading.load_class(self.project_dir, section["path"], section.get("python_path"))
+        imported = time.perf_counter()
+        self.instance = Instance(
+            cls,
+            config=section["config"],
+            metrics_client=metrics.MetricsClient(metrics.Registry()),
+            handler_type=section["type"],
+            path=section["path"],
+        )
+        ready = time.perf_counter()
+        print(f"imported {section['path']} in {(imported - began) * 1000:.0f} ms, constructed Handler in {(ready - imported) * 1000:.0f} ms")
+
+    def run(self, sample: dict[str, Any]) -> None:
+        """One sample. Raises GateFailed with the reason, the traceback of a failing handler in its details."""
+        name, body = sample["name"], base64.b64decode(sample["body"])
+        try:
+            payload = parse(body, sample["content_type"])
+        except CortexError as error:
+            raise GateFailed(f"sample {name}: {error.message}", sample=name) from None
+        print(f"payload: {type(payload).__name__} {_shown(repr(payload))}")
+        with logs.capture_prints():
+            outcome = execution.execute(self.instance, body, sample["content_type"], str(uuid.uuid4()), str(self.project_dir))
+        if outcome.status != "completed":
+            error_row, details = json.loads(outcome.error), json.loads(outcome.details)
+            raise GateFailed(
+                f"sample {name}: {error_row['type']}: {error_row['message']}{_place(outcome.exception)}", sample=name, traceback=details["traceback"]
+            )
+        result = json.loads(outcome.result)
+        print(f"result after {outcome.run_ms:.1f} ms: {_shown(outcome.result.decode())}")
+        if sample["expected"] is not None and (difference := differs(sample["expected"], result)):
+            raise GateFailed(
+                f"sample {name}: its result has changed: {difference}; if that is right, record the sample again", sample=name, result=result
+            )
+
+
+def _place(error: BaseException | None) -> str:
+    """The last line of the author's on the way to the error, as a place."""
+    found, step = "", error.__traceback__ if error else None
+    while step is not None:
+        found = origin.place(step.tb_frame.f_code.co_filename, step.tb_lineno) or found
+        step = step.tb_next
+    return f" ({found})" if found else ""
+
+
+def differs(expected: Any, found: Any, path: str = "result") -> str:
+    """Where two JSON values differ first, in words; "" when they do not."""
+    if isinstance(expected, bool) or isinstance(found, bool) or not isinstance(expected, int | float) or not isinstance(found, int | float):
+        if type(expected) is not type(found):
+            return f"{path} was {_brief(expected)} and is {_brief(found)}"
+    if isinstance(expected, dict):
+        for key in expected:
+            if key not in found:
+                return f"{path}.{key} is missing"
+            if inner := differs(expected[key], found[key], f"{path}.{key}"):
+                return inner
+        new = [key for key in found if key not in expected]
+        return f"{path}.{new[0]} is new" if new else ""
+    if isinstance(expected, list):
+        if len(expected) != len(found):
+            return f"{path} had {len(expected)} items and has {len(found)}"
+        return next((inner for at, pair in enumerate(zip(expected, found, strict=True)) if (inner := differs(*pair, f"{path}[{at}]"))), "")
+    if isinstance(expected, float) or isinstance(found, float):
+        same = math.isclose(expected, found, rel_tol=FLOAT_TOLERANCE, abs_tol=1e-12)
+    else:
+        same = expected == found
+    return "" if same else f"{path} was {_brief(expected)} and is {_brief(found)}"
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text):,} characters)"
