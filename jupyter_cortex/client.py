@@ -26,13 +26,17 @@ from .core.errors import CortexError, DeployFailed, EnvironmentDown, ProjectErro
 from .core.settings import Settings
 from .core.spec import check_specs
 from .environments import LOCAL, Environment, Environments, start_local
-from .project import bundle, dotenv, files, provenance
+from .project import artifacts, bundle, dotenv, files, provenance
 from .project import project as projects
 from .project.project import Project
 
 Progress = Callable[[str], None]
 #: Seconds a single HTTP call may take to connect, and to answer.
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+#: The same for an artifact: after its last byte the gateway may have to take it to a bucket first.
+UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+#: How often an upload says how far it is; a multiple of the pieces in which it is read.
+REPORT_BYTES = 16 * artifacts.CHUNK
 #: The longest wait of one long poll; longer waits are made of several.
 POLL_S = 20.0
 #: Seconds between two looks at a deployment that starts.
@@ -179,9 +183,12 @@ class Client:
         files.confirm_bundle(len(packed.data), len(project.files), confirm=confirm, warnings=warnings)
         specs = check_specs(project.documents, packed.names, project.config_name)
         env_file = _read_env(project.files, specs)
+        contents = artifacts.read(project.documents, project.artifact_sources(), self._settings.home / "digests.json")
         deployed = []
         for document, spec in zip(project.documents, specs, strict=True):
             notes = [*warnings, *spec.warnings, *_check_surroundings(project.root, spec)]
+            self._upload_artifacts([artifact.path for artifact in spec.artifacts], contents, progress)
+            document = artifacts.sent(document, contents)
             deployed.append(self._deploy_one(document, spec.name, project, packed, env_file, force, take_over, notes, progress))
         if wait:
             for one in deployed:
@@ -216,6 +223,16 @@ class Client:
         said = self._control("PUT", f"/apis/{name}", json=body)
         self._endpoints[name] = said["endpoint"]
         return Deployed(name, said["outcome"], said["version"], said["message"], said["endpoint"], self.environment.url + said["endpoint"], notes)
+
+    def _upload_artifacts(self, paths: list[str], contents: dict[str, artifacts.Content], progress: Progress) -> None:
+        """Send what the gateway does not have, straight from the disk."""
+        for path in paths:
+            content = contents.get(path)
+            if content is None or self._control("GET", f"/artifacts/{content.sha256}")["present"]:
+                continue
+            pieces = _reported(content, path, progress)
+            headers = {"content-length": str(content.size), "content-type": "application/octet-stream"}
+            self._control("PUT", f"/artifacts/{content.sha256}", content=pieces, headers=headers, timeout=UPLOAD_TIMEOUT)
 
     def deploy_async_api(
         self,
@@ -394,6 +411,16 @@ def _error(answer: httpx.Response) -> CortexError:
     except ValueError:
         pass
     return CortexError(f"{answer.request.url} answered {answer.status_code}, and not in our words; is it a jupyter-cortex gateway?")
+
+
+def _reported(content: artifacts.Content, path: str, progress: Progress) -> Iterator[bytes]:
+    """The content's pieces; says how far it is with each 16 MiB."""
+    done, total = 0, content.size / 2**20
+    for piece in content.pieces():
+        if done % REPORT_BYTES == 0:
+            progress(f"uploading {path} {done / 2**20:.0f} of {total:.0f} MiB")
+        done += len(piece)
+        yield piece
 
 
 def _record(line: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ LIBRARIES: dict[str, set[str]] = {
     "redis": {"store", "serving", "operator", "gateway"},
     "hiredis": {"serving"},
     "dramatiq": {"serving"},
+    "fsspec": {"serving"},
     "fastapi": {"gateway"},
     "starlette": {"gateway"},
     "uvicorn": {"gateway"},

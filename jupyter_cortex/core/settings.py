@@ -41,6 +41,12 @@ class Settings(BaseModel):
     appendfsync: Literal["always", "everysec"] = Field(
         "always", description="When the embedded store writes to disk: `always` loses nothing that was accepted, `everysec` up to a second of it"
     )
+    artifacts: str = Field(
+        "",
+        description="Where the content of artifacts is kept: an fsspec URL of this environment's own that all its machines reach, such as "
+        "`s3://bucket/path` or `file:///shared/path`; empty = `artifacts` in the home, for this machine only",
+        repr=False,
+    )
     max_body_bytes: int = Field(
         64 * 1024 * 1024, ge=1, le=512 * 1024 * 1024, description="The largest request body; a larger one is refused with 413"
     )

@@ -9,6 +9,7 @@ from ..core.errors import CortexError
 from ..core.settings import Settings
 from ..operator.home import Home
 from ..operator.processes import Slot
+from ..serving.artifacts import Artifacts
 from . import server
 from .app import Parts, create_app
 
@@ -60,6 +61,7 @@ def main() -> int:
         hosts=hosts(settings, config.chain_address),
         max_body=settings.max_body_bytes,
         store_wait=settings.store_wait,
+        artifacts=Artifacts(home.artifacts, settings.artifacts),
     )
     server.serve(create_app(parts), [sock for sock in (public, chained) if sock], access_log=settings.access_log)
     return 0

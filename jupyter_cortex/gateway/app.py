@@ -16,10 +16,12 @@ from starlette.exceptions import HTTPException
 
 from .. import __version__
 from ..core.errors import BadRequest, CortexError, MethodNotAllowed, RouteNotFound, StoreUnavailable
+from ..serving.artifacts import Artifacts
 from ..serving.intake import Intake
 from ..store.connection import connect, explain, is_temporary
 from ..store.registry import Registry
 from .answers import problem_headers
+from .artifact_routes import Shelf
 from .control import Control
 from .control_routes import create_router
 from .public import Guard, PublicDoor
@@ -41,6 +43,7 @@ class Parts:
     hosts: frozenset[str]
     max_body: int
     store_wait: float
+    artifacts: Artifacts
 
 
 def is_control(path: str) -> bool:
@@ -63,7 +66,7 @@ def create_app(parts: Parts) -> Any:
         with contextlib.suppress(StoreUnavailable):
             table.refresh()
 
-    control = Control(client, changed)
+    control = Control(client, Shelf(client, parts.artifacts), changed)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

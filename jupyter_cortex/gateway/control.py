@@ -18,6 +18,7 @@ from ..store import keys
 from ..store.connection import store_errors
 from ..store.records import Records
 from ..store.registry import Api, Deployment, Registry
+from .artifact_routes import Shelf
 from .routes import check_endpoint
 
 
@@ -53,8 +54,8 @@ class PatchRequest(BaseModel):
 class Control:
     """The routes' common ground: the store, the registry, and what changes routes."""
 
-    def __init__(self, client: redis.Redis, changed: Callable[[], None]) -> None:
-        self.client = client
+    def __init__(self, client: redis.Redis, shelf: Shelf, changed: Callable[[], None]) -> None:
+        self.client, self.shelf = client, shelf
         self.registry = Registry(client)
         self.records = Records(client)
         self._changed = changed
@@ -62,8 +63,8 @@ class Control:
     def names_in(self, name: str, digest: str) -> list[str]:
         return bundle.names(self.registry.bundle(name, digest))
 
-    def check(self, name: str, raw: dict[str, Any], digest: str, dotenv_text: str) -> dict[str, Any]:
-        """The resolved spec, or a refusal. The same function as the client's; the server does not take its word."""
+    def check(self, name: str, raw: dict[str, Any], digest: str, dotenv_text: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The resolved spec, or a refusal. The same function as the client's; the server does not take its word. ``before``: the spec it replaces."""
         spec = check_specs([raw], self.names_in(name, digest))[0]
         if spec.name != name:
             raise SpecError(f"the spec names {spec.name}, the request {name}", path="name")
@@ -77,6 +78,7 @@ class Control:
         if dotenv_text:
             dotenv.parse(dotenv_text.encode(), spec.handler.env)
         resolved = spec.resolved()
+        resolved["artifacts"] = self.shelf.resolve(name, spec.artifacts, (before or {}).get("artifacts", []))
         check_endpoint(self.registry, name, resolved)
         return resolved
 
@@ -101,7 +103,7 @@ class Control:
             distributions=last.distributions,
             force=force,
         )
-        return self._record(name, request, self.check(name, request.spec, last.digest, last.dotenv), anew=anew)
+        return self._record(name, request, self.check(name, request.spec, last.digest, last.dotenv, last.spec), anew=anew)
 
     def _record(self, name: str, request: DeployRequest, resolved: dict[str, Any], *, anew: bool = False) -> dict[str, Any]:
         facts = {

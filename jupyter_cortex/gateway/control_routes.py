@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from ..core.errors import BodyTooLarge, CortexError, Refused
 from ..project import bundle
 from ..store import logs
+from .artifact_routes import add_artifact_routes
 from .control import Control, DeployRequest, PatchRequest
 from .public import CONTROL_BODY_BYTES
 
@@ -33,6 +34,7 @@ class Json(Response):
 def create_router(control: Control) -> APIRouter:
     router = APIRouter(prefix="/_cortex/v1")
     _add_publishing(router, control)
+    add_artifact_routes(router, control.shelf)
     _add_looking(router, control)
     return router
 

@@ -14,6 +14,8 @@ from typing import Any
 from ..core.errors import CortexError, DeploymentNotFound
 from ..core.settings import PREFIX, Settings
 from ..project import environment
+from ..serving import remote
+from ..serving.artifacts import Artifacts
 from ..store.connection import connect
 from ..store.registry import Registry
 from .home import Home
@@ -25,8 +27,8 @@ RESTART_MAX_S = 30.0
 
 
 class Follower:
-    def __init__(self, home: Home, name: str, redis_url: str, replicas: int) -> None:
-        self._home, self._name, self._redis_url, self._replicas = home, name, redis_url, replicas
+    def __init__(self, home: Home, name: str, redis_url: str, replicas: int, artifacts_url: str) -> None:
+        self._home, self._name, self._redis_url, self._replicas, self._artifacts_url = home, name, redis_url, replicas, artifacts_url
         self._registry = Registry(connect(redis_url, timeout=5.0))
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._not_before, self._wait = 0.0, 0.2
@@ -64,8 +66,16 @@ class Follower:
         self._workers[api.live] = self._start(api.live)
 
     def _start(self, version: int) -> subprocess.Popen[bytes]:
-        facts = {"redis_url": self._redis_url, "run_dir": str(self._home.run), "projects_dir": str(self._home.projects), "replicas": self._replicas}
-        env = {**environment.base(), "JUPYTER_CORTEX_WORKER": json.dumps(facts)}
+        Artifacts(self._home.artifacts).tidy(unused=True)
+        facts = {
+            "redis_url": self._redis_url,
+            "run_dir": str(self._home.run),
+            "projects_dir": str(self._home.projects),
+            "artifacts_dir": str(self._home.artifacts),
+            "artifacts_url": self._artifacts_url,
+            "replicas": self._replicas,
+        }
+        env = {**environment.base(), **remote.environ(self._artifacts_url), "JUPYTER_CORTEX_WORKER": json.dumps(facts)}
         log.info("serving version %d of %s", version, self._name)
         argv = [sys.executable, "-P", "-m", "jupyter_cortex.serving", self._name, str(version)]
         return subprocess.Popen(argv, env=env, cwd=self._home.path, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -88,7 +98,8 @@ def start_names(settings: Settings, home: Home, redis_url: str) -> None:
     slot = Slot(home.run, "gateway")
     if slot.pid() is not None:
         return
-    env = {**environment.base(), **settings.environ(), f"{PREFIX}HOME": str(home.path), f"{PREFIX}REDIS_URL": redis_url, f"{PREFIX}HOST": "127.0.0.1"}
+    own = {f"{PREFIX}HOME": str(home.path), f"{PREFIX}REDIS_URL": redis_url, f"{PREFIX}HOST": "127.0.0.1"}
+    env = {**environment.base(), **remote.environ(settings.artifacts), **settings.environ(), **own}
     slot.spawn([sys.executable, "-P", "-m", "jupyter_cortex.gateway", "--alone"], env, home.logs / "gateway.log", home.path)
     deadline = time.monotonic() + 10
     while not (home.run / "chain.json").exists() and time.monotonic() < deadline:
@@ -100,7 +111,8 @@ def run(settings: Settings, name: str, redis_url: str, replicas: int, *, serve_n
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     home = Home(Path(settings.home) / "elsewhere")
     home.make()
-    follower = Follower(home, name, redis_url, replicas)
+    Artifacts(home.artifacts, settings.artifacts).check()
+    follower = Follower(home, name, redis_url, replicas, settings.artifacts)
     if serve_names:
         start_names(settings, home, redis_url)
     try:

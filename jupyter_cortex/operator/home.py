@@ -6,6 +6,7 @@
     <home>/store/          the embedded store's append-only files and which server wrote them
     <home>/run/            locks with process ids, boards, the store's socket
     <home>/projects/       unpacked bundles
+    <home>/artifacts/      the content of artifacts, by sha256
     <home>/logs/           what our own processes print
 """
 
@@ -44,12 +45,13 @@ class Home:
         self.store = path / "store"
         self.run = path / "run"
         self.projects = path / "projects"
+        self.artifacts = path / "artifacts"
         self.logs = path / "logs"
 
     def make(self) -> None:
         """Create the directories, private to the user. Raises EnvironmentProblem."""
         try:
-            for directory in (self.path, self.store, self.run, self.projects, self.logs):
+            for directory in (self.path, self.store, self.run, self.projects, self.artifacts, self.logs):
                 directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.chmod(0o700)
         except OSError as error:

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from ..core.errors import EnvironmentProblem
 from ..core.settings import Settings
 from ..project import environment
+from ..serving import remote
+from ..serving.artifacts import Artifacts
 from .embedded import EmbeddedStore
 from .home import Home
 from .processes import Slot
@@ -49,7 +51,8 @@ def stopping(home: Home) -> bool:
 def start_operator(settings: Settings, home: Home) -> None:
     """In a session of its own, with closed descriptors: it outlives the shell, the kernel and the Jupyter server. Does nothing when one runs."""
     argv = [sys.executable, "-P", "-m", "jupyter_cortex.operator"]
-    Slot(home.run, "operator").spawn(argv, {**environment.base(), **settings.environ()}, home.logs / "operator.log", home.path)
+    env = {**environment.base(), **remote.environ(settings.artifacts), **settings.environ()}
+    Slot(home.run, "operator").spawn(argv, env, home.logs / "operator.log", home.path)
 
 
 def ready(local: Local) -> bool:
@@ -83,6 +86,7 @@ def up(settings: Settings, progress: Callable[[str], None] = lambda step: None) 
             f"{shared or f'listening on {settings.host}'} lets others call your APIs: set JUPYTER_CORTEX_CALL_TOKEN, or "
             "JUPYTER_CORTEX_INSECURE=true if you mean it"
         )
+    Artifacts(home.artifacts, settings.artifacts).check()
     home.config(host=settings.host, port=settings.port)
     found = find(settings)
     assert found is not None

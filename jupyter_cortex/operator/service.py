@@ -18,10 +18,12 @@ from .. import __version__
 from ..core.errors import CortexError, EnvironmentProblem
 from ..core.settings import Settings
 from ..project import environment
+from ..serving import remote
+from ..serving.artifacts import Artifacts
 from ..store import keys
 from ..store.connection import connect
 from ..store.registry import Registry
-from . import machine
+from . import machine, tidy
 from .embedded import EmbeddedStore
 from .home import Home
 from .processes import Slot, Watch
@@ -52,6 +54,7 @@ class Operator:
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
         threading.Thread(target=self._listen, name="cortex-wake", daemon=True).start()
+        tidy.start(lambda: connect(self.redis_url, timeout=5.0), Artifacts(self.home.artifacts, self.settings.artifacts))
         trouble = ""
         while not self._stop:
             try:
@@ -117,11 +120,17 @@ class Operator:
                 self._children.append(child)
 
     def environ(self) -> dict[str, str]:
-        return {**environment.base(), **self.settings.environ()}
+        return {**environment.base(), **remote.environ(self.settings.artifacts), **self.settings.environ()}
 
     def start_worker(self, api: str, version: int) -> None:
-        facts = {"redis_url": self.redis_url, "run_dir": str(self.home.run), "projects_dir": str(self.home.projects)}
-        env = {**environment.base(), "JUPYTER_CORTEX_WORKER": json.dumps(facts)}
+        facts = {
+            "redis_url": self.redis_url,
+            "run_dir": str(self.home.run),
+            "projects_dir": str(self.home.projects),
+            "artifacts_dir": str(self.home.artifacts),
+            "artifacts_url": self.settings.artifacts,
+        }
+        env = {**environment.base(), **remote.environ(self.settings.artifacts), "JUPYTER_CORTEX_WORKER": json.dumps(facts)}
         argv = [sys.executable, "-P", "-m", "jupyter_cortex.serving", api, str(version)]
         child = self.reconciler.slot(api, version).spawn(argv, env, self.home.logs / f"worker-{api}.log", self.home.path)
         if child is not None:

@@ -241,5 +241,6 @@ def _check_sizes(files: list[ProjectFile]) -> None:
             if file.size > MAX_BYTES
             else f"The project has {megabytes(sum(other.size for other in files))}; its limit"
         )
-        sentence = f"{subject} is {limit} ({MAX_BYTES:,} bytes). Add what is not needed to .cortexignore; largest: {listed}."
+        remedy = "List large files under artifacts in the spec, and add what is not needed to .cortexignore"
+        sentence = f"{subject} is {limit} ({MAX_BYTES:,} bytes). {remedy}; largest: {listed}."
         raise ProjectError(sentence, kind="too_large", path=shown)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import config_file, files
+from . import artifacts, config_file, files
 from .files import Confirm, ProjectFile
 
 
@@ -15,7 +15,8 @@ from .files import Confirm, ProjectFile
 class Project:
     """``documents`` are the entries of cortex.yaml as written, ``files`` what travels (``.env`` included), ``source`` where it comes from.
 
-    ``meta``: relative path -> content of what travels beside the project (line map, reasons, the notebook's snapshot).
+    ``meta``: relative path -> content of what travels beside the project (line map, reasons, the notebook's snapshot). ``artifacts``: path -> file
+    of those artifacts that are not at their path below ``root``.
     """
 
     root: Path
@@ -25,6 +26,11 @@ class Project:
     config_name: str = "cortex.yaml"
     meta: dict[str, bytes] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    artifacts: dict[str, Path] = field(default_factory=dict)
+
+    def artifact_sources(self) -> dict[str, Path]:
+        """Path -> file of every artifact that the documents name. The file may be missing."""
+        return {**artifacts.sources(self.documents, self.root), **self.artifacts}
 
 
 def from_config(config: Path, *, source: str = "", confirm: Confirm | None = None) -> Project:
@@ -32,7 +38,7 @@ def from_config(config: Path, *, source: str = "", confirm: Confirm | None = Non
     path = config.absolute()
     warnings: list[str] = []
     documents = config_file.load(path)
-    shipped = files.list_files(path, confirm=confirm, warnings=warnings)
+    shipped = files.list_files(path, confirm=confirm, warnings=warnings, apart=artifacts.paths_of(documents))
     return Project(path.parent, documents, shipped, source or str(path), path.name, warnings=warnings)
 
 
@@ -40,5 +46,5 @@ def from_directory(document: dict[str, Any], root: Path, *, source: str = "", co
     """One API given as a dict, with the files of ``root``. The dict is not changed. Raises ProjectError."""
     root = root.absolute()
     warnings: list[str] = []
-    shipped = files.list_files(root / ".cortex-api.yaml", confirm=confirm, warnings=warnings)
+    shipped = files.list_files(root / ".cortex-api.yaml", confirm=confirm, warnings=warnings, apart=artifacts.paths_of([document]))
     return Project(root, [json.loads(json.dumps(document))], shipped, source or str(root), "api_spec", warnings=warnings)

@@ -1,10 +1,10 @@
 """A worker: the supervisor of the replicas of one deployment on one machine. No code of the author runs in it.
 
-It unpacks the bundle, starts replicas so that they die with it, heartbeats for them (a handler may hold the GIL), notices each end at once, gives the
-unfinished workloads back at once, starts a replacement with back-off, and ships the log lines. It needs the store and nothing else: it outlives the
-operator, and on another machine it is all there is.
+It gets the project ready, starts replicas so that they die with it, heartbeats for them (a handler may hold the GIL), notices each end at once, gives
+the unfinished workloads back at once, starts a replacement with back-off, and ships the log lines. It needs the store and nothing else: it outlives
+the operator, and on another machine it is all there is.
 
-Everything happens on one thread around one selector, except shipping logs.
+Everything happens on one thread around one selector, except shipping logs and fetching artifacts.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from .. import __version__
 from ..core.errors import CortexError, EnvironmentProblem
 from ..core.workload import DeploymentState
 from ..handler import masking
-from ..project import bundle, environment
+from ..project import environment
 from ..store import keys
 from ..store.connection import connect
 from ..store.registry import Deployment, Registry
 from ..store.scripts import BEAT
 from . import metrics_store
+from .artifacts import Artifacts
+from .preparation import Preparation
 from .process import Phase, Pipe, ReplicaProcess
 from .reclaim import reclaim
 from .shipper import Shipper
@@ -67,6 +69,7 @@ class Machine:
     redis_url: str
     run_dir: Path
     projects_dir: Path
+    artifacts: Artifacts
 
     def chain(self) -> dict[str, Any]:
         """Address, port and token of the chaining door as the gateway wrote them; {} while there is none."""
@@ -130,10 +133,8 @@ class Supervisor:
         for number in (signal.SIGCHLD, signal.SIGUSR1):
             signal.signal(number, self._on_poke)
         self._selector.register(read, selectors.EVENT_READ, "signal")
-        try:
-            self._unpack()
-        except CortexError as error:
-            self._failure = {"message": error.message, "details": error.details}
+        self._preparation = Preparation(self.registry, self.machine.artifacts, self.deployment, self._unpacked, lambda: os.write(write, b"\0"))
+        self._prepare()
         while not self._finished():
             self._turn()
         self._shipper.close()
@@ -144,6 +145,7 @@ class Supervisor:
         now = time.monotonic()
         if now >= self._next_beat:
             self._beat()
+        self._prepare()
         self._adjust(now)
         due = min([self._next_beat, *(at for at, _ in self._later), *([self._restart_at] if self._missing() else [])])
         for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
@@ -172,9 +174,17 @@ class Supervisor:
     def _on_poke(self, *_: Any) -> None:
         self._next_beat = 0.0
 
-    def _unpack(self) -> None:
-        if not self._unpacked.exists():
-            bundle.unpack(self.registry.bundle(self.api, self.deployment.digest), self._unpacked)
+    def _prepare(self) -> None:
+        before, preparation = self._trouble, self._preparation
+        if self._stopping():
+            return
+        preparation.step(time.monotonic(), self.state)
+        if preparation.failure and self._failure is None:
+            self._failure = preparation.failure
+            self._changed()
+        elif preparation.trouble != before and not preparation.done:
+            self._trouble = preparation.trouble
+            self._changed()
 
     def _leave(self) -> None:
         try:
@@ -265,7 +275,7 @@ class Supervisor:
         return [replica for replica in self.replicas if replica.phase is not Phase.DRAINING]
 
     def _missing(self) -> bool:
-        return not self._stopping() and self._failure is None and len(self._serving()) < self.wanted
+        return not self._stopping() and self._preparation.done and self._failure is None and len(self._serving()) < self.wanted
 
     def _adjust(self, now: float) -> None:
         """Bring the number of replicas to what is wanted; end drains that take too long."""

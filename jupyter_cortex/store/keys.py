@@ -36,6 +36,8 @@ from __future__ import annotations
 
 #: Names of all APIs of this store; the only keys outside an API's slot.
 APIS = "cx:apis"
+#: Artifacts: zset, sha256 -> when somebody last had a use for it (ms).
+ARTIFACTS = "cx:artifacts"
 #: Tokens that wake the operator.
 OPERATOR_WAKE = "cx:operator:wake"
 #: Changes with every change of the registry: gateways watch it to refresh their routes.

@@ -1,0 +1,100 @@
+"""Getting a deployment's files onto this machine, before its first replica: the artifacts' content, the bundle, then the artifacts at their paths."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import CortexError, ProjectError
+from ..core.readers import printable
+from ..core.workload import DeploymentState
+from ..project import bundle
+from ..store.registry import Deployment, Registry
+from .artifacts import Artifacts
+
+log = logging.getLogger(__name__)
+#: A version that is live already does not fail for a URL that is away: it is tried again after 1 s, doubling to 30 s.
+RETRY_S = (1.0, 30.0)
+
+
+class Preparation:
+    """Goes on with each `step`; ``done`` when the project stands at ``target``, with ``failure`` when it never will.
+
+    Content comes in a thread: 400 MB from a bucket take a while, and a worker that says nothing for 15 s counts as dead.
+    """
+
+    def __init__(self, registry: Registry, artifacts: Artifacts, deployment: Deployment, target: Path, wake: Callable[[], object]) -> None:
+        self._registry, self._artifacts, self._deployment, self._target, self._wake = registry, artifacts, deployment, target, wake
+        self._needed: list[dict[str, Any]] = deployment.spec.get("artifacts", [])
+        self._fetching, self._fetched = False, not self._needed
+        self._error: CortexError | None = None
+        self._wait = RETRY_S[0]
+        self.done = False
+        self.failure: dict[str, Any] | None = None
+        #: Why it was in vain the last time, and when it is tried again (monotonic).
+        self.trouble, self.due = "", 0.0
+
+    def step(self, now: float, state: str) -> None:
+        """Go on as far as it goes without waiting. A version in the ``state`` live never fails."""
+        if self.done or self.failure or now < self.due or self._fetching:
+            return
+        if not self._fetched:
+            self._fetching = True
+            threading.Thread(target=self._fetch, name="cortex-fetch", daemon=True).start()
+            return
+        try:
+            if self._error:
+                raise self._error
+            self._build()
+        except CortexError as error:
+            self._failed(error, now, state)
+        else:
+            self.done, self.trouble = True, ""
+
+    def _failed(self, error: CortexError, now: float, state: str) -> None:
+        self._error, self._fetched = None, not self._needed
+        if error.message != self.trouble:
+            log.error("%s version %d: %s", self._deployment.api, self._deployment.version, error.message)
+        self.trouble = error.message
+        if state == DeploymentState.LIVE:
+            self.due, self._wait = now + self._wait, min(self._wait * 2, RETRY_S[1])
+        else:
+            self.failure = {"message": error.message, "details": error.details}
+
+    def _fetch(self) -> None:
+        try:
+            for artifact in self._needed:
+                with _named(artifact):
+                    self._artifacts.fetch(artifact["sha256"])
+        except CortexError as error:
+            self._error = error
+        except Exception as error:  # a thread that ends without a word would be a start without an end
+            log.exception("the artifacts could not be fetched")
+            self._error = CortexError(f"the artifacts could not be fetched: {type(error).__name__}")
+        self._fetched, self._fetching = True, False
+        self._wake()
+
+    def _build(self) -> None:
+        """Unpack the bundle if nobody has, and link what is not linked yet: a worker that is started again finds both."""
+        if not self._target.exists():
+            try:
+                bundle.unpack(self._registry.bundle(self._deployment.api, self._deployment.digest), self._target)
+            except ProjectError as error:
+                if error.details.get("kind") != "target_exists":  # another worker of this version on this machine was quicker
+                    raise
+        for artifact in self._needed:
+            with _named(artifact):
+                self._artifacts.place(artifact["sha256"], self._target / "project" / artifact["path"])
+
+
+@contextlib.contextmanager
+def _named(artifact: dict[str, Any]) -> Iterator[None]:
+    """Say in errors which artifact it is about."""
+    try:
+        yield
+    except CortexError as error:
+        raise type(error)(f"{printable(artifact['path'])}: {error.message}", **error.details) from error
