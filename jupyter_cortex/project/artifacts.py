@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.artifacts import SHA256
 from ..core.errors import ProjectError
 from ..core.readers import printable
 
@@ -161,22 +162,25 @@ class _Memory:
 
     def __init__(self, path: Path | None) -> None:
         self._path, self._new = path, False
-        self._known: dict[str, list[Any]] = {}
+        #: Absolute path -> the state in which it was read, a space, its digest.
+        self._known: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError, TypeError):
             self._known = dict(json.loads(path.read_text())) if path else {}
 
     def read(self, path: str, source: Path) -> Content:
         status = _look(path, source)
         key, state = str(source.absolute()), _state(status)
-        if self._known.get(key, [None])[0] == list(state):
-            return Content(str(self._known[key][1]), status.st_size, source, state)
+        as_text = "-".join(map(str, state))
+        known, _, digest = str(self._known.get(key, "")).partition(" ")
+        if known == as_text and SHA256.fullmatch(digest):
+            return Content(digest, status.st_size, source, state)
         with _reading(path, source), source.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             if _state(os.fstat(file.fileno())) != state:
                 raise _changed(path)
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NS:
             self._known.pop(key, None)
-            self._known[key], self._new = [list(state), digest], True
+            self._known[key], self._new = f"{as_text} {digest}", True
         return Content(digest, status.st_size, source, state)
 
     def save(self) -> None:
