@@ -349,6 +349,12 @@ def served_from(environment: Environment, name: str, home: Path) -> dict[str, st
     return dict(wait_until(answer, f"a replica in {home} answers")["digests"])
 
 
+def trouble(environment: Environment, name: str) -> str:
+    """What a worker of the API says of itself that is wrong."""
+    workers = environment.client().get_api(name)["workers"].values()
+    return next((worker["trouble"] for worker in workers if worker["trouble"]), "")
+
+
 def test_another_machine_fetches_an_artifact_from_the_url_once(
     own_environment: Callable[..., Environment], project: ProjectMaker, tmp_path: Path
 ) -> None:
@@ -374,16 +380,30 @@ def test_another_machine_fetches_an_artifact_from_the_url_once(
         far.stop()
 
 
+def test_a_live_version_whose_content_is_away_starts_when_it_is_back(
+    own_environment: Callable[..., Environment], project: ProjectMaker, tmp_path: Path
+) -> None:
+    url = f"file://{tmp_path}/shared"
+    environment = own_environment(artifacts=url)
+    model(project, "art-away", {"m.bin": b"content"}).deploy(environment)
+    (tmp_path / "shared").rename(tmp_path / "away")
+    far = Elsewhere(environment, "art-away", tmp_path / "far", JUPYTER_CORTEX_ARTIFACTS=url)
+    try:
+        assert "m.bin: its content" in wait_until(lambda: trouble(environment, "art-away"), "the worker says what is wrong")
+        (tmp_path / "away").rename(tmp_path / "shared")
+        environment.client().stop("art-away")
+        assert served_from(environment, "art-away", far.home) == {"m.bin": sha(b"content")}
+        assert not trouble(environment, "art-away")
+    finally:
+        far.stop()
+
+
 def test_another_machine_without_a_url_says_what_to_set(own_environment: Callable[..., Environment], project: ProjectMaker, tmp_path: Path) -> None:
     environment = own_environment()
     model(project, "art-here", {"m.bin": b"here only"}).deploy(environment)
     far = Elsewhere(environment, "art-here", tmp_path / "far")
 
-    def trouble() -> str:
-        workers = environment.client().get_api("art-here")["workers"].values()
-        return next((worker["trouble"] for worker in workers if worker["trouble"]), "")
-
-    sentence = wait_until(trouble, "the worker says what is wrong")
+    sentence = wait_until(lambda: trouble(environment, "art-here"), "the worker says what is wrong")
     assert "m.bin: its content" in sentence
     assert "set JUPYTER_CORTEX_ARTIFACTS on both to a URL that both reach" in sentence
     assert digests(environment, "art-here") == {"m.bin": sha(b"here only")}
