@@ -24,3 +24,16 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext jupyter_cortex``: the magic ``%cortex``, the logger's import path and the project's variables."""
+    from importlib import import_module
+
+    import_module(".magics", __name__).load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    from importlib import import_module
+
+    import_module(".magics", __name__).unload(shell)

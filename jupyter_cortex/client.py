@@ -13,10 +13,12 @@ import getpass
 import inspect
 import json
 import platform
+import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from .core.errors import CortexError, DeployFailed, EnvironmentDown, ProjectErro
 from .core.settings import Settings
 from .core.spec import check_specs
 from .environments import LOCAL, Environment, Environments, start_local
-from .project import artifacts, bundle, dotenv, files, provenance
+from .project import artifacts, bundle, dotenv, files, from_notebook, provenance
 from .project import project as projects
 from .project.project import Project
 
@@ -65,6 +67,16 @@ class Deployed:
     endpoint: str
     url: str
     warnings: list[str] = field(default_factory=list)
+
+
+class _Callable(types.ModuleType):
+    """`jupyter_cortex.client` is this module once anything has imported it, and the function before: calling either is the same."""
+
+    def __call__(self, env: str | None = None) -> Client:
+        return client(env)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 
 def client(env: str | None = None) -> Client:
@@ -243,37 +255,47 @@ class Client:
         force: bool = True,
         **options: Any,
     ) -> Deployed:
-        """Publish a class of an importable file: the file travels whole, as ``handler.py``. A class of a notebook needs its cells, too: `%cortex
-        deploy`.
+        """Publish a class: one of this notebook through its slice (`show` shows it), one of an importable file with the whole file.
 
-        Raises ProjectError when the class has no file.
+        Raises ProjectError when the class has neither, NotebookError when the notebook cannot be published.
         """
         if not inspect.isclass(handler):
             raise ProjectError(f"handler must be a class, not {type(handler).__name__}", kind="handler")
         if not isinstance(api_spec, dict) or not api_spec.get("name"):
             raise SpecError("api_spec: name is missing", path="name", kind="required")
+        spec = json.loads(json.dumps(api_spec))
+        spec.setdefault("kind", "AsyncAPI")
+        spec["handler"] = {**spec.get("handler", {}), "type": spec.get("handler", {}).get("type", "python"), "path": "handler.py"}
+        extra = {
+            name: "".join(f"{line}\n" for line in lines)
+            for name, lines in (("requirements.txt", requirements), ("conda-packages.txt", conda_packages))
+            if lines
+        }
+        if handler.__module__ == "__main__" and (session := _notebook_session()) is not None:
+            built = from_notebook.build(session.notebook(), session.root, document=spec, target=handler.__name__)
+            built.refuse(yes=True)
+            made = [files.ProjectFile.made(name, text.encode()) for name, text in extra.items()]
+            project = replace(built.project, files=[*built.project.files, *made])
+            return self.publish(project, force=force, **options)[0]
         try:
             file = Path(inspect.getsourcefile(handler) or "")
             source = file.read_text("utf-8")
         except (TypeError, OSError):
             raise ProjectError(
-                f"{handler.__name__} has no source file (was it defined in a notebook?); write it to a module, or deploy the notebook", kind="handler"
+                f"{handler.__name__} has no source file (was it defined in a notebook? `%load_ext jupyter_cortex` there first); write it to a module",
+                kind="handler",
             ) from None
         if handler.__qualname__ != handler.__name__:
             raise ProjectError(
                 f"{handler.__qualname__} is defined inside another class or function; move it to the module's top level", kind="handler"
             )
-        spec = json.loads(json.dumps(api_spec))
-        spec.setdefault("kind", "AsyncAPI")
-        spec["handler"] = {**spec.get("handler", {}), "type": spec.get("handler", {}).get("type", "python"), "path": "handler.py"}
         with tempfile.TemporaryDirectory(prefix="cortex-") as directory:
             project = Path(directory) / "project"
             project.mkdir()
             alias = "" if handler.__name__ == "Handler" else f"\n\nHandler = {handler.__name__}\n"
             (project / "handler.py").write_text(source + alias, "utf-8")
-            for name, lines in (("requirements.txt", requirements), ("conda-packages.txt", conda_packages)):
-                if lines:
-                    (project / name).write_text("".join(f"{line}\n" for line in lines))
+            for name, text in extra.items():
+                (project / name).write_text(text)
             return self.deploy(spec, project, force=force, source=f"{file}:{handler.__name__}", **options)[0]
 
     def wait_live(self, name: str, version: int, progress: Progress = lambda step: None) -> None:
@@ -330,6 +352,18 @@ class Client:
     def get_api(self, name: str) -> dict[str, Any]:
         return dict(self._control("GET", f"/apis/{name}"))
 
+    def module(self, name: str, version: int) -> dict[str, Any]:
+        """``{"path", "source", "reasons"}`` of a deployment's handler module; ``reasons`` says why each statement is in it."""
+        return dict(self._control("GET", f"/apis/{name}/deployments/{version}/module"))
+
+    def report(self, name: str, version: int) -> bytes:
+        """The check notebook (ipynb) that ran before a deployment."""
+        return self._call("GET", f"/_cortex/v1/apis/{name}/deployments/{version}/report", token=self.environment.token).content
+
+    def put_report(self, name: str, version: int, data: bytes) -> None:
+        """Keep a deployment's check notebook."""
+        self._control("PUT", f"/apis/{name}/deployments/{version}/report", content=data)
+
     def list_apis(self) -> list[dict[str, Any]]:
         return list(self._control("GET", "/apis"))
 
@@ -374,6 +408,10 @@ class Client:
             self._endpoints[name] = self.get_api(name)["endpoint"]
         return self._endpoints[name]
 
+    def url(self, name: str) -> str:
+        """Where callers post to."""
+        return self.environment.url + self._path(name)
+
     def submit(self, name: str, payload: Any, content_type: str | None = None, request_id: str | None = None) -> str:
         """Send a payload; its request id. Bytes and str go as they are, anything else as JSON, unless ``content_type`` says what they are."""
         if isinstance(payload, (bytes, bytearray)):
@@ -401,6 +439,12 @@ class Client:
     def cancel(self, name: str, request_id: str) -> Workload:
         """Take a workload back; what it had ended as, when it was over already."""
         return Workload(**self._call("DELETE", f"{self._path(name)}/{request_id}", token=self._settings.call_token).json())
+
+
+def _notebook_session() -> Any:
+    """The session that `%load_ext jupyter_cortex` made in this kernel, None elsewhere."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "cortex_session", None)
 
 
 def _error(answer: httpx.Response) -> CortexError:

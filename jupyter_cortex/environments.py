@@ -100,6 +100,24 @@ class Environments:
         return Environment(LOCAL, *address) if address else Environment(LOCAL, "", "")
 
 
+def chaining_door(settings: Settings) -> tuple[str, int] | None:
+    """(address, port) of the door behind `api-<name>` of the local environment, None while it does not run."""
+    try:
+        door = json.loads((settings.home / "run" / "chain.json").read_text())
+        return str(door["address"]), int(door["port"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def stop_local(grace: float) -> dict[str, Any]:
+    """Stop the local environment as `cortex down` does: role -> how many processes. Raises EnvironmentDown with the reason."""
+    command = [sys.executable, "-P", "-m", "jupyter_cortex.cli", "down", "--grace", str(grace), "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EnvironmentDown(f"the local environment did not stop: {(done.stderr or done.stdout).strip()}")
+    return dict(json.loads(done.stdout))
+
+
 def start_local() -> None:
     """Start the local environment as `cortex up` does. A process of its own does it: what starts it may be a notebook's kernel.
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console, Group
 from rich.json import JSON
 from rich.markup import escape
+from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
 from .commands import curl_line
+from .core.errors import CortexError
 
 STATUS_STYLE = {"live": "green", "updating": "yellow", "error": "red", "stopped": "dim", "completed": "green", "failed": "red", "cancelled": "dim"}
 #: What every log record has; the rest is what the author added.
 STANDARD_KEYS = {"asctime", "levelname", "message", "process", "exc_info", "stack_info", "labels", "request_id", "replica", "stream"}
+#: How many lines of a difference a screen gets.
+DIFF_LINES = 200
 LEVEL_STYLE = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow", "DEBUG": "dim"}
 
 
@@ -43,7 +48,7 @@ def table(*columns: str) -> Table:
     return shown
 
 
-def deployed(console: Console, rows: list[dict[str, Any]], *, live: bool) -> None:
+def deployed(console: Console, rows: list[dict[str, Any]], *, live: bool = True) -> None:
     for row in rows:
         console.print(row["message"], highlight=False)
         if live and row["outcome"] != "up_to_date":
@@ -66,7 +71,7 @@ def deployed(console: Console, rows: list[dict[str, Any]], *, live: bool) -> Non
     console.print(hints)
 
 
-def api_list(console: Console, apis: list[dict[str, Any]], env: str) -> None:
+def api_list(console: Console, apis: list[dict[str, Any]], *, env: str = "local") -> None:
     if not apis:
         console.print("no apis are deployed\n[dim]publish one with `cortex deploy`, or see `cortex demo`[/]")
         return
@@ -93,7 +98,8 @@ def _notes(console: Console, api: dict[str, Any]) -> None:
         console.print(f"[yellow]{api['name']}:[/] {package} was {then} when it was deployed and is {now} now", highlight=False)
 
 
-def api_detail(console: Console, api: dict[str, Any], url: str, *, verbose: bool = False) -> None:
+def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", verbose: bool = False) -> None:
+    api = apis[0]
     counts = api["workloads"]
     shown = table("status", "up-to-date", "requested", "in queue", "in progress", "completed", "failed", "last update")
     numbers = (api["ready"], api["requested"], counts["in_queue"], counts["in_progress"], counts["completed"], counts["failed"])
@@ -117,7 +123,7 @@ def api_detail(console: Console, api: dict[str, Any], url: str, *, verbose: bool
         console.print(JSON.from_data(api["spec"]))
 
 
-def workload(console: Console, shown: dict[str, Any], name: str) -> None:
+def workload(console: Console, shown: dict[str, Any], *, name: str = "") -> None:
     console.print(Group(Text.assemble("id: ", (shown["id"], "bold"))), highlight=False)
     if "status" in shown:
         console.print(Text.assemble("status: ", status_text(shown["status"])))
@@ -128,6 +134,14 @@ def workload(console: Console, shown: dict[str, Any], name: str) -> None:
         console.print(f"[dim]the traceback is in `cortex logs {name}`[/]")
     if shown.get("status") in ("in_queue", "in_progress"):
         console.print(f"[dim]not finished yet: `cortex result {name} {shown['id']} --wait 30`[/]")
+
+
+def logs(console: Console, records: list[dict[str, Any]], *, raw: bool = False) -> None:
+    for record in records:
+        if raw:
+            console.print(json.dumps(record), highlight=False, markup=False, soft_wrap=True)
+        else:
+            log_record(console, record)
 
 
 def log_record(console: Console, record: dict[str, Any]) -> None:
@@ -163,8 +177,145 @@ def processes(console: Console, status: dict[str, Any]) -> None:
         console.print(f"[yellow]some processes still run version {', '.join(sorted(old))}; `cortex down && cortex up` restarts them[/]")
 
 
+def explain(console: Console, error: CortexError) -> None:
+    """A refusal: one sentence, then the author's own frames or the last log lines."""
+    console.print(f"[bold red]error:[/] [bold]{escape(error.message)}[/]")
+    for more in list(error.details.get("all") or [])[1:]:
+        console.print(f"  {escape(str(more))}")
+    if traceback := error.details.get("traceback"):
+        console.print(escape(str(traceback)), style="red")
+    elif lines := error.details.get("logs"):
+        console.print("[dim]its last log lines:[/]")
+        for line in list(lines)[-10:]:
+            console.print(f"  {escape(str(line))}")
+
+
 def environments(console: Console, rows: list[dict[str, Any]]) -> None:
     shown = table("", "environment", "url")
     for row in rows:
         shown.add_row("*" if row["used"] else "", row["name"], row["url"] or "[dim]not started yet[/]")
     console.print(shown)
+
+
+def said(console: Console, data: dict[str, Any], *, text: str = "") -> None:
+    console.print(escape(text or str(data.get("message", ""))), highlight=False)
+
+
+def init(console: Console, data: dict[str, Any]) -> None:
+    console.print(f"wrote [bold]{escape(data['file'])}[/] for the API [bold]{data['name']}[/]; a Handler to start from:\n")
+    console.print(Syntax(data["handler"], "python", background_color="default"))
+
+
+def module(console: Console, data: dict[str, Any]) -> None:
+    """The module with the reason beside each statement, what travels, what surprises, and the difference to what is live."""
+    origin = "as executed in this kernel" if data["executed"] else "as saved"
+    console.print(f"[bold]{data['module']}[/] of [bold]{data['name']}[/], from {escape(data['notebook'] or 'this notebook')} ({origin})\n")
+    notes = {row["module_line"]: f"{row['cell']}: {row['reasons'][0]}" for row in data["reasons"]}
+    width = min(90, max((len(line) for line in data["source"].split("\n")), default=0))
+    highlighted = Syntax("", "python", background_color="default").highlight(data["source"].rstrip("\n")).split("\n")
+    for number, line in enumerate(highlighted, 1):
+        shown = Text(f"{number:4} ", style="dim") + line
+        if note := notes.get(number):
+            shown.append(" " * max(2, width - len(line) + 2))
+            shown.append(f"# {note}", style="dim italic")
+        console.print(shown, soft_wrap=True)
+    console.print()
+    if data["reasons"]:
+        travels(console, data["travels"])
+    surprises(console, data["surprises"])
+    _difference(console, data)
+
+
+def travels(console: Console, rows: list[dict[str, Any]]) -> None:
+    shown = table("travels", "bytes", "why")
+    for row in rows[:20]:
+        shown.add_row(Text(row["path"]), f"{row['bytes']:,}", Text(row["why"], style="dim"))
+    if len(rows) > 20:
+        shown.add_row(f"and {len(rows) - 20} more", f"{sum(row['bytes'] for row in rows[20:]):,}", "")
+    console.print(shown)
+
+
+def surprises(console: Console, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        word = "[bold red]stops a deploy:[/]" if row["blocks"] else "[bold yellow]asks:[/]" if row["asks"] else "[yellow]note:[/]"
+        place = f"{row['place']}: " if row["place"] else ""
+        console.print(f"{word} {escape(place + row['message'])}\n      [dim]{escape(row['remedy'])}[/]", highlight=False)
+
+
+def _difference(console: Console, data: dict[str, Any]) -> None:
+    live = data.get("live")
+    if live is None:
+        return
+    if not live["diff"]:
+        console.print(f"\n[green]the same as version {live['version']}, which is live[/]")
+        return
+    console.print("\n[bold]different from what is live:[/]")
+    for line in live["diff"][:DIFF_LINES]:
+        console.print(Text(line, style="green" if line.startswith("+") else "red" if line.startswith("-") else "dim"), soft_wrap=True)
+
+
+def checked(console: Console, data: dict[str, Any]) -> None:
+    surprises(console, data["surprises"])
+    if data["error"]:
+        console.print(f"[bold red]failed:[/] {escape(data['error']['message'])}", highlight=False)
+        if traceback := data["error"]["details"].get("traceback"):
+            console.print(escape(str(traceback)), style="red")
+        for line in data["error"]["details"].get("logs") or ():
+            console.print(f"  {escape(str(line))}")
+    elif data["ok"]:
+        samples = f", and {len(data['samples'])} sample{'s' * (len(data['samples']) != 1)}" if data["samples"] else "; there are no samples"
+        console.print(f"[green]ok:[/] {data['name']} imports, Handler(config) constructs{samples}", highlight=False)
+
+
+def tried(console: Console, data: dict[str, Any]) -> None:
+    """One payload through a notebook's Handler: what arrives, what comes out, what was logged."""
+    if data["refusal"]:
+        console.print(f"[bold red]refused with 400:[/] {escape(data['refusal'])}\n[dim]nothing is queued; the Handler does not see it[/]")
+        return
+    arrived = data["payload"]
+    console.print(f"arrives: [bold]{arrived['type']}[/] [dim]{arrived['size']}[/]  {escape(arrived['repr'])}")
+    logs(console, data["records"])
+    console.print(Text.assemble(status_text(data["status"]), (f"  {data['run_ms']:.1f} ms", "dim")))
+    if data["status"] == "completed":
+        console.print(JSON.from_data(data["result"]))
+    else:
+        console.print(f"[red]{escape(data['error']['type'])}:[/] {escape(data['error']['message'])}")
+        console.print(Text(data["traceback"], style="red"), soft_wrap=True)
+
+
+def samples(console: Console, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        console.print("no samples yet; try a payload, then `%cortex sample NAME` keeps it with its result")
+        return
+    shown = table("sample", "content type", "bytes", "expected")
+    for row in rows:
+        shown.add_row(row["name"], row["content_type"], f"{row['bytes']:,}", json.dumps(row["expected"]) if row["expected"] else "any result")
+    console.print(shown)
+
+
+def saved(console: Console, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        where = "an artifact: outside the bundle" if row["artifact"] else "a file of the project"
+        console.print(f"[green]saved[/] [bold]{row['file']}[/] [dim]({row['bytes']:,} bytes, {where})[/]\n  {escape(row['line'])}")
+        if row["warning"]:
+            console.print(f"  [yellow]note:[/] {escape(row['warning'])}")
+
+
+#: What a door can show, by name: (console, data, facts) -> characters.
+VIEWS: dict[str, Callable[..., None]] = {
+    "apis": api_list,
+    "api": api_detail,
+    "checked": checked,
+    "deployed": deployed,
+    "environments": environments,
+    "init": init,
+    "logs": logs,
+    "module": module,
+    "processes": processes,
+    "said": said,
+    "samples": samples,
+    "saved": saved,
+    "tried": tried,
+    "workload": workload,
+    "written": said,
+}

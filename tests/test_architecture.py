@@ -23,8 +23,10 @@ ROOMS: dict[str, set[str]] = {
     "gateway": GROUND | {"store", "serving", "operator"},
     "environments": {"core"},
     "client": GROUND | {"environments"},
-    "commands": {"core", "client"},
+    "commands": GROUND | {"client", "environments"},
     "render": {"core", "commands"},
+    "widgets": {"core", "handler", "client", "commands", "render"},
+    "magics": GROUND | {"client", "commands", "render", "environments", "widgets"},
     "demo": {"core", "commands"},
     "cli": GROUND | {"client", "commands", "render", "environments", "demo", "operator", "gateway"},
 }
@@ -38,15 +40,15 @@ LIBRARIES: dict[str, set[str]] = {
     "starlette": {"gateway"},
     "uvicorn": {"gateway"},
     "httpx": {"client"},
-    "click": {"cli"},
-    "rich": {"cli", "render", "demo"},
+    "click": {"cli", "commands", "magics"},
+    "rich": {"cli", "render", "demo", "magics", "widgets"},
     "yaml": {"project"},
     "pydantic": {"core", "gateway"},
     "psutil": {"operator"},
     "packaging": {"project"},
     "dill": {"handler"},
-    "IPython": set(),
-    "ipywidgets": set(),
+    "IPython": {"magics", "widgets"},
+    "ipywidgets": {"widgets"},
     "jupyter_server": set(),
     "papermill": {"project"},
 }
@@ -104,7 +106,7 @@ def test_the_plan_has_no_circle() -> None:
 
 
 def test_the_towers_are_joined_by_http_only() -> None:
-    client_tower, server_tower = {"client", "commands", "render", "environments", "demo"}, {"store", "serving", "operator", "gateway"}
+    client_tower, server_tower = {"client", "commands", "render", "environments", "demo", "magics", "widgets"}, {"store", "serving", "operator", "gateway"}
     assert not any(ROOMS[room] & server_tower for room in client_tower)
     assert not any(ROOMS[room] & client_tower for room in server_tower)
 

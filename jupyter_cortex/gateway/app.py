@@ -26,6 +26,7 @@ from .control import Control
 from .control_routes import create_router
 from .public import Guard, PublicDoor
 from .routes import RouteTable
+from .version_routes import add_version_routes
 
 #: Seconds between two looks at the registry's version: how long another gateway's change may take to be seen here.
 REFRESH_S = 0.5
@@ -78,7 +79,9 @@ def create_app(parts: Parts) -> Any:
             await intake.close()
 
     app = FastAPI(title="jupyter-cortex", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/_cortex/openapi.json")
-    app.include_router(create_router(control))
+    router = create_router(control)
+    add_version_routes(router, control)
+    app.include_router(router)
     _add_health(app, client, control, parts)
     _add_error_handlers(app)
     guard = Guard(parts.hosts, parts.token, parts.call_token, parts.internal_token, parts.max_body)

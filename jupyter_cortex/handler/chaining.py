@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Callable
 from typing import Any
 
 #: The host names that mean an API of this environment (names as in the spec: at most 42 characters).
@@ -16,7 +17,8 @@ NAME = re.compile(r"api-[a-z](?:[-a-z0-9]*[a-z0-9])?", re.IGNORECASE)
 PORT = 8888
 
 _system_getaddrinfo = socket.getaddrinfo
-_target: tuple[str, int] | None = None
+#: Where the names lead, asked at each look-up: in a notebook the environment may start after the kernel.
+_target: Callable[[], tuple[str, int] | None] = lambda: None
 
 
 def install(address: str, port: int = PORT) -> None:
@@ -25,16 +27,21 @@ def install(address: str, port: int = PORT) -> None:
     Where the door is not on port 8888, the port 8888 is exchanged as well: requests, urllib and httpx's synchronous client follow that,
     asynchronous clients connect to the port they were given and do not.
     """
+    install_lookup(lambda: (address, port))
+
+
+def install_lookup(target: Callable[[], tuple[str, int] | None]) -> None:
+    """As :func:`install`, with (address, port) asked at each look-up; None: the name is unknown here."""
     global _target
-    _target = (address, port)
+    _target = target
     if socket.getaddrinfo is not _getaddrinfo:
         socket.getaddrinfo = _getaddrinfo
 
 
 def _getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
-    if _target is not None and isinstance(name, str) and NAME.fullmatch(name.rstrip(".")):
-        address, door = _target
+    if isinstance(name, str) and NAME.fullmatch(name.rstrip(".")) and (target := _target()) is not None:
+        address, door = target
         if port in (PORT, str(PORT), None):
             port = door
         return _system_getaddrinfo(address, port, family if family != socket.AF_INET6 else 0, type, proto, flags)

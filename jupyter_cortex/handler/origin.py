@@ -18,12 +18,13 @@ Lookup = Callable[[str, int], str]
 LINE_MAP = "lines.json"
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
 _lookup: Lookup | None = None
+_instead = False
 
 
-def use(lookup: Lookup | None) -> None:
-    """From now on ask ``lookup`` for the place of each frame; None: nobody."""
-    global _lookup
-    _lookup = lookup
+def use(lookup: Lookup | None, *, instead: bool = False) -> None:
+    """From now on ask ``lookup`` for the place of each frame; None: nobody. ``instead``: a kernel's file names mean nothing and are left out."""
+    global _lookup, _instead
+    _lookup, _instead = lookup, instead
 
 
 def use_map(project_dir: Path, module: str) -> None:
@@ -52,4 +53,9 @@ def annotated(text: str) -> str:
     """A traceback's text with the cell behind each frame that came from one."""
     if _lookup is None:
         return text
-    return _FRAME.sub(lambda frame: frame[0] + beside(frame[1], int(frame[2])), text)
+
+    def shown(frame: re.Match[str]) -> str:
+        found = place(frame[1], int(frame[2]))
+        return frame[0] if not found else found if _instead else f"{frame[0]} ({found})"
+
+    return _FRAME.sub(shown, text)

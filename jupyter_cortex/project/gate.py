@@ -21,7 +21,7 @@ from typing import Any
 
 from ..core.errors import CortexError, GateFailed
 from ..core.spec import APISpec
-from . import dotenv, environment
+from . import artifacts, dotenv, environment
 from .files import ENV_FILE
 from .project import Project
 from .samples import Sample
@@ -67,11 +67,7 @@ def _lay_out(project: Project, directory: Path) -> None:
             target = directory / "project" / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read())
-    for path, source in project.artifacts.items():
-        target = directory / "project" / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_file():
-            target.symlink_to(source.absolute())
+    artifacts.link_into(project.artifact_sources(), directory / "project")
     for name, content in project.meta.items():
         target = directory / "meta" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +101,12 @@ def check_notebook(name: str, samples: list[str]) -> dict[str, Any]:
         return {"cell_type": "code", "id": identity, "metadata": metadata, "source": source, "outputs": [], "execution_count": None}
 
     cells: list[dict[str, Any]] = [
-        {"cell_type": "markdown", "id": "title", "metadata": {}, "source": f"# Checks before the deploy of `{name}`\n\nEverything below ran in a process of its own."},
+        {
+            "cell_type": "markdown",
+            "id": "title",
+            "metadata": {},
+            "source": f"# Checks before the deploy of `{name}`\n\nEverything below ran in a process of its own.",
+        },
         code('project_dir = ""\nspec = {}\nsamples = []', "defaults", tags=["parameters"]),
         code(
             "from jupyter_cortex.project.check_cells import Checked\n\n"

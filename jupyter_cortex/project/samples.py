@@ -113,7 +113,9 @@ def _as_text(body: bytes) -> str | None:
         text = body.decode()
     except UnicodeDecodeError:
         return None
-    return text if all(char.isprintable() or char in "\n\t" for char in text) and yaml.safe_load(yaml.dump(text, allow_unicode=True)) == text else None
+    return (
+        text if all(char.isprintable() or char in "\n\t" for char in text) and yaml.safe_load(yaml.dump(text, allow_unicode=True)) == text else None
+    )
 
 
 def free_name(root: Path, wanted: str) -> str:

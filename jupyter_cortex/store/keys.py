@@ -10,6 +10,7 @@ What lies below the prefix (``<id>`` is a request id, ``<n>`` a version):
 ``:dep:<n>``       hash     one deployment
 ``:active``        set      versions that are not stopped or failed
 ``:bundle:<d>``    string   the archive with digest ``<d>``
+``:report:<n>``    string   the check notebook of one deployment, compressed
 ``:w:<id>``        hash     a workload's record
 ``:b:<id>``        string   its payload (body)
 ``:r:<id>``        string   its result, JSON text
@@ -67,6 +68,10 @@ def active(name: str) -> str:
 
 def bundle(name: str, digest: str) -> str:
     return f"{prefix(name)}:bundle:{digest}"
+
+
+def report(name: str, version: int) -> str:
+    return f"{prefix(name)}:report:{version}"
 
 
 def record(name: str, request_id: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...core.errors import ProjectError
 from ...core.readers import printable
+from .lines import Loading
 
 #: A notebook file above this is refused: outputs of this size are data, and data belong into files of their own.
 MAX_NOTEBOOK_BYTES = 512 * 1024 * 1024
@@ -54,15 +55,15 @@ class Cell:
 class Notebook:
     """``cells`` in the order in which they took effect: of execution with a kernel, of the document without one.
 
-    ``executed``: whether the cells are what a kernel ran. ``alive``: the names that exist in that kernel. ``saved_objects``: name -> the loading
-    line of an object that `%cortex save` wrote. ``edited``: cells whose text changed since they ran; ``waiting``: cells that did not run yet.
+    ``executed``: whether the cells are what a kernel ran. ``alive``: the names that exist in that kernel. ``loading`` gives the
+    line that loads an object of `%cortex save`. ``edited``: cells whose text changed since they ran; ``waiting``: cells that did not run yet.
     """
 
     cells: list[Cell]
     path: Path | None = None
     executed: bool = False
     alive: frozenset[str] = frozenset()
-    saved_objects: Mapping[str, str] = field(default_factory=dict)
+    loading: Loading | None = None
     edited: list[Cell] = field(default_factory=list)
     waiting: list[Cell] = field(default_factory=list)
     document: dict[str, Any] = field(default_factory=dict)

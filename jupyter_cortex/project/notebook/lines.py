@@ -6,7 +6,7 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 #: Cell magics whose body is this kernel's Python. The body of any other is another language, or is not run in the notebook's namespace.
@@ -18,6 +18,9 @@ _ASSIGNED = re.compile(r"^(\s*)([A-Za-z_][\w]*(?:\s*,\s*[A-Za-z_]\w*)*)\s*=\s*([
 _CELL_MAGIC = re.compile(r"^%%([\w.]+)(.*)$")
 _PIP = re.compile(r"^[%!]\s*(?:python\d?\s+-m\s+|uv\s+)?(?:pip\d?|conda|mamba)\s+install\s+(.*)$")
 _SAVE = re.compile(r"^%cortex\s+save\s+(.*)$")
+
+#: (name of the saved object, variable that gets it) -> the line of Python that loads it, "" where there is no such file.
+Loading = Callable[[str, str], str]
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ class Python:
         return found
 
 
-def python_of(source: str, saved: Mapping[str, str] | None = None) -> Python:
-    """Take IPython's lines out of a cell. ``saved``: object name -> loading line, which stands in for its `%cortex save`.
+def python_of(source: str, saved: Loading | None = None) -> Python:
+    """Take IPython's lines out of a cell. ``saved`` gives what stands in for a `%cortex save` line.
 
     Never raises: what is left may still be a syntax error, which is for the caller to name.
     """
@@ -70,12 +73,12 @@ def python_of(source: str, saved: Mapping[str, str] | None = None) -> Python:
     if _parses("\n".join(lines)):
         cell.source = "\n".join(lines)
         return cell
-    _take_out(lines, cell, saved or {})
+    _take_out(lines, cell, saved or (lambda name, target: ""))
     cell.source = "\n".join(lines)
     return cell
 
 
-def _take_out(lines: list[str], cell: Python, saved: Mapping[str, str]) -> None:
+def _take_out(lines: list[str], cell: Python, saved: Loading) -> None:
     number = 0
     while number < len(lines):
         line = lines[number]
@@ -100,15 +103,11 @@ def _take_out(lines: list[str], cell: Python, saved: Mapping[str, str]) -> None:
         number = last + 1
 
 
-def _loading(text: str, saved: Mapping[str, str]) -> str:
+def _loading(text: str, saved: Loading) -> str:
     """The Python that stands for a `%cortex save` line: what loads those of its objects that are plain names."""
     if not (match := _SAVE.match(text)):
         return ""
-    found = []
-    for name, target in saved_names(match[1]):
-        if target and name in saved:
-            found.append(saved[name])
-    return "; ".join(found)
+    return "; ".join(line for name, target in saved_names(match[1]) if target and (line := saved(name, target)))
 
 
 def saved_names(arguments: str) -> list[tuple[str, str]]:

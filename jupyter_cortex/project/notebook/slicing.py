@@ -197,8 +197,11 @@ class _Slicer:
             self.edges[place].add(user)
 
     def _take_changes(self, name: str, since: int, before: int, user: int, by: str) -> None:
-        for place, text in self.changers.get(name, []):
-            if since < place < before and place != user:
+        changes = [(place, text) for place, text in self.changers.get(name, []) if since < place < before and place != user]
+        # Weights that are loaded from a file replace whatever training did before.
+        since = max((place for place, _ in changes if self.steps[place].loads), default=since)
+        for place, text in changes:
+            if place >= since:
                 self._include(place, Reason(name, by, text))
                 self._need(name, place, place, f"changed in {self.steps[place].cell.label}", False)
                 if before != END and user >= 0:

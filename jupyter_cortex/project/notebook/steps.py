@@ -91,7 +91,7 @@ def timeline(notebook: Notebook) -> Timeline:
 
 
 def _parse(source: str, notebook: Notebook) -> tuple[Python, ast.Module | SyntaxError]:
-    python = python_of(source, notebook.saved_objects)
+    python = python_of(source, notebook.loading)
     try:
         return python, ast.parse(python.source)
     except SyntaxError as error:

@@ -14,7 +14,7 @@ end
 if removed > 0 then return removed end
 for _, replica in ipairs(redis.call('ZRANGE', p .. ':beats', 0, -1)) do redis.call('UNLINK', p .. ':held:' .. replica) end
 for _, digest in ipairs(redis.call('SMEMBERS', p .. ':bundles')) do redis.call('UNLINK', p .. ':bundle:' .. digest) end
-for n = 1, tonumber(next_version) do redis.call('UNLINK', p .. ':dep:' .. n) end
+for n = 1, tonumber(next_version) do redis.call('UNLINK', p .. ':dep:' .. n, p .. ':report:' .. n) end
 local minute = math.floor(now / 60000)
 for m = minute - 10200, minute do redis.call('UNLINK', p .. ':m:' .. m) end
 for _, name in ipairs({'queue', 'suspects', 'wake', 'beats', 'workers', 'events', 'logs', 'metrics', 'active', 'bundles', 'exits', 'deleting'}) do

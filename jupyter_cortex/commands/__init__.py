@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .client import Client, Deployed, Progress
-from .core.errors import BadRequest, CortexError
+from ..client import Client, Deployed, Progress
+from ..core.errors import BadRequest, CortexError
 
 
 def deploy(
@@ -79,6 +79,17 @@ def result(client: Client, name: str, request_id: str, wait: float = 0) -> dict[
         if (value := getattr(workload, key)) is not None:
             shown[key] = value
     return shown
+
+
+def write_report(client: Client, name: str, file: str) -> dict[str, str]:
+    """The check notebook of the live version, written to a file. Raises DeploymentNotFound, BadRequest."""
+    version = client.get_api(name)["live"]
+    data = client.report(name, version)
+    try:
+        Path(file).write_bytes(data)
+    except OSError as error:
+        raise BadRequest(f"cannot write {file}: {error.strerror}") from None
+    return {"file": file, "message": f"wrote the checks of version {version} to {file}"}
 
 
 def curl_line(url: str) -> str:

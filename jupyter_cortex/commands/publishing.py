@@ -1,0 +1,176 @@
+"""From a target (a notebook, a config file) to what is checked, shown and published. Plain data out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..client import Client, Deployed
+from ..core.errors import ApiNotFound, BadRequest, CortexError, EnvironmentDown
+from ..core.spec import APISpec, check_specs
+from ..project import config_file, from_notebook, gate, samples
+from ..project import project as projects
+from ..project.from_notebook import NotebookProject
+from ..project.project import Project
+from .door import Door
+
+Progress = Callable[[str], None]
+
+
+def is_notebook(target: str) -> bool:
+    return target.endswith(".ipynb")
+
+
+def is_config(target: str) -> bool:
+    return target.endswith((".yaml", ".yml")) or "/" in target
+
+
+def read_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``KEY=VALUE`` pairs for ``handler.config``; a value is YAML, as in cortex.yaml. Raises BadRequest."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise BadRequest(f"--config {pair!r}: write KEY=VALUE")
+        found[key.strip()] = config_file.value_of(value, f"--config {key.strip()}") if value.strip() else ""
+    return found
+
+
+def from_target(door: Door, target: str | None, name: str | None, pairs: tuple[str, ...] = (), *, confirm: Any = None) -> NotebookProject | Project:
+    """A notebook's project or a directory's. In a cell a bare word is the API's name, in a shell a config file.
+
+    Raises NotebookError, ProjectError, SpecError, BadRequest.
+    """
+    config = read_settings(pairs)
+    if target and is_notebook(target):
+        path = Path(target).absolute()
+        return from_notebook.build(door.notebook(path), path.parent, name=name, config=config, confirm=confirm)
+    if door.in_cell and not (target and is_config(target)):
+        return from_notebook.build(door.notebook(None), door.root(), name=target or name, config=config, confirm=confirm)
+    if config or name:
+        raise BadRequest("--config and --name are for notebooks; a project has its config in cortex.yaml")
+    return projects.from_config(Path(target or "cortex.yaml"), confirm=confirm)
+
+
+def shown(built: NotebookProject, client: Client | None) -> dict[str, Any]:
+    """What `show` shows: the module, a reason for each statement, surprises, what travels, and the diff against what is live."""
+    return {
+        "name": built.name,
+        "notebook": str(built.notebook.path or ""),
+        "executed": built.notebook.executed,
+        "module": built.module,
+        "source": built.source,
+        "reasons": built.reasons,
+        "surprises": [surprise_row(row) for row in built.surprises],
+        "travels": [{"path": one.path, "bytes": one.size, "why": one.why} for one in built.travels],
+        "has_config": built.has_config,
+        "live": _live_diff(built, client) if client else None,
+    }
+
+
+def surprise_row(row: Any) -> dict[str, Any]:
+    return {"kind": row.kind, "place": row.place, "message": row.message, "remedy": row.remedy, "blocks": row.blocks, "asks": row.asks}
+
+
+def _live_diff(built: NotebookProject, client: Client) -> dict[str, Any] | None:
+    """The module that is live under this name, and the difference; None where there is none."""
+    try:
+        api = client.get_api(built.name)
+        if not api["live"]:
+            return None
+        live = client.module(built.name, api["live"])
+    except (ApiNotFound, EnvironmentDown):
+        return None
+    diff = difflib.unified_diff(
+        live["source"].splitlines(),
+        built.source.splitlines(),
+        f"{live['path']} (version {api['live']}, live)",
+        f"{built.module} (this notebook)",
+        lineterm="",
+        n=3,
+    )
+    return {"version": api["live"], "diff": list(diff)}
+
+
+def checked_specs(project: Project) -> list[APISpec]:
+    return check_specs(project.documents, [file.path for file in project.files if not file.is_env], project.config_name)
+
+
+def run_gate(project: Project, progress: Progress, *, always: bool) -> dict[str, gate.Passed]:
+    """The gate for each API of a project: name -> what passed.
+
+    A directory without samples is only gated when ``always``: its replicas' start imports and constructs just the same. Raises GateFailed.
+    """
+    found = samples.load(project.root)
+    if not found and not always:
+        return {}
+    passed = {}
+    for spec in checked_specs(project):
+        if spec.handler.type != "python" or spec.handler.path.endswith(".pickle"):
+            continue
+        progress("checking")
+        passed[spec.name] = gate.run(project, spec, found, progress)
+    return passed
+
+
+def publish(
+    door: Door,
+    client: Client,
+    target: str | None,
+    name: str | None,
+    pairs: tuple[str, ...],
+    *,
+    yes: bool,
+    check: bool,
+    progress: Progress,
+    confirm: Callable[[str], bool] | None = None,
+    **options: Any,
+) -> tuple[list[Deployed], NotebookProject | None]:
+    """Slice → gate → bundle → live. Raises whatever refuses it; nothing is deployed then."""
+    progress("slicing" if door.in_cell or (target and is_notebook(target)) else "reading the project")
+    built = from_target(door, target, name, pairs, confirm=confirm)
+    notebook = built if isinstance(built, NotebookProject) else None
+    if notebook is not None:
+        asked = yes or _agreed(door, notebook)
+        notebook.refuse(yes=asked)
+    project = notebook.project if notebook else built
+    assert isinstance(project, Project)
+    client.ensure_up(progress)
+    passed = run_gate(project, progress, always=notebook is not None) if check else {}
+    deployed = client.publish(project, confirm=confirm, progress=progress, **options)
+    for one in deployed:
+        if one.api in passed and passed[one.api].report:
+            client.put_report(one.api, one.version, passed[one.api].report)
+    return deployed, notebook
+
+
+def _agreed(door: Door, built: NotebookProject) -> bool:
+    """Ask about cells that were edited after they ran, where somebody can be asked and nothing else is in the way."""
+    asking = [row for row in built.surprises if row.asks]
+    if not asking or any(row.blocks for row in built.surprises):
+        return False
+    cells = ", ".join(row.place for row in asking)
+    return bool(door.ask(f"{cells} edited after running: publish what ran?"))
+
+
+def check(door: Door, target: str | None, name: str | None, pairs: tuple[str, ...], progress: Progress, *, gated: bool = True) -> dict[str, Any]:
+    """Slice and gate without deploying: surprises, samples and the first thing that fails, if any. Raises what makes checking impossible."""
+    progress("slicing" if door.in_cell or (target and is_notebook(target)) else "reading the project")
+    built = from_target(door, target, name, pairs)
+    notebook = built if isinstance(built, NotebookProject) else None
+    project = notebook.project if notebook else built
+    assert isinstance(project, Project)
+    rows = [surprise_row(row) for row in notebook.surprises] if notebook else []
+    answer: dict[str, Any] = {"name": project.documents[0].get("name"), "surprises": rows, "samples": [], "error": None, "ok": True}
+    if any(row["blocks"] for row in rows):
+        return {**answer, "ok": False}
+    try:
+        if gated:
+            passed = run_gate(project, progress, always=True)
+            answer["samples"] = sorted({sample for one in passed.values() for sample in one.samples})
+    except CortexError as error:
+        details = {key: value for key, value in error.details.items() if key != "report"}
+        answer |= {"ok": False, "error": {"kind": error.code, "message": error.message, "details": details}}
+    return answer

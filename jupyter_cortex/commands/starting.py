@@ -1,0 +1,62 @@
+"""`init`: what somebody needs to begin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.checks import NAME
+from ..core.errors import BadRequest, NotebookError, ProjectError
+from ..project.from_notebook import CONFIG, default_name
+from .door import Door
+
+CONFIG_TEXT = """\
+# What is published, and how. The keys are Cortex's; README has a table of ours beside them.
+- name: {name}
+  kind: AsyncAPI
+  handler:
+    type: python
+    path: handler.py  # made from the notebook's Handler at each deploy; for a project without a notebook, the module itself
+    config: {{}}  # what Handler.__init__ gets as `config`
+  # autoscaling:
+  #   min_replicas: 1
+  #   max_replicas: 2
+"""
+HANDLER_TEXT = '''\
+from cortex_internal.lib.log import logger
+
+
+class Handler:
+    def __init__(self, config, metrics_client):
+        """Once per replica: load what every request needs."""
+        self.metrics = metrics_client
+
+    def handle_async(self, payload, request_id):
+        """Once per request: `payload` is what its Content-Type says. Return a dict that JSON can hold."""
+        logger.info("received", extra={"type": type(payload).__name__})
+        return {"received": str(payload)}
+'''
+
+
+def init(door: Door, name: str | None, *, force: bool) -> dict[str, Any]:
+    """Write a cortex.yaml; ``handler`` in the answer is a class to start from. Raises BadRequest, ProjectError, NotebookError."""
+    root = door.root()
+    path = root / CONFIG
+    if path.exists() and not force:
+        raise ProjectError(f"{path} exists already; edit it, or replace it with --force", kind="exists", path=str(path))
+    if name is None:
+        name = _name(door)
+    if not NAME.fullmatch(name):
+        raise BadRequest(f"{name!r} cannot name an API: lower-case letters, digits and dashes, a letter first")
+    try:
+        path.write_text(CONFIG_TEXT.format(name=name), "utf-8")
+    except OSError as error:
+        raise ProjectError(f"{path} cannot be written: {error.strerror}; choose another directory", kind="unwritable", path=str(path)) from None
+    return {"file": str(path), "name": name, "handler": HANDLER_TEXT, "message": f"wrote {path}"}
+
+
+def _name(door: Door) -> str:
+    try:
+        return default_name(door.notebook(None))
+    except NotebookError:
+        made = "".join(char if char.isalnum() and char.isascii() else "-" for char in door.root().name.lower()).strip("-")
+        return made if NAME.fullmatch(made) else "my-api"

@@ -1,0 +1,333 @@
+"""The verbs and their arguments, once: the shell's `cortex <verb>` and a cell's `%cortex <verb>` are these very commands.
+
+A verb asks its door (``door.py``) for what differs between a shell and a cell: where to show, whom to ask, which notebook is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from .. import __version__, commands
+from ..core.errors import BadRequest, CortexError, EnvironmentDown
+from . import publishing
+from .door import Door
+
+#: Every verb that both doors have, by name.
+VERBS: dict[str, click.Command] = {}
+
+
+class Verbs(click.Group):
+    """Takes unambiguous prefixes of verbs; suggests what is near."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is not None:
+            return found
+        matches = [name for name in self.list_commands(ctx) if name.startswith(cmd_name)]
+        if len(matches) == 1:
+            return super().get_command(ctx, matches[0])
+        if matches:
+            ctx.fail(f"{cmd_name} may mean {', '.join(matches)}")
+        return None
+
+
+def verb(function: Callable[..., None]) -> click.Command:
+    """A command with the options that every verb has; it gets its door as the first argument."""
+
+    @click.option("-o", "--output", type=click.Choice(["pretty", "json"]), default="pretty", help="Tables for people or JSON for programs.")
+    @click.option("-e", "--env", default=None, help="The environment to use (see `cortex env`).")
+    @click.pass_context
+    def wrapped(ctx: click.Context, output: str, env: str | None, **arguments: Any) -> None:
+        function(ctx.find_root().obj(output, env), **arguments)
+
+    wrapped.__doc__ = function.__doc__
+    wrapped.__name__ = function.__name__
+    wrapped.__click_params__ = getattr(function, "__click_params__", []) + getattr(wrapped, "__click_params__", [])
+    return click.command(function.__name__.rstrip("_").replace("_", "-"))(wrapped)
+
+
+def shared(function: Callable[..., None]) -> click.Command:
+    command = verb(function)
+    VERBS[str(command.name)] = command
+    return command
+
+
+def complete_api(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the deployed APIs; quietly none when the environment is down."""
+    try:
+        return [api["name"] for api in ctx.find_root().obj("json", None).client().list_apis() if api["name"].startswith(incomplete)]
+    except (CortexError, AttributeError, TypeError):
+        return []
+
+
+api_argument = click.argument("name", metavar="API", shell_complete=complete_api)
+target_argument = click.argument("target", required=False, metavar="[TARGET]")
+name_option = click.option("--name", default=None, help="The API's name, for a notebook without a cortex.yaml.")
+config_option = click.option("--config", "-c", "pairs", multiple=True, metavar="KEY=VALUE", help="Laid over handler.config; may be repeated.")
+
+
+# Writing, checking, publishing ---------------------------------------------------------------------------------------------------------------
+
+
+@shared
+@click.argument("name", required=False)
+@click.option("--force", is_flag=True, help="Replace a cortex.yaml that is there.")
+def init(door: Door, name: str | None, force: bool) -> None:
+    """Write a cortex.yaml to start from."""
+    from . import starting
+
+    data = starting.init(door, name, force=force)
+    door.show("init", data)
+
+
+@shared
+@target_argument
+@name_option
+@config_option
+@click.option("--no-gate", is_flag=True, help="Only look: run neither the module nor samples.")
+def check(door: Door, target: str | None, name: str | None, pairs: tuple[str, ...], no_gate: bool) -> None:
+    """Check what would be published: surprises of the slice, then import, Handler(config) and every sample in a clean process.
+
+    TARGET is a notebook or a cortex.yaml; in a cell, the API's name.
+    """
+    with door.working("checking") as progress:
+        data = publishing.check(door, target, name, pairs, progress, gated=not no_gate)
+    door.show("checked", data)
+    if not data["ok"] and not door.in_cell:
+        raise click.exceptions.Exit(1)
+
+
+@shared
+@target_argument
+@name_option
+@config_option
+@click.option("--diff/--no-diff", default=True, help="Also the difference to what is live.")
+def show(door: Door, target: str | None, name: str | None, pairs: tuple[str, ...], diff: bool) -> None:
+    """The module that would be published from a notebook, the reason for each statement, and the difference to what is live."""
+    with door.working("slicing"):
+        built = publishing.from_target(door, target, name, pairs)
+        if not isinstance(built, publishing.NotebookProject):
+            raise BadRequest("`show` is for notebooks: `cortex show NOTEBOOK.ipynb`. A project's module is its own file")
+        data = publishing.shown(built, door.client() if diff else None)
+    door.show("module", data)
+
+
+@shared
+@target_argument
+@name_option
+@config_option
+@click.option("-f", "--force", is_flag=True, help="Deploy even if it is up to date or updating.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@click.option("--take-over", is_flag=True, help="Publish an API that was deployed from somewhere else.")
+@click.option("--no-check", is_flag=True, help="Without the checks before it.")
+@click.option("--no-wait", is_flag=True, help="Return before it is live.")
+def deploy(
+    door: Door,
+    target: str | None,
+    name: str | None,
+    pairs: tuple[str, ...],
+    force: bool,
+    yes: bool,
+    take_over: bool,
+    no_check: bool,
+    no_wait: bool,
+) -> None:
+    """Publish; starts the local environment if none runs.
+
+    TARGET is a notebook or a cortex.yaml (the default); in a cell, the API's name.
+    """
+
+    def confirm(question: str) -> bool:
+        return bool(door.ask(question))
+
+    asks = not yes and not door.in_cell and door.ask("") is not None
+    with door.working("deploying") as progress, door.client() as client:
+        deployed, notebook = publishing.publish(
+            door,
+            client,
+            target,
+            name,
+            pairs,
+            yes=yes,
+            check=not no_check,
+            progress=progress,
+            confirm=confirm if asks else None,
+            force=force,
+            take_over=take_over,
+            wait=not no_wait,
+        )
+    rows = [commands.deployed_row(one) for one in deployed]
+    if notebook is not None:
+        rows[0]["warnings"] += [str(row) for row in notebook.surprises]
+        rows[0]["travels"] = [{"path": one.path, "bytes": one.size, "why": one.why} for one in notebook.travels]
+    door.show("deployed", rows, live=not no_wait)
+
+
+# Looking ------------------------------------------------------------------------------------------------------------------------------------
+
+
+@shared
+@click.argument("name", required=False, metavar="[API]", shell_complete=complete_api)
+@click.option("-w", "--watch", is_flag=True, help="Look again every 2 seconds.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the spec as well.")
+@click.option("--report", metavar="FILE", help="Write the live version's check notebook to FILE (ipynb).")
+def get(door: Door, name: str | None, watch: bool, verbose: bool, report: str | None) -> None:
+    """The APIs, or one API with its versions."""
+    client = door.client()
+    if report:
+        if not name:
+            raise BadRequest("--report wants the API's name, too")
+        door.show("written", commands.write_report(client, name, report))
+        return
+
+    def look() -> tuple[str, Any, dict[str, Any]]:
+        data = commands.get(client, name)
+        facts = {"verbose": verbose, "url": client.environment.url} if name else {"env": client.environment.name}
+        return ("api" if name else "apis"), data, facts
+
+    if not watch:
+        view, data, facts = look()
+        door.show(view, data, **facts)
+        return
+    door.watch(look)
+
+
+@shared
+@api_argument
+@click.argument("payload", required=False)
+@click.option("--file", "-f", "file", help="Send a file's bytes; - for standard input.")
+@click.option("--content-type", "-t", help="Default: by the file's name; application/json for text that is JSON, else text/plain.")
+@click.option("--id", "request_id", help="A request id of your own: sending the same again is safe.")
+@click.option("--wait", type=float, default=None, help="Wait so many seconds for the result; in a cell 30, else 0.")
+def submit(
+    door: Door, name: str, payload: str | None, file: str | None, content_type: str | None, request_id: str | None, wait: float | None
+) -> None:
+    """Send a payload; prints the request id, with --wait the result."""
+    body, kind = commands.read_payload(payload, file, content_type)
+    client = door.client()
+    seconds = (30.0 if door.in_cell else 0.0) if wait is None else wait
+    sent = client.submit(name, body, kind, request_id)
+    if door.in_cell and seconds:
+        door.follow(client, name, sent, seconds)
+        return
+    data = commands.result(client, name, sent, seconds) if seconds else {"id": sent}
+    door.show("workload", data, name=name)
+
+
+@shared
+@api_argument
+@click.argument("request_id", metavar="ID")
+@click.option("--wait", type=float, default=0.0, help="Wait so many seconds for the end.")
+def result(door: Door, name: str, request_id: str, wait: float) -> None:
+    """Status and result of a request."""
+    door.show("workload", commands.result(door.client(), name, request_id, wait), name=name)
+
+
+@shared
+@api_argument
+@click.argument("request_id", metavar="ID")
+def cancel(door: Door, name: str, request_id: str) -> None:
+    """Take a request back: it does not run any more, or its result is dropped."""
+    workload = door.client().cancel(name, request_id)
+    door.show("workload", {"id": workload.id, "status": workload.status}, name=name)
+
+
+@shared
+@api_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come.")
+@click.option("-n", "--lines", default=200, show_default=True, help="How many of the newest lines.")
+@click.option("--raw", is_flag=True, help="The JSON lines as stored.")
+def logs(door: Door, name: str, follow: bool, lines: int, raw: bool) -> None:
+    """The log of all replicas."""
+    client = door.client()
+    if follow:
+        door.stream(client.stream_api_logs(name, lines), raw=raw)
+    else:
+        door.show("logs", client.logs(name, lines), raw=raw)
+
+
+# Looking after ------------------------------------------------------------------------------------------------------------------------------
+
+
+@shared
+@api_argument
+@click.option("-f", "--force", is_flag=True, help="Even while it is updating.")
+def refresh(door: Door, name: str, force: bool) -> None:
+    """Fresh replicas, the new ones live before the old ones go."""
+    with door.working(f"refreshing {name}"):
+        row = commands.deployed_row(door.client().refresh(name, force))
+    door.show("said", {"message": row["message"]}, text=f"{name} is live again (version {row['api']['version']})")
+
+
+@shared
+@api_argument
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@click.option("-c", "--keep-cache", is_flag=True, hidden=True)
+def delete(door: Door, name: str, yes: bool, keep_cache: bool) -> None:
+    """Delete an API with its queue and results."""
+    client = door.client()
+    if not yes and not door.json:
+        counts = client.get_api(name)["workloads"]
+        unfinished = f"{counts['in_progress']} running and {counts['in_queue']} waiting requests"
+        answer = door.ask(f"delete {name} with {unfinished} and all results?")
+        if answer is False:
+            raise click.Abort
+        if answer is None and (counts["in_progress"] or counts["in_queue"]):
+            raise BadRequest(f"{name} has {unfinished}; repeat with --yes to drop them")
+    door.show("said", client.delete(name))
+
+
+@shared
+@api_argument
+def stop(door: Door, name: str) -> None:
+    """Stop an API's replicas; its requests are still accepted and wait."""
+    door.show("said", door.client().stop(name))
+
+
+@shared
+@api_argument
+def start(door: Door, name: str) -> None:
+    """Start the replicas of a stopped API."""
+    door.show("said", door.client().start(name))
+
+
+@shared
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing when it works.")
+def up(door: Door, quiet: bool) -> None:
+    """Start the local environment, with everything that was deployed."""
+    with door.working("starting the local environment"):
+        data = door.up()
+    if not quiet:
+        door.show("said", data, text=f"the local environment is up: {data['gateway']}")
+
+
+@shared
+@click.option("--grace", default=30.0, show_default=True, help="Seconds that running handlers get to finish.")
+def down(door: Door, grace: float) -> None:
+    """Stop the local environment. What was accepted waits for the next `cortex up`."""
+    with door.working("stopping"):
+        stopped = door.down(grace)
+    what = ", ".join(f"{count} {role}{'s' if count > 1 else ''}" for role, count in stopped.items())
+    door.show("said", stopped, text=f"stopped {what}" if what else "nothing was running")
+
+
+@shared
+def status(door: Door) -> None:
+    """The processes of the environment."""
+    client = door.client()
+    said = client.status()
+    door.show("processes", {"gateway": client.environment.url, "redis": said.get("store", {}).get("url", "unknown"), **said})
+
+
+@shared
+def version(door: Door) -> None:
+    """The versions of this program and of the environment."""
+    data: dict[str, Any] = {"cli": __version__}
+    try:
+        data["environment"] = door.client().status().get("code")
+    except EnvironmentDown:
+        data["environment"] = None
+    door.show("said", data, text=f"cli: {data['cli']}\nenvironment: {data['environment'] or 'not running'}")

@@ -1,0 +1,63 @@
+"""The control routes of one deployment: its module with the reasons, and the report of its checks."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from ..core.errors import BodyTooLarge, Refused
+from ..project import bundle
+from ..project.gate import MAX_REPORT_BYTES
+from ..store import reports
+from .control import Control
+
+
+def module(control: Control, name: str, version: int) -> dict[str, Any]:
+    """``{"path", "source", "reasons"}`` of a deployment; ``reasons`` is empty for a project without a notebook. Raises DeploymentNotFound."""
+    deployment = control.registry.deployment(name, version)
+    path = deployment.spec["handler"]["path"]
+    with zipfile.ZipFile(io.BytesIO(control.registry.bundle(name, deployment.digest))) as archive:
+        names = set(archive.namelist())
+        source = archive.read(bundle.PROJECT + path).decode("utf-8", "replace") if bundle.PROJECT + path in names else ""
+        raw = archive.read(bundle.META + "reasons.json") if bundle.META + "reasons.json" in names else b"[]"
+    try:
+        reasons = json.loads(raw)
+    except ValueError:
+        reasons = []
+    return {"path": path, "source": source, "reasons": reasons}
+
+
+def add_version_routes(router: APIRouter, control: Control) -> None:
+    @router.get("/apis/{name}/deployments/{version}/module")
+    def get_module(name: str, version: int) -> Response:
+        return Response(json.dumps(module(control, name, version)), media_type="application/json")
+
+    @router.get("/apis/{name}/deployments/{version}/report")
+    def get_report(name: str, version: int) -> Response:
+        control.registry.deployment(name, version)
+        return Response(reports.get(control.client, name, version), media_type="application/x-ipynb+json")
+
+    @router.put("/apis/{name}/deployments/{version}/report")
+    async def put_report(request: Request, name: str, version: int) -> Response:
+        data = bytearray()
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > MAX_REPORT_BYTES:
+                raise BodyTooLarge(f"a report may have at most {MAX_REPORT_BYTES:,} bytes", limit=MAX_REPORT_BYTES)
+        await run_in_threadpool(_keep, control, name, version, bytes(data))
+        return Response('{"kept": true}', media_type="application/json")
+
+
+def _keep(control: Control, name: str, version: int, data: bytes) -> None:
+    control.registry.deployment(name, version)
+    try:
+        if not isinstance(json.loads(data)["cells"], list):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Refused("a report must be a notebook (ipynb)") from None
+    reports.put(control.client, name, version, data)

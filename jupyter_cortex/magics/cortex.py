@@ -1,0 +1,64 @@
+"""Running a line: the shell's verbs and the cell's own, with refusals as one line instead of a traceback."""
+
+from __future__ import annotations
+
+import functools
+import io
+from typing import Any
+
+import click
+from IPython.core.error import UsageError
+
+from ..commands.verbs import VERBS, Verbs
+from ..core.errors import CortexError
+from .door import CellDoor
+from .words import words
+
+
+@functools.cache
+def group() -> click.Group:
+    """The shell's verbs with those that need a kernel."""
+    from .verbs import CELL_VERBS
+
+    @click.group(cls=Verbs, commands={**VERBS, **CELL_VERBS}, context_settings={"help_option_names": ["-h", "--help"]})
+    def cortex() -> None:
+        """Publish and try the Handler of this notebook. `%%cortex payload` sends the cell's body through it."""
+
+    return cortex
+
+
+def run(session: Any, line: str, cell: str | None = None) -> None:
+    """One ``%cortex`` line or ``%%cortex`` cell. Raises CortexError (shown as one line) and UsageError."""
+    arguments = words(line, session.shell)
+    if cell is not None and arguments[:1] != ["payload"]:
+        raise UsageError("%%cortex: only `%%cortex payload` takes a body; write the verb with one %, as in `%cortex deploy`")
+    try:
+        context = {"obj": functools.partial(CellDoor, session, body=cell)}
+        group().main(arguments or ["--help"], prog_name="%cortex", standalone_mode=False, **context)  # type: ignore[arg-type]
+    except click.exceptions.Abort:
+        print("nothing was done")
+    except click.ClickException as error:
+        context_of = getattr(error, "ctx", None)
+        hint = f"; see `{context_of.command_path} --help`" if context_of is not None else ""
+        raise UsageError(f"{error.format_message()}{hint}") from None
+    except CortexError as error:
+        raise shortened(error) from None
+    except KeyboardInterrupt:
+        raise shortened(KeyboardInterrupt("interrupted; nothing more is done here, and a version that was starting goes on by itself")) from None
+
+
+def shortened(error: BaseException) -> BaseException:
+    """The same error, which IPython then shows as one line with its remedy (and the author's own frames), in a red box like any error."""
+    from rich.console import Console
+
+    from .. import render
+
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=140, highlight=False, force_terminal=True, color_system="standard", legacy_windows=False)
+    if isinstance(error, CortexError):
+        render.explain(console, error)
+    else:
+        console.print(f"[bold]{error}[/]")
+    lines = buffer.getvalue().rstrip("\n").split("\n")
+    error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]
+    return error

@@ -1,0 +1,147 @@
+"""A cell as the door to the verbs: displays instead of text, live where the front end can, the same as text everywhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from IPython.display import display
+
+from .. import render
+from ..client import Client
+from ..core.settings import Settings
+from ..environments import Environments, start_local, stop_local
+from ..widgets import pages
+
+if TYPE_CHECKING:
+    from ..project.notebook.cells import Notebook
+
+#: Columns of the text beside a page.
+TEXT_WIDTH = 120
+#: Seconds between two looks of `--watch`.
+WATCH_S = 2.0
+
+
+class CellDoor:
+    """``body``: what stands below ``%%cortex``."""
+
+    in_cell = True
+
+    def __init__(self, session: Any, output: str, env: str | None, body: str | None = None) -> None:
+        self.session, self.body = session, body
+        self.json = output == "json"
+        self.settings = Settings.read()
+        self._env = env
+
+    @property
+    def live(self) -> bool:
+        """Whether widgets can be shown: a kernel with a front end, not a terminal."""
+        return getattr(self.session.shell, "kernel", None) is not None
+
+    def client(self) -> Client:
+        return Client(Environments(self.settings).find(self._env), self.settings)
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[Callable[[str], None]]:
+        from ..widgets.progress import Progress
+
+        progress = Progress(what, live=self.live and not self.json)
+        with progress:
+            yield progress.step
+
+    @contextmanager
+    def drawing(self) -> Iterator[logging.Handler | None]:
+        """A watcher that shows log records while a handler runs; what it drew goes when the whole is shown."""
+        if not self.live or self.json:
+            yield None
+            return
+        from ..widgets.workbench import Drawing
+
+        handle: Any = None
+
+        def draw(html: str) -> None:
+            nonlocal handle
+            if handle is None:
+                handle = display({"text/html": html, "text/plain": ""}, raw=True, display_id=True)
+            else:
+                handle.update({"text/html": html, "text/plain": ""}, raw=True)
+
+        try:
+            yield Drawing(draw)
+        finally:
+            if handle is not None:
+                handle.update({"text/html": "", "text/plain": ""}, raw=True)
+
+    def ask(self, question: str) -> bool | None:
+        """Nobody is asked in a cell: "Run All" must not stop at a question. What would be asked is refused, and says how to say yes."""
+        return None
+
+    def show(self, view: str, data: Any, **facts: Any) -> None:
+        if self.json:
+            print(json.dumps(data))
+            return
+        display(bundle(view, data, **facts), raw=True)
+
+    def watch(self, look: Callable[[], tuple[str, Any, dict[str, Any]]]) -> None:
+        """Until interrupted; then the last look stays."""
+        view, data, facts = look()
+        handle = display(bundle(view, data, **facts), raw=True, display_id=True)
+        try:
+            while True:
+                time.sleep(WATCH_S)
+                view, data, facts = look()
+                handle.update(bundle(view, data, **facts), raw=True)
+        except KeyboardInterrupt:
+            return
+
+    def stream(self, records: Iterator[dict[str, Any]], *, raw: bool) -> None:
+        """Until interrupted, or the API is deleted."""
+        found: list[dict[str, Any]] = []
+        handle = display(bundle("logs", found, raw=raw), raw=True, display_id=True)
+        try:
+            for record in records:
+                found = [*found[-999:], record]
+                handle.update(bundle("logs", found, raw=raw), raw=True)
+        except KeyboardInterrupt:
+            return
+
+    def follow(self, client: Client, name: str, request_id: str, seconds: float) -> None:
+        from ..widgets.follow import follow
+
+        data = follow(client, name, request_id, seconds, live=self.live and not self.json)
+        if self.json:
+            self.show("workload", data, name=name)
+
+    def notebook(self, path: Path | None) -> Notebook:
+        from ..project.notebook import cells
+
+        return cells.read(path) if path else self.session.notebook()
+
+    def root(self) -> Path:
+        return self.session.root
+
+    def up(self) -> dict[str, Any]:
+        start_local()
+        return {"gateway": self.client().environment.url}
+
+    def down(self, grace: float) -> dict[str, Any]:
+        return stop_local(grace)
+
+
+def bundle(view: str, data: Any, **facts: Any) -> dict[str, str]:
+    """The page, and the same as text for where pages cannot be shown (a terminal, a text export)."""
+    return {"text/plain": text(view, data, **facts), "text/html": pages.VIEWS[view](data, **facts)}
+
+
+def text(view: str, data: Any, **facts: Any) -> str:
+    from rich.console import Console
+
+    buffer = io.StringIO()
+    render.VIEWS[view](Console(file=buffer, width=TEXT_WIDTH, highlight=False, force_terminal=False, color_system=None), data, **facts)
+    return buffer.getvalue().rstrip("\n")

@@ -1,0 +1,76 @@
+"""What ran in this kernel: each run of a cell with its text, its cell's id, how long it took and where it failed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Run:
+    """One run of a cell. ``seconds`` is None for a run before the extension was loaded. ``failed_line``: of the cell; 0 for "none of it ran"."""
+
+    source: str
+    count: int
+    cell_id: str = ""
+    started: float = 0.0
+    seconds: float | None = None
+    failed_line: int | None = None
+    running: bool = False
+
+
+class Recorder:
+    """Listens to a shell's events from :meth:`start` on; earlier cells come from its input history."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self.runs: list[Run] = []
+
+    def start(self) -> None:
+        history = list(getattr(self._shell.history_manager, "input_hist_raw", []) or [])
+        self.runs = [Run(source, count, started=0.0) for count, source in enumerate(history) if count and source.strip()]
+        self._shell.events.register("pre_run_cell", self._begin)
+        self._shell.events.register("post_run_cell", self._end)
+
+    def stop(self) -> None:
+        self._shell.events.unregister("pre_run_cell", self._begin)
+        self._shell.events.unregister("post_run_cell", self._end)
+
+    def run_of(self, count: int) -> Run | None:
+        return next((run for run in reversed(self.runs) if run.count == count), None)
+
+    def _begin(self, info: Any) -> None:
+        if not info.store_history or info.silent:
+            return
+        # The cell that loads the extension is in the history already.
+        count = int(self._shell.execution_count)
+        self.runs = [run for run in self.runs if run.count != count]
+        self.runs.append(Run(info.raw_cell, count, str(getattr(info, "cell_id", None) or ""), time.time(), running=True))
+
+    def _end(self, result: Any) -> None:
+        info = result.info
+        if info is None or not info.store_history or info.silent:
+            return
+        run = next((run for run in reversed(self.runs) if run.running and run.source == info.raw_cell), None)
+        if run is None:
+            return
+        run.running, run.seconds = False, time.time() - run.started
+        if result.error_before_exec is not None:
+            run.failed_line = 0
+        elif result.error_in_exec is not None:
+            run.failed_line = self._line_of(result.error_in_exec, run.count)
+
+    def _line_of(self, error: BaseException, count: int) -> int | None:
+        """The line of the cell at which its run ended; None when the traceback does not tell."""
+        step = error.__traceback__
+        while step is not None:
+            if step.tb_frame.f_code.co_name == "<module>" and self.count_of(step.tb_frame.f_code.co_filename) == count:
+                return step.tb_lineno
+            step = step.tb_next
+        return None
+
+    def count_of(self, file: str) -> int | None:
+        """The execution count of the cell that a traceback's file name stands for."""
+        names = getattr(self._shell.compile, "_filename_map", {})
+        return names.get(file)

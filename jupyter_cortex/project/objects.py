@@ -1,0 +1,236 @@
+"""`%cortex save`: an object of the kernel as a file that the Handler can load, and the line that loads it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ProjectError
+from ..core.readers import printable
+from .files import megabytes
+from .notebook.lines import Loading
+
+
+@dataclass(frozen=True)
+class Format:
+    """``write(object, path)``; ``line`` loads it, with ``{target}`` and ``{path}`` filled in."""
+
+    suffix: str
+    line: str
+    write: Callable[[Any, Path], None]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """``line`` is what loads the object; ``warning``: what the file is tied to."""
+
+    name: str
+    path: Path
+    size: int
+    line: str
+    warning: str = ""
+
+
+def _joblib(value: Any, path: Path) -> None:
+    import joblib
+
+    joblib.dump(value, path)
+
+
+def _torch_state(value: Any, path: Path) -> None:
+    import torch
+
+    torch.save(value.state_dict(), path)
+
+
+def _torch_tensors(value: Any, path: Path) -> None:
+    import torch
+
+    torch.save(value, path)
+
+
+def _numpy(value: Any, path: Path) -> None:
+    import numpy
+
+    with path.open("wb") as file:  # np.save adds a suffix of its own to a name
+        numpy.save(file, value, allow_pickle=False)
+
+
+def _parquet(value: Any, path: Path) -> None:
+    value.to_parquet(path)
+
+
+def _json(value: Any, path: Path) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1), "utf-8")
+
+
+def _cloudpickle(value: Any, path: Path) -> None:
+    import cloudpickle
+
+    with path.open("wb") as file:
+        cloudpickle.dump(value, file)
+
+
+#: By suffix, the most specific first: a file tells from its name how it is loaded.
+FORMATS = {
+    "torch_state": Format(
+        ".state.pt",
+        'import torch; {target}.load_state_dict(torch.load("{path}", weights_only=True, map_location="cpu")); {target}.eval()',
+        _torch_state,
+    ),
+    "torch_tensors": Format(".pt", 'import torch; {target} = torch.load("{path}", weights_only=True, map_location="cpu")', _torch_tensors),
+    "joblib": Format(".joblib", 'import joblib; {target} = joblib.load("{path}")', _joblib),
+    "parquet": Format(".parquet", 'import pandas; {target} = pandas.read_parquet("{path}")', _parquet),
+    "numpy": Format(".npy", 'import numpy; {target} = numpy.load("{path}")', _numpy),
+    "json": Format(".json", 'import json; {target} = json.loads(open("{path}", encoding="utf-8").read())', _json),
+    "cloudpickle": Format(".pkl", 'import pickle; {target} = pickle.loads(open("{path}", "rb").read())', _cloudpickle),
+}
+
+
+def save(root: Path, name: str, value: Any, target: str) -> Saved:
+    """Write ``value`` to ``<name>.<suffix>`` in ``root``; a file of that name is replaced in one step.
+
+    Raises ProjectError (kind ``unsavable`` or ``unwritable``).
+    """
+    chosen = choose(value)
+    form = FORMATS[chosen]
+    path = root / f"{name}{form.suffix}"
+    temporary = root / f".{name}{form.suffix}.{os.getpid()}"
+    try:
+        form.write(value, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ProjectError(f"{printable(path.name)} cannot be written: {error.strerror}; choose another directory", kind="unwritable") from None
+    except Exception as error:
+        raise ProjectError(
+            f"{printable(name)} cannot be saved ({type(error).__name__}: {error}); save what can be written, and make the rest in the Handler",
+            kind="unsavable",
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    _forget_others(root, name, path)
+    return Saved(name, path, path.stat().st_size, form.line.format(target=target or name, path=path.name), _tied(chosen, value))
+
+
+def choose(value: Any) -> str:
+    """The format for an object, by what it is; nothing is imported that the kernel has not imported."""
+    torch, numpy, pandas = (sys.modules.get(name) for name in ("torch", "numpy", "pandas"))
+    if torch is not None and isinstance(value, torch.nn.Module):
+        return "torch_state"
+    if torch is not None and (isinstance(value, torch.Tensor) or _holds_tensors(value, torch)):
+        return "torch_tensors"
+    if pandas is not None and isinstance(value, pandas.DataFrame) and all(isinstance(column, str) for column in value.columns):
+        if any(importlib.util.find_spec(engine) for engine in ("pyarrow", "fastparquet")):
+            return "parquet"
+    if numpy is not None and type(value) is numpy.ndarray and not value.dtype.hasobject:
+        return "numpy"
+    if _is_json(value):
+        return "json"
+    if importlib.util.find_spec("joblib") and any(cls.__module__.partition(".")[0] == "sklearn" for cls in type(value).__mro__):
+        return "joblib"
+    return "cloudpickle"
+
+
+def _holds_tensors(value: Any, torch: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(item, torch.Tensor) for item in value.values())
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON brings back the very same value; a tuple or a key that is no text does not come back."""
+    if value is None or type(value) in (bool, int, str):
+        return True
+    if type(value) is float:
+        return value == value and abs(value) != float("inf")
+    if type(value) is list:
+        return all(map(_is_json, value))
+    return type(value) is dict and all(type(key) is str for key in value) and all(map(_is_json, value.values()))
+
+
+def _tied(chosen: str, value: Any) -> str:
+    if chosen == "cloudpickle":
+        package = type(value).__module__.partition(".")[0]
+        beside = "" if package in ("builtins", "__main__") else f" and to this version of {package}"
+        return f"a pickle is tied to Python {platform.python_version()}{beside}: replicas that have another may not load it"
+    if chosen == "torch_state":
+        return "only the weights are saved: the class stays code, so the statement that constructs it travels in the module"
+    return ""
+
+
+def _forget_others(root: Path, name: str, kept: Path) -> None:
+    """An older file of the same object in another format would be found instead of this one."""
+    for form in FORMATS.values():
+        other = root / f"{name}{form.suffix}"
+        if other != kept and form.suffix != ".json" and other.is_file() and other.stat().st_mtime < kept.stat().st_mtime:
+            other.unlink(missing_ok=True)
+
+
+def loading_from(root: Path) -> Loading:
+    """Finds the file of a saved object in ``root``, the newest when there are several, and the line that loads it."""
+
+    def line(name: str, target: str) -> str:
+        found = [(root / f"{name}{form.suffix}", form) for form in FORMATS.values() if (root / f"{name}{form.suffix}").is_file()]
+        if not found:
+            return ""
+        path, form = max(found, key=lambda pair: pair[0].stat().st_mtime)
+        return form.line.format(target=target, path=path.name)
+
+    return line
+
+
+def add_artifact(config: Path, name: str, path: str) -> bool:
+    """Name a large file under ``artifacts`` of the API ``name`` in a cortex.yaml, leaving everything else as the author wrote it.
+
+    False when the text is not of a shape that can be edited safely; then the author has to do it. Raises nothing for that.
+    """
+    import yaml
+
+    text = config.read_text("utf-8")
+    before = yaml.safe_load(text)
+    node = yaml.compose(text)
+    if not isinstance(node, yaml.SequenceNode) or not isinstance(before, list):
+        return False
+    at = next((index for index, entry in enumerate(before) if isinstance(entry, dict) and entry.get("name") == name), None)
+    entry = node.value[at] if at is not None else None
+    if at is None or not isinstance(entry, yaml.MappingNode) or entry.flow_style:
+        return False
+    known = before[at].get("artifacts") or []
+    if path in known or any(isinstance(one, dict) and one.get("path") == path for one in known):
+        return True
+    lines = text.split("\n")
+    found = next((pair for pair in entry.value if pair[0].value == "artifacts"), None)
+    indent = " " * entry.start_mark.column
+    if found is None:
+        new, where = [f"{indent}artifacts:", f"{indent}  - {path}"], _end_of(entry, lines)
+    elif isinstance(found[1], yaml.SequenceNode) and found[1].value and not found[1].flow_style:
+        new, where = [f"{' ' * found[1].start_mark.column}- {path}"], _end_of(found[1], lines)
+    else:
+        return False
+    changed = "\n".join([*lines[:where], *new, *lines[where:]])
+    wanted = json.loads(json.dumps(before, default=str))
+    wanted[at].setdefault("artifacts", []).append(path)
+    try:
+        if json.loads(json.dumps(yaml.safe_load(changed), default=str)) != wanted:
+            return False
+    except yaml.YAMLError:
+        return False
+    config.write_text(changed, "utf-8")
+    return True
+
+
+def _end_of(node: Any, lines: list[str]) -> int:
+    """The line behind a node, without the blank lines and comments that YAML counts to it."""
+    end = node.end_mark.line + (1 if node.end_mark.column else 0)
+    while end > 0 and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
+        end -= 1
+    return end
+
+
+def describe(saved: Saved) -> str:
+    return f"{saved.path.name}, {megabytes(saved.size)}"

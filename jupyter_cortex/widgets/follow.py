@@ -1,0 +1,63 @@
+"""One workload, live: waiting, running, its log lines, its end."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import Any
+
+from IPython.display import display
+
+from .. import commands, render
+from ..client import Client
+from . import pages
+from .style import badge, esc, page
+from .views import show_widget
+
+#: One long poll; short enough that the elapsed time moves.
+LOOK_S = 0.5
+FINAL = ("completed", "failed", "cancelled")
+
+
+def follow(client: Client, name: str, request_id: str, seconds: float, *, live: bool) -> dict[str, Any]:
+    """Until the workload ends or ``seconds`` are over; what it is then. An interrupt stops following, not the workload."""
+    began = time.monotonic()
+    widget = handle = None
+    if live:
+        import ipywidgets
+
+        widget = ipywidgets.HTML(_line(request_id, "in_queue", 0.0))
+        handle = show_widget(widget, {"text/plain": f"id: {request_id}"})
+    try:
+        while True:
+            left = seconds - (time.monotonic() - began)
+            data = commands.result(client, name, request_id, max(0.0, min(LOOK_S, left)))
+            if widget is not None:
+                widget.value = _line(request_id, data["status"], time.monotonic() - began)
+            if data["status"] in FINAL or left <= 0:
+                break
+    except KeyboardInterrupt:
+        data = commands.result(client, name, request_id)
+    _finish(client, name, data, widget, handle)
+    return data
+
+
+def _line(request_id: str, status: str, seconds: float) -> str:
+    return page(f"<p><span class=mono>{esc(request_id)}</span> {badge(status)} <span class=dim>{seconds:.1f} s</span></p>")
+
+
+def _finish(client: Client, name: str, data: dict[str, Any], widget: Any, handle: Any) -> None:
+    records = [record for record in client.logs(name, 500) if record.get("request_id") == data["id"]]
+    html = pages.workload(data, name=name) + (page(f"<h4>Log</h4>{pages.log_table(records)}") if records else "")
+    from rich.console import Console
+
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=120, highlight=False, force_terminal=False, color_system=None)
+    render.workload(console, data, name=name)
+    render.logs(console, records)
+    bundle = {"text/plain": buffer.getvalue().rstrip("\n"), "text/html": html}
+    if handle is None:
+        display(bundle, raw=True)
+    else:
+        handle.update(bundle, raw=True)
+        widget.close()

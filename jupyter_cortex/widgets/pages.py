@@ -1,0 +1,276 @@
+"""The views of the verbs as HTML: data in, a page out. The same data has a text view in ``render.py``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ..commands import curl_line
+from ..render import STANDARD_KEYS, age
+from .style import badge, box, copyable, esc, highlighted, page, pre, table, tree
+
+LEVELS = {"ERROR": "bad", "CRITICAL": "bad", "WARNING": "warn", "DEBUG": "dim"}
+
+
+def apis(data: list[dict[str, Any]], *, env: str = "local") -> str:
+    if not data:
+        return page("<p>No APIs are deployed. <code>%cortex deploy</code> publishes this notebook's Handler.</p>")
+    rows = []
+    for api in sorted(data, key=lambda one: one["name"]):
+        counts = api["workloads"]
+        numbers = [api["ready"], api["requested"], counts["in_queue"], counts["in_progress"], counts["completed"], counts["failed"]]
+        rows.append([f"<b>{esc(api['name'])}</b>", badge(api["status"]), *map(str, numbers), age(api["updated"])])
+    head = ["API", "status", "ready", "wanted", "in queue", "in progress", "completed", "failed", "updated"]
+    return page(table(head, rows), *_notes(data))
+
+
+def _notes(data: list[dict[str, Any]]) -> list[str]:
+    notes = []
+    for api in data:
+        notes += [f"{api['name']}: {note}" for note in (api["message"], api["capped"]) if note]
+        notes += [f"{api['name']}: {package} was {then} when it was deployed and is {now} now" for package, (then, now) in api["drift"].items()]
+    return [box("warn", f"<p>{esc(note)}</p>") for note in notes]
+
+
+def api(data: list[dict[str, Any]], *, url: str = "", verbose: bool = False) -> str:
+    one = data[0]
+    counts = one["workloads"]
+    numbers = [one["ready"], one["requested"], counts["in_queue"], counts["in_progress"], counts["completed"], counts["failed"]]
+    parts = [
+        f"<p><b>{esc(one['name'])}</b> {badge(one['status'])}</p>",
+        table(["ready", "wanted", "in queue", "in progress", "completed", "failed"], [list(map(str, numbers))]),
+        *_notes(data),
+        copyable(url + one["endpoint"]),
+        copyable(curl_line(url + one["endpoint"])),
+    ]
+    versions = [
+        [
+            str(row["version"]),
+            badge(row["state"]),
+            f"<span class=mono>{esc(row['digest'][:12])}</span>",
+            esc(row["python_version"]),
+            age(row["times"]["created"]),
+        ]
+        for row in one["api_versions"]
+    ]
+    parts.append(table(["version", "state", "digest", "Python", "age"], versions))
+    parts += [f'<p class="dim">{age(row["at"])} ago: {esc(row["replica"])} ended: {esc(row["reason"])}</p>' for row in one["exits"][:3]]
+    if verbose:
+        parts.append(tree(one["spec"], "spec"))
+    return page(*parts)
+
+
+def deployed(data: list[dict[str, Any]], *, live: bool = True) -> str:
+    parts = []
+    for row in data:
+        one = row["api"]
+        head = f"<b>{esc(one['name'])}</b> version {one['version']}"
+        state = badge("live") if live else '<span class="dim">starting</span>'
+        said = "is up to date" if row["outcome"] == "up_to_date" else ""
+        parts.append(box("good", f"<p>{head} {said} {state}</p>", copyable(one["url"]), copyable(curl_line(one["url"]))))
+        if row.get("travels"):
+            files = ", ".join(f"<code>{esc(file['path'])}</code> ({file['bytes']:,} bytes)" for file in row["travels"][:8])
+            parts.append(f'<p class="dim">travelled: {files}</p>')
+        if row["warnings"]:
+            parts.append(box("warn", *(f"<p>{esc(warning)}</p>" for warning in row["warnings"])))
+        name = esc(one["name"])
+        parts.append(
+            f'<p class="dim">next: <code>%cortex submit {name} …</code> · <code>%cortex get {name}</code> · <code>%cortex logs {name}</code></p>'
+        )
+    return page(*parts)
+
+
+def module(data: dict[str, Any]) -> str:
+    how = "as executed in this kernel" if data["executed"] else "as saved"
+    head = f"<p><b>{esc(data['module'])}</b> of <b>{esc(data['name'])}</b> <span class=dim>({how})</span></p>"
+    parts = [head, surprise_boxes(data["surprises"]), _code(data)]
+    rows = [[f"<code>{esc(row['path'])}</code>", f"{row['bytes']:,}", f'<span class="dim">{esc(row["why"])}</span>'] for row in data["travels"][:30]]
+    parts.append(f"<h4>What travels</h4>{table(['file', 'bytes', 'why'], rows)}")
+    if (live := data.get("live")) is not None:
+        if live["diff"]:
+            lines = "\n".join(f'<span class="{_kind(line)}">{esc(line)}</span>' for line in live["diff"][:300])
+            parts.append(f"<h4>Different from version {live['version']}, which is live</h4><pre>{lines}</pre>")
+        else:
+            parts.append(f'<p class="good">The same as version {live["version"]}, which is live.</p>')
+    return page(*parts)
+
+
+def _kind(line: str) -> str:
+    return "plus" if line.startswith("+") else "minus" if line.startswith("-") else "dim"
+
+
+def _code(data: dict[str, Any]) -> str:
+    """The module, and beside each statement the cell it came from and why it is in."""
+    notes: dict[int, str] = {}
+    for row in data["reasons"]:
+        more = f" (+{len(row['reasons']) - 1})" if len(row["reasons"]) > 1 else ""
+        title = esc("; ".join(row["reasons"]))
+        notes[row["module_line"]] = f'<span title="{title}"><b>{esc(row["cell"])}</b>: {_ticks(row["reasons"][0])}{more}</span>'
+    rows = []
+    for number, line in enumerate(highlighted(data["source"].rstrip("\n")), 1):
+        first = ' class="first"' if number in notes else ""
+        rows.append(f'<tr{first}><td class="no">{number}</td><td>{line or " "}</td><td class="why">{notes.get(number, "")}</td></tr>')
+    return f'<table class="code"><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _ticks(text: str) -> str:
+    """`name` in backquotes as code."""
+    pieces = esc(text).split("`")
+    return "".join(f"<code>{piece}</code>" if at % 2 and at < len(pieces) - 1 else piece for at, piece in enumerate(pieces))
+
+
+def surprise_boxes(rows: list[dict[str, Any]]) -> str:
+    shown = []
+    for row in rows:
+        kind = "bad" if row["blocks"] else "warn"
+        word = "stops a deploy" if row["blocks"] else "asks" if row["asks"] else "note"
+        place = f"<b>{esc(row['place'])}</b>: " if row["place"] else ""
+        shown.append(
+            box(kind, f'<p><span class="{kind}">{word}</span> {place}{_ticks(row["message"])}</p><p class="dim">{_ticks(row["remedy"])}</p>')
+        )
+    return "".join(shown)
+
+
+def checked(data: dict[str, Any]) -> str:
+    parts = [surprise_boxes(data["surprises"])]
+    if data["error"]:
+        details = data["error"]["details"]
+        lines = details.get("traceback") or "\n".join(map(str, details.get("logs") or ()))
+        parts.append(box("bad", f"<p><span class=bad>failed</span> {_ticks(data['error']['message'])}</p>", pre(lines) if lines else ""))
+    elif data["ok"]:
+        samples = ", ".join(map(esc, data["samples"])) or "none yet; <code>%cortex sample NAME</code> keeps the last payload you tried"
+        parts.append(box("good", f"<p><span class=good>ok</span> {esc(data['name'])}: imports, Handler(config) constructs. Samples: {samples}</p>"))
+    return page(*parts)
+
+
+def logs(data: list[dict[str, Any]], *, raw: bool = False) -> str:
+    if not data:
+        return page('<p class="dim">no log lines yet</p>')
+    if raw:
+        return page(pre("\n".join(json.dumps(record) for record in data)))
+    return page(log_table(data))
+
+
+def log_table(records: list[dict[str, Any]]) -> str:
+    rows = []
+    for record in records[-500:]:
+        level = str(record.get("levelname", ""))
+        extras = {key: value for key, value in record.items() if key not in STANDARD_KEYS}
+        shown = " ".join(
+            f"<span class=key>{esc(key)}</span>={esc(value if isinstance(value, str) else json.dumps(value))}" for key, value in extras.items()
+        )
+        text = f"{esc(record.get('message', ''))}{pre(record['exc_info']) if record.get('exc_info') else ''}"
+        rows.append(
+            [
+                f"<span class=dim>{esc(str(record.get('asctime', ''))[11:19])}</span>",
+                f'<span class="{LEVELS.get(level, "")}">{esc(level.lower())}</span>',
+                text,
+                f"<span class=mono>{shown}</span>",
+                f"<span class=dim>{esc(str(record.get('request_id', ''))[:8])}</span>",
+            ]
+        )
+    return table(["time", "level", "message", "extra", "request"], rows)
+
+
+def workload(data: dict[str, Any], *, name: str = "") -> str:
+    parts = [f"<p><span class=mono>{esc(data['id'])}</span> {badge(data['status']) if 'status' in data else ''}</p>"]
+    if "result" in data:
+        parts.append(tree(data["result"], "result"))
+    if "error" in data:
+        hint = f"<p class=dim>the traceback is in <code>%cortex logs {esc(name)}</code></p>"
+        parts.append(box("bad", f"<p><b>{esc(data['error']['type'])}</b>: {esc(data['error']['message'])}</p>{hint}"))
+    if data.get("status") in (None, "in_queue", "in_progress"):
+        parts.append(f"<p class=dim>look it up with <code>%cortex result {esc(name)} {esc(data['id'])} --wait 30</code></p>")
+    return page(*parts)
+
+
+def tried(data: dict[str, Any]) -> str:
+    """One payload through this notebook's Handler: what arrives, what comes out, what was logged."""
+    parts = []
+    if data["refusal"]:
+        parts.append(
+            box(
+                "bad",
+                f"<p><span class=bad>refused with 400</span> {esc(data['refusal'])}</p><p class=dim>nothing is queued; the Handler does not see it</p>",
+            )
+        )
+        return page(*parts)
+    arrived = data["payload"]
+    image = f'<p><img alt="the payload as an image" src="{esc_url(arrived["image"])}"></p>' if arrived["image"] else ""
+    parts.append(
+        f"<h4>What arrives in <code>handle_async</code></h4><p><b>{esc(arrived['type'])}</b> <span class=dim>{esc(arrived['size'])}</span></p>{image}"
+    )
+    parts.append(tree(arrived["json"]) if arrived["json"] is not None else pre(arrived["repr"]))
+    parts.append(f"<h4>{badge(data['status'])} <span class=dim>{data['run_ms']:.1f} ms</span></h4>")
+    if data["status"] == "completed":
+        parts.append(tree(data["result"], "result"))
+    else:
+        error = data["error"]
+        parts.append(box("bad", f"<p><b>{esc(error['type'])}</b>: {esc(error['message'])}</p>", pre(data["traceback"]) if data["traceback"] else ""))
+    if data["records"]:
+        parts.append(f"<h4>Log</h4>{log_table(data['records'])}")
+    return page(*parts)
+
+
+def esc_url(uri: str) -> str:
+    return uri if uri.startswith("data:image/") and '"' not in uri else ""
+
+
+def processes(data: dict[str, Any]) -> str:
+    keys = ("role", "pid", "api", "version", "state", "code")
+    rows = [[esc(process.get(key) or "") for key in keys] for process in data["processes"]]
+    return page(f"<p>gateway <b>{esc(data['gateway'])}</b> <span class=dim>store {esc(data['redis'])}</span></p>", table(list(keys), rows))
+
+
+def said(data: dict[str, Any], *, text: str = "") -> str:
+    return page(f"<p>{esc(text or data.get('message', ''))}</p>".replace("\n", "<br>"))
+
+
+def init(data: dict[str, Any]) -> str:
+    return page(f"<p>wrote <code>{esc(data['file'])}</code> for the API <b>{esc(data['name'])}</b></p>")
+
+
+def samples(data: list[dict[str, Any]]) -> str:
+    if not data:
+        return page("<p>No samples yet. Try a payload, then <code>%cortex sample NAME</code> keeps it with its result.</p>")
+    rows = [
+        [
+            f"<b>{esc(row['name'])}</b>",
+            esc(row["content_type"]),
+            f"{row['bytes']:,}",
+            esc(json.dumps(row["expected"])) if row["expected"] else "any result",
+        ]
+        for row in data
+    ]
+    return page(table(["sample", "Content-Type", "bytes", "expected"], rows))
+
+
+def saved(data: list[dict[str, Any]]) -> str:
+    parts = []
+    for row in data:
+        warning = f'<p class="warn">{esc(row["warning"])}</p>' if row["warning"] else ""
+        where = "an artifact: outside the bundle" if row["artifact"] else "a file of the project"
+        parts.append(
+            box("good", f"<p><b>{esc(row['file'])}</b> <span class=dim>{row['bytes']:,} bytes, {where}</span></p>", copyable(row["line"]), warning)
+        )
+    note = "The slice puts this line in the place of the cells that made the object; in the Handler you can also load the file yourself."
+    return page(*parts, f"<p class=dim>{note}</p>")
+
+
+VIEWS: dict[str, Callable[..., str]] = {
+    "apis": apis,
+    "api": api,
+    "checked": checked,
+    "deployed": deployed,
+    "init": init,
+    "logs": logs,
+    "module": module,
+    "processes": processes,
+    "said": said,
+    "samples": samples,
+    "saved": saved,
+    "tried": tried,
+    "workload": workload,
+    "written": said,
+}

@@ -1,0 +1,87 @@
+"""Steps and a bar while a verb takes its time; afterwards the steps with their times, as HTML and text."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from ..commands.door import fraction
+from .style import esc, page
+from .views import show_widget
+
+#: A verb that took less leaves nothing behind.
+SHORT_S = 0.5
+
+
+class Progress:
+    """``with Progress("deploying", live=True) as p: p.step("slicing")``. Not ``live``: lines of text as they come."""
+
+    def __init__(self, what: str, *, live: bool) -> None:
+        self.what, self._live = what, live
+        self.steps: list[tuple[str, float]] = []
+        self._done = 0.0
+        self._began = time.monotonic()
+        self._widget: Any = None
+        self._handle: Any = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def step(self, text: str) -> None:
+        """The next step begins. Uploads tell their numbers many times: those replace their line."""
+        self._done = max(self._done, fraction(text))
+        first = text.split(" ")[0]
+        if self.steps and first == "uploading" and self.steps[-1][0].startswith(first):
+            self.steps[-1] = (text, self.steps[-1][1])
+        elif not self.steps or self.steps[-1][0] != text:
+            self.steps.append((text, time.monotonic()))
+            if not self._live:
+                print(f"{text} …", flush=True)
+        if self._live:
+            self._draw()
+
+    def _draw(self) -> None:
+        if self._widget is None:
+            import ipywidgets
+
+            bar = ipywidgets.FloatProgress(value=self._done, min=0, max=1, layout={"width": "420px"})
+            text = ipywidgets.HTML()
+            self._widget = ipywidgets.VBox([bar, text])
+            text.value = self._html(ended=False)
+            self._handle = show_widget(self._widget, {"text/plain": f"{self.what} …"})
+            return
+        bar, text = self._widget.children
+        bar.value, text.value = self._done, self._html(ended=False)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if self._handle is None:
+            return
+        took = time.monotonic() - self._began
+        if took < SHORT_S and error is None:
+            self._handle.update({"text/plain": "", "text/html": ""}, raw=True)
+        else:
+            self._handle.update(
+                {"text/plain": self._text(failed=error is not None), "text/html": page(self._html(ended=True, failed=error is not None))}, raw=True
+            )
+        for part in (*self._widget.children, self._widget):
+            part.close()
+
+    def _times(self) -> list[tuple[str, float]]:
+        ends = [begun for _, begun in self.steps[1:]] + [time.monotonic()]
+        return [(text, end - begun) for (text, begun), end in zip(self.steps, ends, strict=True)]
+
+    def _html(self, *, ended: bool, failed: bool = False) -> str:
+        rows = []
+        times = self._times()
+        for at, (text, seconds) in enumerate(times):
+            last = at == len(times) - 1
+            mark = "✗" if last and failed else "✓" if ended or not last else "…"
+            kind = "bad" if mark == "✗" else "good" if mark == "✓" else "warn"
+            shown = f" <span class=dim>{seconds:.1f} s</span>" if mark != "…" and seconds >= 0.05 else ""
+            rows.append(f"<div><span class={kind}>{mark}</span> {esc(text)}{shown}</div>")
+        return "".join(rows)
+
+    def _text(self, *, failed: bool) -> str:
+        times = self._times()
+        return "\n".join(f"{'x' if failed and at == len(times) - 1 else '+'} {text} ({seconds:.1f} s)" for at, (text, seconds) in enumerate(times))
