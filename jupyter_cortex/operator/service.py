@@ -54,7 +54,6 @@ class Operator:
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
         threading.Thread(target=self._listen, name="cortex-wake", daemon=True).start()
-        tidy.start(lambda: connect(self.redis_url, timeout=5.0), Artifacts(self.home.artifacts, self.settings.artifacts))
         trouble = ""
         while not self._stop:
             try:
@@ -93,6 +92,7 @@ class Operator:
         if not self._checked:
             Registry(self.client).check_schema()
             self._checked = True
+            tidy.start(lambda: connect(self.redis_url, timeout=5.0), Artifacts(self.home.artifacts, self.settings.artifacts))
         self.reconciler.pass_over()
         for slot in [self.gateway, *self.reconciler.slots().values()]:
             if pid := slot.pid():

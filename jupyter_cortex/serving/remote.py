@@ -71,8 +71,7 @@ class Remote:
         fs, path = self._place(sha256)
         staging = f"{path}.{secrets.token_hex(4)}.part"
         with self._errors():
-            with contextlib.suppress(OSError, NotImplementedError):  # object stores have no directories
-                fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._make_directories(fs, path)
             try:
                 with source.open("rb") as file, fs.open(staging, "wb", block_size=PART) as target:
                     while data := file.read(chunk):
@@ -82,6 +81,14 @@ class Remote:
                 with contextlib.suppress(Exception):
                     fs.rm(staging)
                 raise
+
+    def _make_directories(self, fs: Any, path: str) -> None:
+        """The URL's own and the one below it, but none above: no bucket of a mistyped name, nothing where a share is not mounted."""
+        below = path.rpartition("/")[0]
+        for directory in (below.rpartition("/")[0], below):
+            if "/" in directory.strip("/"):
+                with contextlib.suppress(OSError, NotImplementedError):  # it is there, or there is no such thing as a directory
+                    fs.mkdir(directory, create_parents=False)
 
     def remove(self, sha256: str) -> None:
         fs, path = self._place(sha256)

@@ -446,6 +446,13 @@ def test_a_url_that_cannot_be_used_is_said_with_the_line_that_helps_and_without_
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_nothing_is_made_above_the_url_where_a_share_may_not_be_mounted(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactsUnavailable, match="No such file or directory"):
+        kept(Artifacts(tmp_path / "home", f"file://{tmp_path}/not/mounted"), b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+
+
 @pytest.mark.parametrize(("absent", "line"), [("fsspec", "pip install 'jupyter-cortex[artifacts]' s3fs"), ("s3fs", "s3fs")])
 def test_a_package_that_is_not_installed_is_named_in_one_line(absent: str, line: str, tmp_path: Path) -> None:
     code = f"import sys, pathlib; sys.modules[{absent!r}] = None; from jupyter_cortex.serving.artifacts import Artifacts\n"
