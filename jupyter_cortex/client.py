@@ -275,8 +275,8 @@ class Client:
             built = from_notebook.build(session.notebook(), session.root, document=spec, target=handler.__name__)
             built.refuse(yes=True)
             made = [files.ProjectFile.made(name, text.encode()) for name, text in extra.items()]
-            project = replace(built.project, files=[*built.project.files, *made])
-            return self.publish(project, force=force, **options)[0]
+            whole = replace(built.project, files=[*built.project.files, *made])
+            return self.publish(whole, force=force, **options)[0]
         try:
             file = Path(inspect.getsourcefile(handler) or "")
             source = file.read_text("utf-8")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, Group
@@ -20,9 +22,20 @@ from .core.errors import CortexError
 STATUS_STYLE = {"live": "green", "updating": "yellow", "error": "red", "stopped": "dim", "completed": "green", "failed": "red", "cancelled": "dim"}
 #: What every log record has; the rest is what the author added.
 STANDARD_KEYS = {"asctime", "levelname", "message", "process", "exc_info", "stack_info", "labels", "request_id", "replica", "stream"}
+#: Columns of text that is shown beside a page.
+TEXT_WIDTH = 120
 #: How many lines of a difference a screen gets.
 DIFF_LINES = 200
 LEVEL_STYLE = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow", "DEBUG": "dim"}
+
+
+@contextmanager
+def as_text(width: int = TEXT_WIDTH, *, colours: bool = False) -> Iterator[tuple[Console, Callable[[], str]]]:
+    """A console that only collects, and what gives its text. In a kernel rich would display by itself; here it must not."""
+    buffer = io.StringIO()
+    system: Any = "standard" if colours else None
+    console = Console(file=buffer, width=width, highlight=False, force_terminal=colours, color_system=system, force_jupyter=False)
+    yield console, lambda: buffer.getvalue().rstrip("\n")
 
 
 def age(ms: int) -> str:

@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "render": {"core", "commands"},
     "widgets": {"core", "handler", "client", "commands", "render"},
     "magics": GROUND | {"client", "commands", "render", "environments", "widgets"},
-    "demo": {"core", "commands"},
+    "demo": {"core", "project"},
     "cli": GROUND | {"client", "commands", "render", "environments", "demo", "operator", "gateway"},
 }
 #: Library -> the rooms that may import it.
@@ -41,7 +41,7 @@ LIBRARIES: dict[str, set[str]] = {
     "uvicorn": {"gateway"},
     "httpx": {"client"},
     "click": {"cli", "commands", "magics"},
-    "rich": {"cli", "render", "demo", "magics", "widgets"},
+    "rich": {"cli", "render", "demo"},
     "yaml": {"project"},
     "pydantic": {"core", "gateway"},
     "psutil": {"operator"},

@@ -110,7 +110,7 @@ def run_gate(project: Project, progress: Progress, *, always: bool) -> dict[str,
     for spec in checked_specs(project):
         if spec.handler.type != "python" or spec.handler.path.endswith(".pickle"):
             continue
-        progress("checking")
+        progress("checking in a clean process")
         passed[spec.name] = gate.run(project, spec, found, progress)
     return passed
 

@@ -45,7 +45,8 @@ def verb(function: Callable[..., None]) -> click.Command:
 
     wrapped.__doc__ = function.__doc__
     wrapped.__name__ = function.__name__
-    wrapped.__click_params__ = getattr(function, "__click_params__", []) + getattr(wrapped, "__click_params__", [])
+    parameters = getattr(function, "__click_params__", []) + getattr(wrapped, "__click_params__", [])
+    wrapped.__click_params__ = parameters  # type: ignore[attr-defined]
     return click.command(function.__name__.rstrip("_").replace("_", "-"))(wrapped)
 
 

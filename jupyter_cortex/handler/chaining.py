@@ -18,7 +18,8 @@ PORT = 8888
 
 _system_getaddrinfo = socket.getaddrinfo
 #: Where the names lead, asked at each look-up: in a notebook the environment may start after the kernel.
-_target: Callable[[], tuple[str, int] | None] = lambda: None
+Target = Callable[[], tuple[str, int] | None]
+_target: Target | None = None
 
 
 def install(address: str, port: int = PORT) -> None:
@@ -30,8 +31,8 @@ def install(address: str, port: int = PORT) -> None:
     install_lookup(lambda: (address, port))
 
 
-def install_lookup(target: Callable[[], tuple[str, int] | None]) -> None:
-    """As :func:`install`, with (address, port) asked at each look-up; None: the name is unknown here."""
+def install_lookup(target: Target | None) -> None:
+    """As :func:`install`, with (address, port) asked at each look-up; where that gives None the name is unknown here."""
     global _target
     _target = target
     if socket.getaddrinfo is not _getaddrinfo:
@@ -40,7 +41,7 @@ def install_lookup(target: Callable[[], tuple[str, int] | None]) -> None:
 
 def _getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
-    if isinstance(name, str) and NAME.fullmatch(name.rstrip(".")) and (target := _target()) is not None:
+    if _target is not None and isinstance(name, str) and NAME.fullmatch(name.rstrip(".")) and (target := _target()) is not None:
         address, door = target
         if port in (PORT, str(PORT), None):
             port = door

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import io
 from typing import Any
 
 import click
 from IPython.core.error import UsageError
 
+from .. import render
 from ..commands.verbs import VERBS, Verbs
 from ..core.errors import CortexError
 from .door import CellDoor
@@ -33,8 +33,8 @@ def run(session: Any, line: str, cell: str | None = None) -> None:
     if cell is not None and arguments[:1] != ["payload"]:
         raise UsageError("%%cortex: only `%%cortex payload` takes a body; write the verb with one %, as in `%cortex deploy`")
     try:
-        context = {"obj": functools.partial(CellDoor, session, body=cell)}
-        group().main(arguments or ["--help"], prog_name="%cortex", standalone_mode=False, **context)  # type: ignore[arg-type]
+        door = functools.partial(CellDoor, session, body=cell)
+        group().main(arguments or ["--help"], prog_name="%cortex", standalone_mode=False, obj=door)
     except click.exceptions.Abort:
         print("nothing was done")
     except click.ClickException as error:
@@ -49,16 +49,11 @@ def run(session: Any, line: str, cell: str | None = None) -> None:
 
 def shortened(error: BaseException) -> BaseException:
     """The same error, which IPython then shows as one line with its remedy (and the author's own frames), in a red box like any error."""
-    from rich.console import Console
-
-    from .. import render
-
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=140, highlight=False, force_terminal=True, color_system="standard", legacy_windows=False)
-    if isinstance(error, CortexError):
-        render.explain(console, error)
-    else:
-        console.print(f"[bold]{error}[/]")
-    lines = buffer.getvalue().rstrip("\n").split("\n")
+    with render.as_text(140, colours=True) as (console, text_of):
+        if isinstance(error, CortexError):
+            render.explain(console, error)
+        else:
+            console.print(f"[bold]{error}[/]")
+        lines = text_of().split("\n")
     error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]
     return error

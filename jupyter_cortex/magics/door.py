@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import time
@@ -22,8 +21,6 @@ from ..widgets import pages
 if TYPE_CHECKING:
     from ..project.notebook.cells import Notebook
 
-#: Columns of the text beside a page.
-TEXT_WIDTH = 120
 #: Seconds between two looks of `--watch`.
 WATCH_S = 2.0
 
@@ -140,8 +137,6 @@ def bundle(view: str, data: Any, **facts: Any) -> dict[str, str]:
 
 
 def text(view: str, data: Any, **facts: Any) -> str:
-    from rich.console import Console
-
-    buffer = io.StringIO()
-    render.VIEWS[view](Console(file=buffer, width=TEXT_WIDTH, highlight=False, force_terminal=False, color_system=None), data, **facts)
-    return buffer.getvalue().rstrip("\n")
+    with render.as_text() as (console, text_of):
+        render.VIEWS[view](console, data, **facts)
+        return text_of()

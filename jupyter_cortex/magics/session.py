@@ -85,7 +85,7 @@ class Session:
     def stop(self) -> None:
         self.recorder.stop()
         origin.use(None)
-        chaining.install_lookup(lambda: None)
+        chaining.install_lookup(None)
         self._restore_env()
         if self._instance:
             self._instance[2].close()

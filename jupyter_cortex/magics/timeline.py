@@ -55,7 +55,8 @@ def _numbers(runs: list[Run], saved: list[Cell]) -> list[int]:
     by_text: dict[str, list[int]] = {}
     for cell in saved:
         by_text.setdefault(cell.source.strip(), []).append(cell.number)
-    numbers, taken = [], {}
+    numbers: list[int] = []
+    taken: dict[str, int] = {}
     for run in runs:
         if run.cell_id:
             numbers.append(by_id.get(run.cell_id, 0))

@@ -80,9 +80,9 @@ def _place(error: BaseException | None) -> str:
 
 def differs(expected: Any, found: Any, path: str = "result") -> str:
     """Where two JSON values differ first, in words; "" when they do not."""
-    if isinstance(expected, bool) or isinstance(found, bool) or not isinstance(expected, int | float) or not isinstance(found, int | float):
-        if type(expected) is not type(found):
-            return f"{path} was {_brief(expected)} and is {_brief(found)}"
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (expected, found))
+    if not numbers and type(expected) is not type(found):
+        return f"{path} was {_brief(expected)} and is {_brief(found)}"
     if isinstance(expected, dict):
         for key in expected:
             if key not in found:

@@ -24,6 +24,7 @@ from .notebook.slicing import Slice, slice_timeline
 from .notebook.steps import timeline
 from .notebook.surprises import Surprise, surprises
 from .project import Project
+from .signatures import check_source
 
 CONFIG = "cortex.yaml"
 #: The module's name where no cortex.yaml says another.
@@ -103,6 +104,7 @@ def build(
     rows = modules.reasons(found, placed)
     requirements = root / str((section.get("dependencies") or {}).get("pip") or "requirements.txt")
     told = surprises(found, notebook, requirements.read_text("utf-8", "replace") if requirements.is_file() else None)
+    told = [*_signatures(found, target, section), *told]
     meta = {
         origin.LINE_MAP: modules.line_map(placed, notebook.name),
         "reasons.json": json.dumps(rows).encode(),
@@ -117,6 +119,19 @@ def build(
         project, travels, outside = _without_config(notebook, root, document, module, source, meta)
         told += outside
     return NotebookProject(document["name"], notebook, found, text, rows, told, document, has_config, project, travels)
+
+
+def _signatures(found: Slice, target: str, section: dict[str, Any]) -> list[Surprise]:
+    """A constructor or a handle_async that no replica could call."""
+    if found.handler is None:
+        return []
+    classes = [step.node for step in found.order if isinstance(step.node, ast.ClassDef)]
+    error = check_source(classes, target, handler_type=str(section["type"]), path=str(section["path"]))
+    if error is None:
+        return []
+    sentence = error.message.removeprefix(f"error in {section['path']}: ")
+    message, _, remedy = sentence.partition("; ")
+    return [Surprise("signature", found.handler.place, message, remedy or "correct its arguments", blocks=True)]
 
 
 # The spec -----------------------------------------------------------------------------------------------------------------------------------

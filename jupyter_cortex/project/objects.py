@@ -126,9 +126,9 @@ def choose(value: Any) -> str:
         return "torch_state"
     if torch is not None and (isinstance(value, torch.Tensor) or _holds_tensors(value, torch)):
         return "torch_tensors"
-    if pandas is not None and isinstance(value, pandas.DataFrame) and all(isinstance(column, str) for column in value.columns):
-        if any(importlib.util.find_spec(engine) for engine in ("pyarrow", "fastparquet")):
-            return "parquet"
+    engine = any(importlib.util.find_spec(name) for name in ("pyarrow", "fastparquet"))
+    if pandas is not None and engine and isinstance(value, pandas.DataFrame) and all(isinstance(column, str) for column in value.columns):
+        return "parquet"
     if numpy is not None and type(value) is numpy.ndarray and not value.dtype.hasobject:
         return "numpy"
     if _is_json(value):

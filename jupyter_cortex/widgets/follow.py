@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from typing import Any
 
@@ -49,13 +48,10 @@ def _line(request_id: str, status: str, seconds: float) -> str:
 def _finish(client: Client, name: str, data: dict[str, Any], widget: Any, handle: Any) -> None:
     records = [record for record in client.logs(name, 500) if record.get("request_id") == data["id"]]
     html = pages.workload(data, name=name) + (page(f"<h4>Log</h4>{pages.log_table(records)}") if records else "")
-    from rich.console import Console
-
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=120, highlight=False, force_terminal=False, color_system=None)
-    render.workload(console, data, name=name)
-    render.logs(console, records)
-    bundle = {"text/plain": buffer.getvalue().rstrip("\n"), "text/html": html}
+    with render.as_text() as (console, text_of):
+        render.workload(console, data, name=name)
+        render.logs(console, records)
+        bundle = {"text/plain": text_of(), "text/html": html}
     if handle is None:
         display(bundle, raw=True)
     else:

@@ -111,7 +111,7 @@ def _code(data: dict[str, Any]) -> str:
     for number, line in enumerate(highlighted(data["source"].rstrip("\n")), 1):
         first = ' class="first"' if number in notes else ""
         rows.append(f'<tr{first}><td class="no">{number}</td><td>{line or " "}</td><td class="why">{notes.get(number, "")}</td></tr>')
-    return f'<table class="code"><tbody>{"".join(rows)}</tbody></table>'
+    return f'<div class="code"><table class="code"><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _ticks(text: str) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 STYLE = """<style>
 .cx{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;color:var(--jp-ui-font-color1,#222);line-height:1.45;max-width:1100px}
 .cx h4{margin:10px 0 4px;font-size:13px;font-weight:600}.cx p{margin:4px 0}.cx a{color:var(--jp-content-link-color,#0b6bcb)}
-.cx table{border-collapse:collapse;margin:6px 0;font-size:12px;border:0}
-.cx th{text-align:left;font-weight:600;border-bottom:1px solid var(--jp-border-color1,#bbb);padding:3px 14px 3px 0;background:none}
-.cx td{text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;background:none;white-space:normal}
+.cx tr{background:none!important}.cx table{border-collapse:collapse;margin:6px 0;font-size:12px;border:0}
+.cx th{text-align:left!important;font-weight:600;border-bottom:1px solid var(--jp-border-color1,#bbb);padding:3px 14px 3px 0;background:none}
+.cx td{text-align:left!important;vertical-align:top;padding:2px 14px 2px 0;border:0;background:none;white-space:normal}
 .cx pre,.cx code{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px;color:inherit}
 .cx pre{margin:4px 0;padding:6px 10px;background:var(--jp-layout-color2,#f3f3f3);border-radius:3px;overflow-x:auto;white-space:pre}
 .cx code{background:var(--jp-layout-color2,#f3f3f3);padding:0 3px;border-radius:2px}
@@ -25,8 +25,8 @@ STYLE = """<style>
 .cx .str,.cx .s{color:var(--jp-mirror-editor-string-color,#a11)}.cx .num,.cx .m{color:var(--jp-mirror-editor-number-color,#164)}
 .cx .lit,.cx .k{color:var(--jp-mirror-editor-keyword-color,#080)}.cx .c{color:var(--jp-mirror-editor-comment-color,#6a737d);font-style:italic}
 .cx .f{color:var(--jp-mirror-editor-def-color,#00f)}
-.cx table.code{width:100%;font-family:var(--jp-code-font-family,ui-monospace,monospace)}
-.cx table.code td{white-space:pre;padding:0 10px 0 0}.cx table.code td.no{color:var(--jp-ui-font-color3,#999);text-align:right;user-select:none;width:1%}
+.cx div.code{overflow-x:auto}.cx table.code{table-layout:auto!important;font-family:var(--jp-code-font-family,ui-monospace,monospace)}
+.cx table.code td{white-space:pre;padding:0 10px 0 0}.cx table.code td.no{color:var(--jp-ui-font-color3,#999);text-align:right!important;user-select:none;width:1%}
 .cx table.code td.why{white-space:normal;color:var(--jp-ui-font-color2,#666);font-family:var(--jp-ui-font-family,sans-serif);min-width:230px}
 .cx table.code tr.first td{padding-top:3px;border-top:1px solid var(--jp-border-color2,#e0e0e0)}
 .cx .plus{color:var(--jp-success-color0,#1a7f37)}.cx .minus{color:var(--jp-error-color0,#c0201b)}
@@ -122,4 +122,5 @@ def highlighted(source: str) -> list[str]:
                 lines.append("")
             if piece:
                 lines[-1] += f'<span class="{kind}">{html.escape(piece)}</span>' if kind else html.escape(piece)
-    return lines
+    # Exports fold blanks between tags, so indentation is made of those that do not fold.
+    return [line.replace(" ", "&nbsp;", len(line) - len(line.lstrip(" "))) if line[:1] == " " else line for line in lines]
