@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from .secrets import hidden
 
 #: Methods that change what they are called on, in the standard library and in the libraries that models are made with.
 CHANGING = frozenset(
@@ -30,10 +34,37 @@ LOOKING = frozenset(
 )
 #: Functions that change an argument, and its position.
 CHANGES_ARGUMENT = {
-    **dict.fromkeys("setattr delattr shuffle heappush heappop heapify heapreplace heappushpop insort insort_left insort_right".split(), 0),
+    **dict.fromkeys("next setattr delattr shuffle heappush heappop heapify heapreplace heappushpop insort insort_left insort_right".split(), 0),
     **dict.fromkeys("copyto fill_diagonal place putmask put_along_axis move_to_end".split(), 0),
     **dict.fromkeys("normal_ uniform_ xavier_uniform_ xavier_normal_ kaiming_uniform_ kaiming_normal_ zeros_ ones_ constant_ orthogonal_".split(), 0),
 }
+
+
+#: Methods of containers: they keep their arguments and do not change them.
+KEEPING = frozenset("append appendleft extend extendleft insert remove update setdefault add discard put".split())
+#: What sets a module up for everything after it (``np.random.seed``, ``warnings.filterwarnings``), rather than computing with its arguments.
+SETTING = frozenset(
+    """seed manual_seed manual_seed_all basicConfig filterwarnings simplefilter setrecursionlimit setlocale setLevel addHandler addFilter
+    addLevelName use configure init login""".split()
+)
+SETTING_PREFIXES = ("set_", "enable_", "disable_", "register_")
+#: Functions of modules that act on the world and leave the module as it is.
+ACTING = frozenset(
+    """run call check_call check_output post put patch delete request urlopen urlretrieve system rmtree remove unlink rename move copyfile
+    shuffle sort append insert partition resize""".split()
+)
+#: What hands on the items of its arguments.
+_ITERATING = frozenset("enumerate zip reversed sorted list tuple iter tqdm".split())
+
+
+class Kind(StrEnum):
+    """How a change is written, which decides what it means where the name is a module."""
+
+    STORE = "store"  #: ``x.y = ...``, ``x[y] = ...``, ``del x.y``
+    SETTING = "setting"  #: ``x.set_option(...)``
+    CALL = "call"  #: ``y = x.pop()``: of a module that is a function, which changes an argument if anything
+    DISCARDED = "discarded"  #: ``x.connect()`` as a statement: it is there for what it does
+    AUGMENTED = "augmented"  #: ``x += y``: binds the name anew, and changes a list or an array for its other names
 
 
 @dataclass(frozen=True)
@@ -44,43 +75,111 @@ class Change:
     text: str
     line: int
     certain: bool
+    kind: Kind = Kind.STORE
 
 
 def changes_of(statement: ast.stmt, *, last: bool) -> list[Change]:
     """What this statement itself changes when it runs; not what the functions that it defines will change."""
+    return changes_in([statement], looked_at=statement if last else None)
+
+
+def changes_in(statements: Sequence[ast.stmt], looked_at: ast.stmt | None = None) -> list[Change]:
+    """What these statements change when they run. ``looked_at``: the one that ends a cell, where an expression is there to be looked at."""
     found: list[Change] = []
-    for node in _running(statement):
+    views: dict[str, set[str]] = defaultdict(set)
+    for node in (node for statement in statements for node in _running(statement)):
         if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
             if name := root_name(node):
                 found.append(Change(name, _short(node), node.lineno, True))
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and not isinstance(node.value, ast.Constant):
+            found.append(Change(node.target.id, _short(node), node.lineno, True, Kind.AUGMENTED))
         elif isinstance(node, ast.Call):
             found += _call(node, discarded=False, looked_at=False)
-        elif isinstance(node, ast.Expr) and isinstance(node.value, (ast.Call, ast.Await)):
+        elif isinstance(node, ast.Expr):
             call = node.value.value if isinstance(node.value, ast.Await) else node.value
             if isinstance(call, ast.Call):
-                found += _call(call, discarded=True, looked_at=last and node is statement)
+                found += _call(call, discarded=True, looked_at=node is looked_at)
+        elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
+            for target in _names(node.target):
+                views[target] |= set(_roots(node.iter))
+        elif isinstance(node, ast.Assign) and not (len(statements) == 1 and node is statements[0]):
+            for target in (target.id for target in node.targets if isinstance(target, ast.Name)):
+                views[target] |= {part_of(node.value)} - {""}
+    for change in list(found):
+        if views and change.kind is Kind.AUGMENTED:  # `row += 1` changes what the loop goes through if it is an array
+            change = replace(change, certain=False, kind=Kind.CALL)
+        found += [replace(change, name=name) for name in _seen_through(views, change.name)]
     # A call is met twice where it is a whole statement: the firmer judgement counts.
-    firm = {(change.name, change.line) for change in found if change.certain}
+    firm = {(change.name, change.line) for change in found if change.certain and change.kind is not Kind.AUGMENTED}
     return list(dict.fromkeys(change for change in found if change.certain or (change.name, change.line) not in firm))
+
+
+def _seen_through(views: dict[str, set[str]], name: str) -> set[str]:
+    """The objects that ``name`` is a part of: a loop's variable, of what the loop goes through."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        new = views.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found - {name}
+
+
+def part_of(node: ast.expr) -> str:
+    """``x`` for ``x``, ``x.part``, ``x["part"]``, ``x.get_part(...)``: an expression whose object belongs to x's. "" for anything else."""
+    while not isinstance(node, ast.Name):
+        if isinstance(node, ast.Attribute) or (isinstance(node, ast.Subscript) and isinstance(node.slice, (ast.Constant, ast.Name, ast.UnaryOp))):
+            node = node.value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and (node.func.attr + "_").startswith(("get_", "setdefault_")):
+            node = node.func.value
+        else:
+            return ""
+    return node.id
+
+
+def _roots(node: ast.expr) -> Iterator[str]:
+    """What an iterable hands on the items of."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id in _ITERATING:
+            for argument in node.args:
+                yield from _roots(argument)
+    elif isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        yield from filter(None, map(root_name, node.elts))
+    elif name := root_name(node):
+        yield name
+
+
+def _names(node: ast.expr) -> Iterator[str]:
+    return (part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
 
 
 def _call(call: ast.Call, *, discarded: bool, looked_at: bool) -> Iterator[Change]:
     function, text = call.func, _short(call)
     called = function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
-    owner = root_name(function.value) if isinstance(function, ast.Attribute) else ""
-    if owner:
+    if isinstance(function, ast.Attribute) and (owner := root_name(function.value)):
         in_place = any(keyword.arg == "inplace" and getattr(keyword.value, "value", None) is True for keyword in call.keywords)
+        kind = _kind(function, discarded=discarded)
         if in_place or _is_changing(called):
-            yield Change(owner, text, call.lineno, True)
-        elif discarded and called not in LOOKING:
+            yield Change(owner, text, call.lineno, True, kind)
+        elif kind is Kind.SETTING or (discarded and called not in LOOKING):
             # Its value goes nowhere, so it is there for what it does; the last line of a cell may be there to be looked at.
-            yield Change(owner, text, call.lineno, not looked_at)
+            yield Change(owner, text, call.lineno, not looked_at or kind is Kind.SETTING, kind)
     if called in CHANGES_ARGUMENT and len(call.args) > CHANGES_ARGUMENT[called] and (name := root_name(call.args[CHANGES_ARGUMENT[called]])):
-        yield Change(name, text, call.lineno, True)
-    elif discarded and called not in LOOKING:
+        yield Change(name, text, call.lineno, True, Kind.CALL)
+    elif discarded and called not in LOOKING and not (called in KEEPING and isinstance(function, ast.Attribute)):
         for argument in [*call.args, *(keyword.value for keyword in call.keywords)]:
             if name := root_name(argument):
-                yield Change(name, text, call.lineno, False)
+                yield Change(name, text, call.lineno, False, Kind.DISCARDED)
+
+
+def _kind(function: ast.Attribute, *, discarded: bool) -> Kind:
+    if function.attr in SETTING or function.attr.startswith(SETTING_PREFIXES):
+        return Kind.SETTING
+    if isinstance(function.value, ast.Attribute) and function.attr in (*KEEPING, "pop", "clear", "remove"):
+        return Kind.SETTING  # sys.path.append, os.environ.update: a container that the module holds
+    if function.attr.endswith("_") or function.attr in ACTING:
+        return Kind.CALL
+    return Kind.DISCARDED if discarded else Kind.CALL
 
 
 def _is_changing(method: str) -> bool:
@@ -104,7 +203,7 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
     """The statement and what is below it, without the bodies of the functions that it defines."""
     yield node
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        for part in node.decorator_list:
+        for part in [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]:
             yield from _running(part)
     elif not isinstance(node, ast.Lambda):
         for child in ast.iter_child_nodes(node):
@@ -112,5 +211,5 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _short(node: ast.AST) -> str:
-    text = " ".join(ast.unparse(node).split())
+    text = " ".join(hidden(node).split())
     return text if len(text) <= 60 else text[:57] + "..."

@@ -7,15 +7,17 @@ expressions), and *deferred* when it is looked up later, when a function that th
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-from .changes import Change, changes_of, root_name
+from .bindings import bound_in, certain, certainly_bound, declared_in, deleted_in, shallow
+from .changes import Change, changes_in, changes_of, root_name
+from .effects import CONSTRUCTING, Call, Effects
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_TypeAlias = getattr(ast, "TypeAlias", ())
+#: From 3.14 on, annotations are evaluated when somebody asks for them, as with `from __future__ import annotations`.
+LAZY_ANNOTATIONS = sys.version_info >= (3, 14)
 
 
 @dataclass(frozen=True)
@@ -36,101 +38,27 @@ class Names:
     uses: dict[Use, None] = field(default_factory=dict)
     deletes: set[str] = field(default_factory=set)
     changes: list[Change] = field(default_factory=list)
-    #: Module names that its functions bind (``global``), and those that they change in place, when they are called.
-    binds_later: set[str] = field(default_factory=set)
-    changes_later: set[str] = field(default_factory=set)
-    #: Parameters (position and name) that a function changes in place when it is called.
-    changes_parameters: dict[str, int] = field(default_factory=dict)
-    #: Calls of plain names while the statement runs: function -> names passed, by position or keyword.
-    calls: list[tuple[str, list[tuple[int | str, str]]]] = field(default_factory=list)
+    #: What its functions do when they are called: "" for the name that it binds, else by the method's name.
+    effects: dict[str, Effects] = field(default_factory=dict)
+    #: Calls of the notebook's functions while the statement runs.
+    calls: list[Call] = field(default_factory=list)
     stars: list[str] = field(default_factory=list)
     #: The line of an ``await`` at the top level, which no module can have.
     awaits: int | None = None
 
 
-def names_of(statement: ast.stmt, *, last: bool = False) -> Names:
-    """The names of one top-level statement. ``last``: it ends its cell, where an expression is there to be looked at."""
+def names_of(statement: ast.stmt, *, last: bool = False, lazy: bool = LAZY_ANNOTATIONS) -> Names:
+    """The names of one top-level statement. ``last``: it ends its cell, where an expression is there to be looked at.
+
+    ``lazy``: annotations are not evaluated (`from __future__ import annotations`).
+    """
     found = Names()
-    _Reader(found).statements([statement])
-    certain = certainly_bound([statement])
-    found.binds = {name: name in certain for name in bound_in([statement])}
-    found.deletes = {
-        target.id for node in _shallow([statement]) if isinstance(node, ast.Delete) for target in node.targets if isinstance(target, ast.Name)
-    }
+    _Reader(found, lazy).statements([statement])
+    sure = certainly_bound([statement])
+    found.binds = {name: name in sure for name in bound_in([statement])}
+    found.deletes = set(deleted_in([statement]))
     found.changes = changes_of(statement, last=last)
     return found
-
-
-def bound_in(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Every name that these statements bind in their own scope; nested functions and classes bind only their own name."""
-    for node in _shallow(nodes):
-        yield from _bound_by(node)
-
-
-def _bound_by(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-        yield node.id
-    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        yield node.name
-    elif isinstance(node, ast.Import):
-        yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        yield from (alias.asname or alias.name for alias in node.names if alias.name != "*")
-    elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
-        if node.name:
-            yield node.name
-    elif isinstance(node, ast.MatchMapping):
-        if node.rest:
-            yield node.rest
-    elif _TypeAlias and isinstance(node, _TypeAlias):
-        yield node.name.id
-
-
-def _shallow(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """These nodes and what is below them in the same scope. Of a comprehension only its walruses, which bind outside of it."""
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, _COMPREHENSIONS):
-            waiting += [inner for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr)]
-            continue
-        yield node
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            waiting += node.decorator_list
-        elif isinstance(node, ast.NamedExpr):
-            waiting += [node.target, node.value]
-        elif not isinstance(node, ast.Lambda):
-            waiting += ast.iter_child_nodes(node)
-
-
-def certainly_bound(statements: Sequence[ast.stmt]) -> set[str]:
-    """The names that are bound whenever these statements have run to their end."""
-    found: set[str] = set()
-    for statement in statements:
-        found |= _certain(statement)
-    return found
-
-
-def _certain(node: ast.stmt) -> set[str]:
-    if isinstance(node, ast.If):
-        return set(bound_in([node.test])) | (certainly_bound(node.body) & certainly_bound(node.orelse))
-    if isinstance(node, (ast.For, ast.AsyncFor)):
-        return set(bound_in([node.iter]))
-    if isinstance(node, ast.While):
-        return set(bound_in([node.test]))
-    if isinstance(node, (ast.With, ast.AsyncWith)):
-        return set(bound_in(node.items)) | certainly_bound(node.body)
-    if isinstance(node, (ast.Try, ast.TryStar)):
-        after = certainly_bound([*node.body, *node.orelse])
-        for handler in node.handlers:
-            if not (handler.body and isinstance(handler.body[-1], ast.Raise)):
-                after &= certainly_bound(handler.body)
-        return after | certainly_bound(node.finalbody)
-    if isinstance(node, ast.Match):
-        total = any(isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None and case.guard is None for case in node.cases)
-        each = [certainly_bound(case.body) for case in node.cases]
-        return set(bound_in([node.subject])) | (set.intersection(*each) if total and each else set())
-    return set(bound_in([node]))
 
 
 class _Scope:
@@ -141,13 +69,17 @@ class _Scope:
 class _Reader(ast.NodeVisitor):
     """Walks one statement in the order in which Python evaluates it."""
 
-    def __init__(self, found: Names) -> None:
-        self.found = found
+    def __init__(self, found: Names, lazy: bool) -> None:
+        self.found, self.lazy = found, lazy
         self.scope: _Scope | None = None
         self.deferred = 0
         self.path: list[str] = []
         #: Names that this statement has bound for certain by now, at the top level.
         self.bound: set[str] = set()
+        #: Below a ``try`` that expects a NameError nothing is missing.
+        self.guarded = 0
+        #: Of the outermost function that is being read.
+        self.effects: Effects | None = None
 
     # Statements at the top level, where order counts -------------------------------------------------------------------------------------
 
@@ -165,7 +97,7 @@ class _Reader(ast.NodeVisitor):
             else:
                 self.visit(statement)
             if self.scope is None:
-                self.bound |= _certain(statement)
+                self.bound |= certain(statement)
 
     def _branches(self, statement: ast.stmt) -> None:
         """Each branch sees what was bound before it, and what a loop or a pattern binds for it."""
@@ -185,11 +117,12 @@ class _Reader(ast.NodeVisitor):
                 for branch in part:
                     self._branch(branch, before)
                 continue
-            begun = (
-                before | targets | (certainly_bound(statement.body) if name == "orelse" and isinstance(statement, (ast.Try, ast.TryStar)) else set())
-            )
-            self.bound = begun
+            tried = statement if isinstance(statement, (ast.Try, ast.TryStar)) else None
+            self.bound = before | targets | (certainly_bound(tried.body) if tried and name == "orelse" else set())
+            guarded = tried is not None and name == "body" and any(map(_expects_name_error, tried.handlers))
+            self.guarded += guarded
             self.statements(part)
+            self.guarded -= guarded
         self.bound = before
 
     def _branch(self, branch: ast.ExceptHandler | ast.match_case, before: set[str]) -> None:
@@ -219,7 +152,7 @@ class _Reader(ast.NodeVisitor):
             scope = scope.parent
         if not self.deferred and name in self.bound:
             return
-        self.found.uses[Use(name, bool(self.deferred), ".".join(self.path), soft)] = None
+        self.found.uses[Use(name, bool(self.deferred), ".".join(self.path), soft or self.guarded > 0)] = None
 
     def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, (ast.Load, ast.Del)):
@@ -270,12 +203,33 @@ class _Reader(ast.NodeVisitor):
         if any(alias.name == "*" for alias in node.names) and self.scope is None:
             self.found.stars.append("." * node.level + (node.module or ""))
 
+    def visit_TypeAlias(self, node: ast.AST) -> None:
+        """``type Pair = ...`` (3.12) is evaluated when somebody asks for it."""
+        self.deferred += 1
+        types = self._type_parameters(node)
+        self.visit(node.value)  # type: ignore[attr-defined]
+        self._leave(types)
+        self.deferred -= 1
+
     def visit_Call(self, node: ast.Call) -> None:
-        if isinstance(node.func, ast.Name) and not self.deferred:
-            passed: list[tuple[int | str, str]] = [(at, name) for at, arg in enumerate(node.args) if (name := root_name(arg))]
-            passed += [(keyword.arg, name) for keyword in node.keywords if keyword.arg and (name := root_name(keyword.value))]
-            self.found.calls.append((node.func.id, passed))
+        passed: list[tuple[int | str, str]] = [(at, name) for at, arg in enumerate(node.args) if (name := root_name(arg))]
+        passed += [(keyword.arg, name) for keyword in node.keywords if keyword.arg and (name := root_name(keyword.value))]
+        if isinstance(node.func, ast.Name):
+            self._called(Call(node.func.id, "", tuple(passed), node.lineno))
+        elif isinstance(node.func, ast.Attribute) and (owner := root_name(node.func.value)):
+            shifted = [(at + 1 if isinstance(at, int) else at, name) for at, name in passed]
+            self._called(Call(owner, node.func.attr, ((0, owner), *shifted), node.lineno))
+        elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Call) and isinstance(node.func.value.func, ast.Name):
+            shifted = [(at + 1 if isinstance(at, int) else at, name) for at, name in passed]
+            self._called(Call(node.func.value.func.id, node.func.attr, tuple(shifted), node.lineno))  # Trainer(model).run()
         self.generic_visit(node)
+
+    def _called(self, call: Call) -> None:
+        if self.effects is not None:
+            seen = tuple((at, name) for at, name in call.passed if name in self.effects.parameters or self._is_global(name))
+            self.effects.calls.append(replace(call, passed=seen))
+        elif not self.deferred:
+            self.found.calls.append(call)
 
     # Scopes ------------------------------------------------------------------------------------------------------------------------------
 
@@ -286,52 +240,83 @@ class _Reader(ast.NodeVisitor):
         self._function(node)
 
     def _function(self, node: Function) -> None:
-        for decorator in node.decorator_list:
-            self.visit(decorator)
+        self._decorators(node)
         self._defaults(node.args)
-        types = {parameter.name for parameter in getattr(node, "type_params", [])}
-        if types:
-            self.scope = _Scope("function", types, set(), self.scope)
+        types = self._type_parameters(node)
         for argument in _arguments(node.args):
             if argument.annotation:
                 self._annotation(argument.annotation)
         if node.returns:
             self._annotation(node.returns)
         self._body(node.name, node.args, node.body)
-        if types and self.scope:
+        self._leave(types)
+
+    def _decorators(self, node: Function | ast.ClassDef) -> None:
+        """A decorator is called with what it decorates."""
+        for decorator in node.decorator_list:
+            self.visit(decorator)
+            if isinstance(decorator, ast.Name):
+                self._called(Call(decorator.id, "", ((0, node.name),), decorator.lineno))
+            elif isinstance(decorator, ast.Attribute) and (owner := root_name(decorator)):
+                self._called(Call(owner, decorator.attr, ((0, owner), (1, node.name)), decorator.lineno))
+
+    def _type_parameters(self, node: ast.AST) -> bool:
+        """Open the scope of ``[T: Bound]``, if there is one; bounds are evaluated when somebody asks for them."""
+        parameters = getattr(node, "type_params", [])
+        if parameters:
+            self.scope = _Scope("function", {parameter.name for parameter in parameters}, set(), self.scope)
+            self.deferred += 1
+            for parameter in parameters:
+                for part in ast.iter_child_nodes(parameter):
+                    self.visit(part)
+            self.deferred -= 1
+        return bool(parameters)
+
+    def _leave(self, scope: bool) -> None:
+        if scope and self.scope is not None:
             self.scope = self.scope.parent
-        if self.scope is None:
-            parameters = [argument.arg for argument in [*node.args.posonlyargs, *node.args.args]]
-            changed = {change.name for change in _changes_in(node.body) if change.certain}
-            self.found.changes_parameters = {name: at for at, name in enumerate(parameters) if name in changed}
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self._defaults(node.args)
-        self._body("", node.args, [ast.Expr(node.body)])
+        self._body("", node.args, [ast.Return(node.body)])
 
     def _defaults(self, args: ast.arguments) -> None:
         for default in [*args.defaults, *filter(None, args.kw_defaults)]:
             self.visit(default)
 
     def _body(self, name: str, args: ast.arguments, body: Sequence[ast.stmt]) -> None:
-        outside = {name for node in _shallow(body) if isinstance(node, ast.Global) for name in node.names}
-        inherited = {name for node in _shallow(body) if isinstance(node, ast.Nonlocal) for name in node.names}
-        local = {argument.arg for argument in _arguments(args)} | set(bound_in(body))
+        nodes = list(shallow(body))
+        outside = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
+        inherited = {name for node in nodes if isinstance(node, ast.Nonlocal) for name in node.names}
+        bound = set(bound_in(body))
+        local = {argument.arg for argument in _arguments(args)} | bound | set(declared_in(body)) | set(deleted_in(body))
+        outermost = self.effects is None
+        if self.effects is None:
+            self.effects = self._effects(name, args)
         self.scope = _Scope("function", local - outside - inherited, outside, self.scope)
         self.deferred += 1
         self.path += [name] if name else []
-        stored = set(bound_in(body)) & outside
-        self.found.binds_later |= stored
-        for written in stored:
+        self.effects.binds |= bound & outside
+        for written in sorted(bound & outside):
             self._use(written, soft=True)  # `global counter; counter += 1` wants its first value, if there is one
         for statement in body:
             self.visit(statement)
-        for change in _changes_in(body):
-            if change.certain and change.name not in local and self._is_global(change.name):
-                self.found.changes_later.add(change.name)
+        parameters = self.effects.parameters
+        self.effects.changes += [change for change in changes_in(body) if change.name in parameters or self._is_global(change.name)]
         self.path[len(self.path) - bool(name) :] = []
         self.deferred -= 1
         self.scope = self.scope.parent
+        if outermost:
+            self.effects = None
+
+    def _effects(self, name: str, args: ast.arguments) -> Effects:
+        """Where what this function does is written down: under its own name for a method, else for whoever calls what the statement binds."""
+        in_class = self.scope is not None and self.scope.kind == "class"
+        effects = self.found.effects.setdefault(name if in_class and name not in CONSTRUCTING else "", Effects())
+        begin = -1 if in_class and name in CONSTRUCTING else 0  # who calls a class passes no `self`
+        positions = [argument.arg for argument in [*args.posonlyargs, *args.args, *args.kwonlyargs]]
+        effects.parameters.update({argument: at for at, argument in enumerate(positions, begin)})
+        return effects
 
     def _is_global(self, name: str) -> bool:
         scope = self.scope
@@ -344,13 +329,12 @@ class _Reader(ast.NodeVisitor):
         return True
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        for decorator in node.decorator_list:
-            self.visit(decorator)
-        types = {parameter.name for parameter in getattr(node, "type_params", [])}
-        if types:
-            self.scope = _Scope("function", types, set(), self.scope)
+        self._decorators(node)
+        types = self._type_parameters(node)
         for part in [*node.bases, *(keyword.value for keyword in node.keywords)]:
             self.visit(part)
+        for base in filter(None, map(root_name, node.bases)):
+            self._called(Call(base, "__init_subclass__", ((0, node.name),), node.lineno))
         self.scope = scope = _Scope("class", set(), set(), self.scope)
         self.path.append(node.name)
         for statement in node.body:
@@ -358,8 +342,7 @@ class _Reader(ast.NodeVisitor):
             scope.local |= set(bound_in([statement]))  # grows: `limit = limit` in a class body reads the module's first
         self.path.pop()
         self.scope = scope.parent
-        if types and self.scope:
-            self.scope = self.scope.parent
+        self._leave(types)
 
     def visit_ListComp(self, node: ast.ListComp) -> None:
         self._comprehension(node, [node.elt])
@@ -387,24 +370,37 @@ class _Reader(ast.NodeVisitor):
         self.scope = self.scope.parent
 
     def _annotation(self, node: ast.expr) -> None:
-        """Names in a string annotation count if they exist: whether anybody evaluates them is not known here."""
-        for inner in ast.walk(node):
-            if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
-                try:
-                    quoted = ast.parse(inner.value, mode="eval")
-                except (SyntaxError, ValueError):
-                    continue
-                for part in ast.walk(quoted):
-                    if isinstance(part, ast.Name):
-                        self._use(part.id, soft=True)
+        """Names in a string annotation count if they exist: whether anybody evaluates them is not known here. So do those in lazy ones."""
+        for quoted in _quoted(node):
+            for part in ast.walk(quoted):
+                if isinstance(part, ast.Name):
+                    self._use(part.id, soft=True)
+        self.guarded += self.lazy
+        self.deferred += self.lazy
         self.visit(node)
+        self.deferred -= self.lazy
+        self.guarded -= self.lazy
+
+
+def _quoted(node: ast.AST) -> Iterator[ast.expr]:
+    """The types that an annotation has in quotes; what ``Literal[...]`` and ``Annotated[..., "text"]`` quote are values."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        try:
+            yield ast.parse(node.value, mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return
+    elif isinstance(node, ast.Subscript) and (name := getattr(node.value, "attr", getattr(node.value, "id", ""))) in ("Literal", "Annotated"):
+        if name == "Annotated" and isinstance(node.slice, ast.Tuple) and node.slice.elts:
+            yield from _quoted(node.slice.elts[0])
+    else:
+        for part in ast.iter_child_nodes(node):
+            yield from _quoted(part)
+
+
+def _expects_name_error(handler: ast.ExceptHandler) -> bool:
+    return handler.type is not None and any(isinstance(part, ast.Name) and part.id == "NameError" for part in ast.walk(handler.type))
 
 
 def _arguments(args: ast.arguments) -> Iterator[ast.arg]:
     yield from [*args.posonlyargs, *args.args, *args.kwonlyargs]
     yield from filter(None, (args.vararg, args.kwarg))
-
-
-def _changes_in(body: Sequence[ast.stmt]) -> Iterator[Change]:
-    for statement in body:
-        yield from changes_of(statement, last=False)

@@ -7,28 +7,27 @@ place come along. Where a cell ran several times with the same text and the same
 
 from __future__ import annotations
 
-import ast
-import bisect
 import builtins
 import heapq
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from .cells import ALWAYS, State
+from .cells import ALWAYS, Cell, State
+from .index import END, Index, StarNames
 from .names import Use
 from .steps import Step, Timeline
 
-END = 1 << 60
 #: What every module has beside the builtins.
 MODULE_NAMES = frozenset({"__name__", "__doc__", "__file__", "__builtins__", "__spec__", "__loader__", "__package__", "__class__", "__annotations__"})
 BUILTINS = frozenset(dir(builtins)) | MODULE_NAMES
 #: Settings of the process that hold for everything after them, whoever uses the name.
 AMBIENT = frozenset({"sys.path", "os.environ"})
 
-#: Asked for a star import's names: module -> its names, None when that cannot be told.
-StarNames = Callable[[str], set[str] | None]
+#: What an object does to the one that it was made with: an optimizer's step, a trainer's run.
+_THROUGH = re.compile(r"^\w+\.(?:step|train|fit|fine_tune|run)\(")
 
 
 @dataclass(frozen=True)
@@ -81,69 +80,25 @@ class _Slicer:
     def __init__(self, found: Timeline, star_names: StarNames, target: str) -> None:
         self.steps = found.steps
         self.result = Slice(found)
-        self.star_names, self.target = star_names, target
-        self.binders: dict[str, list[int]] = defaultdict(list)
-        self.changers: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        self.maybe: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        self.target = target
+        self.index = Index(found.steps, star_names, target)
         self.edges: dict[int, set[int]] = defaultdict(set)
-        self.asked: set[tuple[str, int]] = set()
+        self.asked: dict[tuple[str, int], bool] = {}
         self.waiting: list[tuple[str, int, int, str, bool]] = []
         self.canonical: dict[int, int] = {}
-        self._index()
-
-    # The index ---------------------------------------------------------------------------------------------------------------------------
-
-    def _index(self) -> None:
-        same: dict[str, int] = {}  # variable -> the object it names, as far as plain `a = b` tells
-        for step in self.steps:
-            index, names = step.index, step.names
-            for name in [*names.binds, *names.deletes]:
-                self.binders[name].append(index)
-            for function, passed in names.calls:
-                self._index_call(index, function, passed)
-            for change in names.changes:
-                together = [other for other, one in same.items() if one == same.get(change.name)] or [change.name]
-                for name in {change.name, *together}:
-                    (self.changers if change.certain else self.maybe)[name].append((index, change.text))
-            for name in names.binds:
-                same[name] = index
-            source, targets = _alias(step)
-            for name in targets:
-                same[name] = same.setdefault(source, -len(same) - 1)
-        self.stars = [step for step in self.steps if step.names.stars]
-
-    def _index_call(self, index: int, function: str, passed: list[tuple[int | str, str]]) -> None:
-        """A call of a function of the notebook changes what that function changes: its arguments, and names of the module."""
-        for found in self._reach(function, index):
-            names, text = self.steps[found].names, f"{function}(...)"
-            for name in names.changes_later:
-                self.changers[name].append((index, text))
-            for name in names.binds_later - set(self.steps[index].names.binds):
-                self.binders[name].append(index)  # perhaps: which way the function went is not known
-            for at, name in passed:
-                if at in names.changes_parameters or at in names.changes_parameters.values():
-                    self.changers[name].append((index, text))
-
-    def _reach(self, name: str, before: int) -> list[int]:
-        """The bindings that a look-up at this point may see: back to the last one that is certain."""
-        places, found = self.binders.get(name, []), []
-        for place in reversed(places[: bisect.bisect_left(places, before)]):
-            found.append(place)
-            if self.steps[place].names.binds.get(name) or name in self.steps[place].names.deletes:
-                break
-        return found
 
     # What is needed ----------------------------------------------------------------------------------------------------------------------
 
     def run(self) -> Slice:
-        defined = [found for found in self._reach(self.target, END) if self.target in self.steps[found].names.binds]
+        defined = [found for found in self.index.reach(self.target, END) if self.target in self.steps[found].names.binds]
         if not defined:
             return self.result
         self.result.handler = self.steps[self._first_alike(defined[0])]
         self._need(self.target, END, -1, "this is what is published", False)
+        tagged = {cell.number: cell for cell in self._cells() if ALWAYS in cell.tags and cell.state in (State.CURRENT, State.EDITED)}
         for step in self.steps:
-            if ALWAYS in step.cell.tags and step.cell.state in (State.CURRENT, State.EDITED):
-                self._include(step.index, Reason("", f"{step.cell.label} is tagged `{ALWAYS}`"))
+            if tagged.get(step.cell.number) is step.cell:  # its last run
+                self._include(self._first_alike(step.index), Reason("", f"{step.cell.label} is tagged `{ALWAYS}`"))
         self._work()
         self._include_ambient()
         self._work()
@@ -151,15 +106,19 @@ class _Slicer:
         self.result.order = list(self._ordered())
         return self.result
 
+    def _cells(self) -> Iterator[Cell]:
+        return (step.cell for step in self.steps)
+
     def _work(self) -> None:
         while self.waiting:
             name, before, user, by, soft = self.waiting.pop()
             self._resolve(name, before, user, by, soft)
 
     def _need(self, name: str, before: int, user: int, by: str, soft: bool) -> None:
-        if (name, before) not in self.asked:
-            self.asked.add((name, before))
-            self.waiting.append((name, before, user, by, soft))
+        if self.asked.get((name, before), 2) <= soft:  # asked already, as firmly
+            return
+        self.asked[name, before] = soft
+        self.waiting.append((name, before, user, by, soft))
 
     def _include(self, index: int, reason: Reason) -> None:
         reasons = self.result.reasons.setdefault(index, [])
@@ -172,7 +131,7 @@ class _Slicer:
             self._need(use.name, END if use.deferred else index, index, _by(step, use), use.soft)
 
     def _resolve(self, name: str, before: int, user: int, by: str, soft: bool) -> None:
-        found = self._reach(name, before)
+        found = self.index.reach(name, before)
         if found and name in self.steps[found[-1]].names.deletes and name not in self.steps[found[-1]].names.binds:
             deleted = self.steps[found.pop()]
             if not found and name not in BUILTINS and not soft:
@@ -188,7 +147,7 @@ class _Slicer:
             # What a function found here looks up later is looked up now if this statement calls it.
             for place in found:
                 for use in self.steps[place].names.uses:
-                    if use.deferred and self._reach(use.name, before):
+                    if use.deferred and self.index.reach(use.name, before):
                         self._need(use.name, before, user, _by(self.steps[place], use), True)
 
     def _take(self, name: str, place: int, before: int, user: int, by: str) -> None:
@@ -197,7 +156,7 @@ class _Slicer:
             self.edges[place].add(user)
 
     def _take_changes(self, name: str, since: int, before: int, user: int, by: str) -> None:
-        changes = [(place, text) for place, text in self.changers.get(name, []) if since < place < before and place != user]
+        changes = [(place, text) for place, text in self.index.changers.get(name, []) if since < place < before and place != user]
         # Weights that are loaded from a file replace whatever training did before.
         since = max((place for place, _ in changes if self.steps[place].loads), default=since)
         for place, text in changes:
@@ -208,21 +167,17 @@ class _Slicer:
                     self.edges[place].add(user)
 
     def _elsewhere(self, name: str, before: int, user: int, by: str, soft: bool) -> None:
-        """No statement before this point binds the name: a star import, a builtin, a later cell, or nobody."""
-        for star in reversed(self.stars):
-            if star.index < before and any(name in (self.star_names(module) or ()) for module in star.names.stars):
-                self._take(name, star.index, before, user, by)
-                return
-        if name in BUILTINS or (soft and not self.binders.get(name)):
+        """No statement before this point binds the name: a builtin, a later cell, a star import perhaps, or nobody."""
+        if name in BUILTINS or (soft and not self.index.binders.get(name)):
             return
-        later = [place for place in self.binders.get(name, []) if place > before and name in self.steps[place].names.binds]
+        later = [place for place in self.index.binders.get(name, []) if place > before and name in self.steps[place].names.binds]
         if later and not soft:
             self._take(name, later[0], before, user, by)
             self.result.hoisted.append((self.steps[later[0]], self.steps[user], name))
             return
-        unknown = [star for star in self.stars if star.index < before and any(self.star_names(module) is None for module in star.names.stars)]
+        unknown = [star for star in self.index.unknown_stars if star < before]
         for star in unknown:
-            self._take(name, star.index, before, user, f"{by}, if `import *` brings it")
+            self._take(name, star, before, user, f"{by}, if `import *` brings it")
         if not unknown and not soft:
             self._miss(name, user, by, None)
 
@@ -239,27 +194,33 @@ class _Slicer:
         step, answer = self.steps[index], index
         self.canonical[index] = index  # a circle of definitions ends here
         names = list(step.names.binds)
-        earlier = max((place for name in names for place in self.binders[name] if place < index), default=-1)
+        earlier = max((place for name in names for place in self.index.binders[name] if place < index), default=-1)
         if earlier >= 0 and self.steps[earlier].text == step.text and self._same_inputs(step, self.steps[earlier], depth):
             answer = self._first_alike(earlier, depth + 1)
         self.canonical[index] = answer
         return answer
 
     def _same_inputs(self, step: Step, earlier: Step, depth: int) -> bool:
-        def changed(name: str) -> bool:
-            return any(earlier.index < place < step.index for place, _ in self.changers.get(name, ()))
+        def changed(name: str, since: int) -> bool:
+            return any(since <= place < step.index for place, _ in self.index.changers.get(name, ()))
 
-        if any(changed(name) for name in step.names.binds):
+        if any(changed(name, earlier.index + 1) for name in step.names.binds):
             return False
-        for use in step.names.uses:
-            if use.deferred or use.name in step.names.binds:
-                if not use.deferred:
-                    return False  # `total = total + 1` made something else each time
-                continue
-            now = [self._first_alike(place, depth + 1) for place in self._reach(use.name, step.index)]
-            then = [self._first_alike(place, depth + 1) for place in self._reach(use.name, earlier.index)]
-            if now != then or changed(use.name):
+        names = {use.name for use in step.names.uses if not use.deferred}
+        if names & set(step.names.binds):
+            return False  # `total = total + 1` made something else each time
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            reached = self.index.reach(name, step.index)
+            now = [self._first_alike(place, depth + 1) for place in reached]
+            then = [self._first_alike(place, depth + 1) for place in self.index.reach(name, earlier.index)]
+            if now != then or changed(name, earlier.index):
                 return False
+            # What a function looks up when it is called is an input of the statement that calls it.
+            new = {use.name for place in reached for use in self.steps[place].names.uses if use.deferred} - names - set(step.names.binds)
+            names |= new
+            waiting += new
         return True
 
     # What else ---------------------------------------------------------------------------------------------------------------------------
@@ -277,34 +238,25 @@ class _Slicer:
 
     def _look_at_the_rest(self) -> None:
         """Statements that may change a needed object and are not included; also through an object that was made from it."""
-        needed = {name for reasons in self.result.reasons.values() for reason in reasons if (name := reason.name)}
-        made_from: dict[str, str] = {}
-        for step in self.steps:
-            if step.index in self.result.reasons:
-                continue
-            for name in step.names.binds:
-                for use in step.names.uses:
-                    made = self._reach(use.name, step.index)
-                    if use.name in needed and not step.defines and made and not self.steps[made[0]].imports and not self.steps[made[0]].defines:
-                        made_from.setdefault(name, use.name)
-        for name in needed:
-            since = min(self._reach(name, END), default=-1)
+        for name in sorted({reason.name for reasons in self.result.reasons.values() for reason in reasons if reason.name}):
+            since = min(self.index.reach(name, END), default=-1)
             if since < 0 or self.steps[since].imports or self.steps[since].defines:
                 continue
-            for place, text in self.maybe.get(name, []):
+            texts: dict[int, str] = {}
+            for place, text in [*self.index.maybe.get(name, []), *self._through(name)]:
                 if place > since and place not in self.result.reasons:
-                    self.result.left_out.append((self.steps[place], name, text))
-        self._look_through(made_from)
+                    texts.setdefault(place, text)
+            self.result.left_out += [(self.steps[place], name, text) for place, text in sorted(texts.items())]
+            for step in self.result.timeline.unreached:
+                if step.ended and step.index > since:
+                    self.result.left_out += [(step, name, change.text) for change in step.names.changes if change.name == name and change.certain][:1]
 
-    def _look_through(self, made_from: dict[str, str]) -> None:
-        """An optimizer's `step` changes the model that it was made from."""
-        for other, name in made_from.items():
-            since = min(self._reach(name, END), default=-1)
-            for place, text in self.changers.get(other, []):
-                step = self.steps[place]
-                told = any(found is step and needed == name for found, needed, _ in self.result.left_out)
-                if place > since and place not in self.result.reasons and not told and text.startswith(f"{other}.step("):
-                    self.result.left_out.append((step, name, text))
+    def _through(self, name: str) -> Iterator[tuple[int, str]]:
+        """Calls on objects that were made with the object: an optimizer's `step` changes the model that it was given."""
+        for step in self.steps:
+            if step.index not in self.result.reasons and any(name == passed for call in step.names.calls for _, passed in call.passed):
+                for other in step.names.binds:
+                    yield from ((place, text) for place, text in self.index.changers.get(other, ()) if place > step.index and _THROUGH.match(text))
 
     def _ordered(self) -> Iterator[Step]:
         """Future imports first, then by the timeline, except that what is needed while a statement runs comes before it."""
@@ -319,7 +271,7 @@ class _Slicer:
                 before[user] += 1
         ready = [index for index in chosen if not before[index]]
         heapq.heapify(ready)
-        placed = set()
+        placed: set[int] = set()
         while len(placed) < len(chosen):
             if not ready:  # a circle: the order in which it ran is the best there is
                 ready = [min(chosen - placed)]
@@ -339,11 +291,3 @@ def _by(step: Step, use: Use) -> str:
         return f"used in {use.where}"
     names = list(step.names.binds)
     return f"used by `{names[0]}` ({step.cell.label})" if names else f"used in {step.place}"
-
-
-def _alias(step: Step) -> tuple[str, list[str]]:
-    """``a = b`` makes `a` another name of b's object."""
-    node = step.node
-    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
-        return node.value.id, [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return "", []

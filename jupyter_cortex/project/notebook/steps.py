@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .cells import NEVER, Cell, Notebook
 from .lines import Dropped, Python, python_of
-from .names import Names, names_of
+from .names import LAZY_ANNOTATIONS, Names, names_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Step:
     @property
     def place(self) -> str:
         return f"{self.cell.label}, line {self.node.lineno}"
+
+    @property
+    def ended(self) -> bool:
+        """The run of its cell ended with an error in this statement, which may have done a part of its work."""
+        return self.cell.failed_line is not None and self.first <= self.cell.failed_line <= self.last
 
     @property
     def defines(self) -> bool:
@@ -70,6 +75,7 @@ def timeline(notebook: Notebook) -> Timeline:
     """Every statement of the notebook's cells. Never raises: what cannot be read is listed."""
     found = Timeline()
     parsed: dict[str, tuple[Python, ast.Module | SyntaxError]] = {}  # a cell may have run a hundred times
+    lazy = LAZY_ANNOTATIONS
     for cell in notebook.cells:
         if NEVER in cell.tags:
             found.ignored.append(cell)
@@ -86,8 +92,14 @@ def timeline(notebook: Notebook) -> Timeline:
         if isinstance(tree, SyntaxError):
             found.broken.append(Broken(cell, tree.lineno or 1, str(tree.msg)))
             continue
-        _add_steps(found, cell, python, tree)
+        # IPython keeps a future import for the cells after it.
+        lazy = lazy or any(isinstance(node, ast.ImportFrom) and node.module == "__future__" and _brings(node, "annotations") for node in tree.body)
+        _add_steps(found, cell, python, tree, lazy)
     return found
+
+
+def _brings(node: ast.ImportFrom, name: str) -> bool:
+    return any(alias.name == name for alias in node.names)
 
 
 def _parse(source: str, notebook: Notebook) -> tuple[Python, ast.Module | SyntaxError]:
@@ -100,7 +112,7 @@ def _parse(source: str, notebook: Notebook) -> tuple[Python, ast.Module | Syntax
         return python, SyntaxError(str(error) or "too deeply nested", ("", 1, 1, ""))
 
 
-def _add_steps(found: Timeline, cell: Cell, python: Python, tree: ast.Module) -> None:
+def _add_steps(found: Timeline, cell: Cell, python: Python, tree: ast.Module, lazy: bool) -> None:
     lines = python.source.split("\n")
     dropped = {line.line for line in python.dropped}
     body = tree.body
@@ -109,8 +121,8 @@ def _add_steps(found: Timeline, cell: Cell, python: Python, tree: ast.Module) ->
             continue
         before = body[position - 1] if position else None
         after = body[position + 1] if position + 1 < len(body) else None
-        first, last, text = _text(lines, node, before, after)
-        names = names_of(node, last=after is None)
+        first, last, text = _text(lines, node, before)
+        names = names_of(node, last=after is None, lazy=lazy)
         step = Step(len(found.steps), cell, node, names, text, first, last, node.lineno in python.loading)
         if cell.failed_line is not None and last >= cell.failed_line:
             found.unreached.append(step)
@@ -118,32 +130,22 @@ def _add_steps(found: Timeline, cell: Cell, python: Python, tree: ast.Module) ->
             found.steps.append(step)
 
 
-def _text(lines: list[str], node: ast.stmt, before: ast.stmt | None, after: ast.stmt | None) -> tuple[int, int, str]:
-    """The statement as the author wrote it, with the comments right above it and at its end."""
+def _text(lines: list[str], node: ast.stmt, before: ast.stmt | None) -> tuple[int, int, str]:
+    """The statement as the author wrote it, with the comments right above it and at its end; of `a = 1; b = 2` only its own part."""
     first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
     last = node.end_lineno or node.lineno
     text = lines[first - 1 : last]
-    if after is not None and after.lineno == last:  # `a = 1; b = 2`: what follows belongs to the next
-        text[-1] = _bytes_to(text[-1], node.end_col_offset or 0)
-    else:
-        text[-1] = text[-1].rstrip().removesuffix(";") if not _has_comment(text[-1], node.end_col_offset or 0) else text[-1].rstrip()
-    if before is not None and before.end_lineno == first:
-        text[0] = text[0].encode()[node.col_offset :].decode("utf-8", "replace") if len(text) > 1 or first != last else _cut_front(text[0], node)
-        return first, last, "\n".join(text)
+    own, rest = _cut(text[-1], node.end_col_offset or 0)
+    text[-1] = text[-1].rstrip() if re.match(r"\s*;?\s*#", rest) else own
+    if first == node.lineno:
+        text[0] = _cut(text[0], node.col_offset)[1]
     floor = (before.end_lineno or 0) if before is not None else 0
     while first - 1 > floor and re.match(r"\s*#", lines[first - 2]):
         first -= 1
     return first, last, "\n".join([*lines[first - 1 : last - len(text)], *text])
 
 
-def _bytes_to(line: str, offset: int) -> str:
+def _cut(line: str, offset: int) -> tuple[str, str]:
     """AST columns count bytes of UTF-8."""
-    return line.encode()[:offset].decode("utf-8", "replace")
-
-
-def _cut_front(line: str, node: ast.stmt) -> str:
-    return line.encode()[node.col_offset :].decode("utf-8", "replace")
-
-
-def _has_comment(line: str, offset: int) -> bool:
-    return "#" in line.encode()[offset:].decode("utf-8", "replace")
+    raw = line.encode()
+    return raw[:offset].decode("utf-8", "replace"), raw[offset:].decode("utf-8", "replace")

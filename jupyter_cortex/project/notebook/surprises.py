@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from .cells import Cell, Notebook, State
 from .changes import root_name
 from .lines import Dropped
+from .secrets import hidden, hidden_text, secrets
 from .slicing import Missing, Slice
 from .steps import Step
 
@@ -24,15 +25,9 @@ TRAINING = frozenset(
 IPYTHON = {"display": "from IPython.display import display", "get_ipython": "a replica has no IPython; leave it out", "In": "", "Out": "", "_": ""}
 #: Lines that replicas miss nothing of.
 HARMLESS = re.compile(
-    r"^%(?:matplotlib|load_ext|reload_ext|autoreload|config|cortex|time|timeit|pylab|who|whos|pwd|ls|cd|precision|xmode|env)\b|^\?|\?$"
+    r"^%(?:matplotlib|load_ext|reload_ext|autoreload|config|cortex|time|timeit|pylab|who|whos|pwd|ls|precision|xmode)\b|^\?|\?$|^%env\s*(?:\w+\s*)?$"
 )
-
-_SECRET_NAME = re.compile(r"(?:^|_)(?:password|passwd|pwd|secret|token|api_?key|apikey|access_?key|private_?key|credentials?)(?:$|_)", re.IGNORECASE)
-_SECRET_TEXT = re.compile(
-    r"AKIA[0-9A-Z]{16}|ghp_[A-Za-z0-9]{30,}|github_pat_\w{20,}|sk-[A-Za-z0-9_-]{20,}|xox[abpr]-[A-Za-z0-9-]{10,}|hf_[A-Za-z0-9]{20,}|AIza[\w-]{30,}"
-    r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|\b[a-z][a-z0-9+.-]*://[^\s:/@]+:[^\s:/@]{3,}@"
-)
-_PLACEHOLDER = re.compile(r"^(?:x+|\*+|\.+|<.*>|\$?\{.*\}|your.*|change.?me|example.*|test.*|dummy.*|none|secret|password|token)$", re.IGNORECASE)
+HARMLESS_CELLS = frozenset({"html", "markdown", "latex", "svg", "writefile", "timeit", "time", "prun", "mermaid"})
 
 
 @dataclass(frozen=True)
@@ -58,19 +53,12 @@ def surprises(found: Slice, notebook: Notebook, requirements: str | None) -> lis
     rows = [_missing(missing, found, notebook) for missing in found.missing]
     for step in found.order:
         rows += _of_step(step)
+    rows += _secrets(found)
     rows += _edited(found, notebook)
     rows += _stale(found, notebook)
     rows += _training(found)
     rows += _repeated(found)
-    rows += [
-        Surprise(
-            "not_included",
-            step.place,
-            f"`{text}` may change `{name}` and is not in the module",
-            f"tag the cell `cortex` to take it along, or save what it made with `%cortex save {name}`",
-        )
-        for step, name, text in found.left_out
-    ]
+    rows += [_left_out(step, name, text) for step, name, text in found.left_out]
     rows += [
         Surprise("order", first.place, f"`{name}` is needed by {user.place}, which comes before it", "it is moved up; move the cell up as well")
         for first, user, name in found.hoisted
@@ -149,6 +137,9 @@ def _where_else(name: str, found: Slice, notebook: Notebook) -> str:
     for broken in found.timeline.broken:
         if defines.search(broken.cell.source):
             return f"{broken.cell.label} may define it, but it is not valid Python (line {broken.line}: {broken.message}); correct it"
+    for cell, magic in found.timeline.foreign:
+        if defines.search(cell.source) or re.search(rf"^%%.*\b{re.escape(name)}\b", cell.source):
+            return f"{cell.label} may make it, but replicas do not run `%%{magic}`: write it in Python, or save it with `%cortex save`"
     for cell, dropped in found.timeline.dropped:
         if dropped.text.startswith("%run"):
             return f"if `{_short(dropped)}` ({cell.label}) brings it, import it from that file instead: replicas do not run magics"
@@ -163,41 +154,22 @@ def _of_step(step: Step) -> Iterator[Surprise]:
         )
     if isinstance(step.node, ast.If) and any(isinstance(part, ast.Name) and part.id == "__name__" for part in ast.walk(step.node.test)):
         yield Surprise("main", step.place, '`__name__` is not "__main__" in a replica', "take the code out of the `if`")
-    for line, name in _secrets(step.node):
-        message = f"`{name}` looks like a secret written into the code" if name else "this looks like a secret written into the code"
-        remedy = f'put it into .env and read os.environ["{(name or "NAME").upper()}"]: .env travels apart and is masked in logs'
-        yield Surprise("secret", f"{step.cell.label}, line {line}", message, remedy)
 
 
-def _secrets(node: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, name) of string literals that look like secrets; the value is never shown."""
-    seen: set[int] = set()
-    for part in ast.walk(node):
-        for name, value in _named_values(part):
-            text = value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
-            if _SECRET_NAME.search(name) and len(text) >= 6 and " " not in text.strip() and not _PLACEHOLDER.match(text):
-                seen.add(id(value))
-                yield value.lineno, name
-    for part in ast.walk(node):
-        if isinstance(part, ast.Constant) and isinstance(part.value, str) and id(part) not in seen and _SECRET_TEXT.search(part.value):
-            yield part.lineno, ""
+def _secrets(found: Slice) -> Iterator[Surprise]:
+    """In all cells: the notebook travels with the module, without its outputs. The value is never shown."""
+    told: set[tuple[str, int, str]] = set()
+    for step in [*found.timeline.steps, *found.timeline.unreached]:
+        for constant, name in secrets(step.node):
+            if (key := (step.cell.label, constant.lineno, name)) not in told:
+                told.add(key)
+                message = f"`{name}` looks like a secret written into the code" if name else "this looks like a secret written into the code"
+                remedy = f'put it into .env and read os.environ["{_variable(name)}"]: .env travels apart and is masked in logs'
+                yield Surprise("secret", f"{step.cell.label}, line {constant.lineno}", message, remedy)
 
 
-def _named_values(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
-    if isinstance(node, ast.Assign):
-        for target in node.targets:
-            name = target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""
-            if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
-                name = str(target.slice.value)
-            yield name, node.value
-    elif isinstance(node, ast.AnnAssign) and node.value is not None and isinstance(node.target, ast.Name):
-        yield node.target.id, node.value
-    elif isinstance(node, ast.keyword) and node.arg:
-        yield node.arg, node.value
-    elif isinstance(node, ast.Dict):
-        for key, value in zip(node.keys, node.values, strict=True):
-            if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                yield key.value, value
+def _variable(name: str) -> str:
+    return name.upper() if name.isidentifier() else "NAME"
 
 
 def _edited(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
@@ -212,13 +184,21 @@ def _edited(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
 # What only surprises ------------------------------------------------------------------------------------------------------------------------
 
 
+def _left_out(step: Step, name: str, text: str) -> Surprise:
+    if step.ended:
+        message, remedy = f"`{text}` ended with an error, may have changed `{name}` before, and is not in the module", "run it again"
+    else:
+        message, remedy = f"`{text}` may change `{name}` and is not in the module", "tag the cell `cortex` to take it along"
+    return Surprise("not_included", step.place, message, f"{remedy}, or save what it made with `%cortex save {name}`")
+
+
 def _stale(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
     current = "\n".join(cell.source for cell in notebook.cells if cell.state is State.CURRENT)
     told: set[tuple[str, str]] = set()
     for step in found.order:
         if step.cell.state not in (State.DELETED, State.SUPERSEDED) or step.text in current:
             continue
-        what = next(iter(step.names.binds), step.text.split("\n")[0][:40])
+        what = next(iter(step.names.binds), hidden(step.node).split("\n")[0][:40])
         if (step.cell.label, what) in told:
             continue
         told.add((step.cell.label, what))
@@ -233,17 +213,17 @@ def _stale(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
 
 
 def _training(found: Slice) -> Iterator[Surprise]:
-    """What would run at each replica's start and takes long, by its name or by how long it took."""
-    told: set[str] = set()
+    """What would run at each replica's start and takes long, by its name or by how long it took; one statement of a cell stands for it."""
+    of_cell: dict[str, list[tuple[Step, list[ast.Call]]]] = {}
     for step in found.order:
-        if step.defines or step.imports or step.loads or step.cell.label in told:
-            continue
-        seconds = step.cell.seconds or 0.0
-        trains = [call for call in ast.walk(step.node) if isinstance(call, ast.Call) and getattr(call.func, "attr", "") in TRAINING]
-        if not trains and seconds < SLOW_S:
-            continue
-        told.add(step.cell.label)
-        took = f" (its cell took {seconds:.1f} s)" if step.cell.seconds is not None else ""
+        calls = [part for part in ast.walk(step.node) if isinstance(part, ast.Call)]
+        if calls and not (step.defines or step.imports or step.loads):
+            trains = [call for call in calls if getattr(call.func, "attr", getattr(call.func, "id", "")) in TRAINING]
+            if trains or (step.cell.seconds or 0.0) >= SLOW_S:
+                of_cell.setdefault(step.cell.label, []).append((step, trains))
+    for rows in of_cell.values():
+        step, trains = next((row for row in rows if row[1]), rows[0])
+        took = f" (its cell took {step.cell.seconds:.1f} s)" if step.cell.seconds is not None else ""
         name = _made_by(step, trains)
         message = f"{'training' if trains else 'this statement'} would run at each replica's start{took}"
         yield Surprise("training", step.place, message, f"save what it makes with `%cortex save {name}`: replicas then load the file")
@@ -290,17 +270,17 @@ def _canonical(requirement: str) -> str:
 
 
 def _dropped(found: Slice) -> Iterator[Surprise]:
+    """Lines of IPython's and cells of another language, in one row."""
     installs = {(cell.label, line) for cell, line, _ in found.timeline.installs}
-    lines = [
-        (cell, dropped)
+    shown = [
+        f"`{_short(dropped)}` ({cell.label})"
         for cell, dropped in found.timeline.dropped
         if not HARMLESS.search(dropped.text) and not dropped.text.startswith("%%") and (cell.label, dropped.line) not in installs
     ]
-    if lines:
-        shown = ", ".join(f"`{_short(dropped)}` ({cell.label})" for cell, dropped in lines[:3]) + (
-            f" and {len(lines) - 3} more" if len(lines) > 3 else ""
-        )
-        yield Surprise("magic", "", f"replicas do not run {shown}", "write what they need in Python")
+    shown += [f"`%%{magic}` ({cell.label})" for cell, magic in found.timeline.foreign if magic not in HARMLESS_CELLS]
+    if shown:
+        more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+        yield Surprise("magic", "", f"replicas do not run {', '.join(shown[:3])}{more}", "write what they need in Python, and variables in .env")
 
 
 def _broken(found: Slice) -> Iterator[Surprise]:
@@ -310,7 +290,7 @@ def _broken(found: Slice) -> Iterator[Surprise]:
 
 
 def _short(dropped: Dropped) -> str:
-    text = dropped.text.split("\n")[0]
+    text = hidden_text(dropped.text.split("\n")[0])
     return text if len(text) <= 50 else text[:47] + "..."
 
 

@@ -1,0 +1,118 @@
+"""Which names a list of statements binds in its own scope, and which of them for certain."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Sequence
+
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_TypeAlias = getattr(ast, "TypeAlias", ())
+#: Context managers that go on after an error, so that what is below them may not have happened.
+_SWALLOWING = frozenset({"suppress", "raises", "warns", "ignored"})
+
+
+def bound_in(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Every name that these statements bind in their own scope; nested functions and classes bind only their own name."""
+    for node in shallow(nodes):
+        yield from _bound_by(node)
+
+
+def _bound_by(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        yield node.name
+    elif isinstance(node, ast.Import):
+        yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield from (alias.asname or alias.name for alias in node.names if alias.name != "*")
+    elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
+        yield from filter(None, [node.name])
+    elif isinstance(node, ast.MatchMapping):
+        yield from filter(None, [node.rest])
+
+
+def declared_in(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Names that are only annotated (``x: int``): local to a function, but bound to nothing."""
+    for node in shallow(nodes):
+        if isinstance(node, ast.AnnAssign) and node.value is None and isinstance(node.target, ast.Name):
+            yield node.target.id
+
+
+def deleted_in(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in shallow(nodes):
+        if isinstance(node, ast.Delete):
+            parts = (part for target in node.targets for part in ast.walk(target))
+            yield from (part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Del))
+
+
+def shallow(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """These nodes and what is below them in the same scope. Of a comprehension only its walruses, which bind outside of it."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, _COMPREHENSIONS):
+            waiting += [inner.target for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr)]
+            continue
+        yield node
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            waiting += [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]
+        elif isinstance(node, ast.ClassDef):
+            waiting += [*node.decorator_list, *node.bases, *node.keywords]
+        elif _TypeAlias and isinstance(node, _TypeAlias):
+            waiting.append(node.name)
+        elif isinstance(node, ast.AnnAssign) and node.value is None and isinstance(node.target, ast.Name):
+            continue
+        elif not isinstance(node, ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+
+
+def certainly_bound(statements: Sequence[ast.stmt]) -> set[str]:
+    """The names that are bound whenever these statements have run to their end."""
+    found: set[str] = set()
+    for statement in statements:
+        found |= certain(statement)
+    return found
+
+
+def certain(node: ast.stmt) -> set[str]:
+    """:func:`certainly_bound` of one statement."""
+    if isinstance(node, ast.If):
+        return _evaluated(node.test) | (certainly_bound(node.body) & certainly_bound(node.orelse))
+    if isinstance(node, (ast.For, ast.AsyncFor)):
+        return _evaluated(node.iter)
+    if isinstance(node, ast.While):
+        return _evaluated(node.test)
+    if isinstance(node, (ast.With, ast.AsyncWith)):
+        swallows = any(_called(item.context_expr) in _SWALLOWING for item in node.items)
+        return set(bound_in(node.items)) | (set() if swallows else certainly_bound(node.body))
+    if isinstance(node, (ast.Try, ast.TryStar)):
+        after = certainly_bound([*node.body, *node.orelse])
+        for handler in node.handlers:
+            if not (handler.body and isinstance(handler.body[-1], ast.Raise)):
+                after &= certainly_bound(handler.body)
+        return after | certainly_bound(node.finalbody)
+    if isinstance(node, ast.Match):
+        total = any(isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None and case.guard is None for case in node.cases)
+        each = [certainly_bound(case.body) for case in node.cases]
+        return _evaluated(node.subject) | (set.intersection(*each) if total and each else set())
+    return _evaluated(node)
+
+
+def _evaluated(node: ast.AST) -> set[str]:
+    """What a simple statement or an expression binds, without the walruses that it may skip."""
+    skipped: set[str] = set()
+    for part in shallow([node]):
+        if isinstance(part, ast.BoolOp):
+            skipped |= set(bound_in(part.values[1:]))
+        elif isinstance(part, ast.IfExp):
+            skipped |= set(bound_in([part.body, part.orelse]))
+    for part in ast.walk(node):
+        if isinstance(part, _COMPREHENSIONS):
+            skipped |= {inner.target.id for inner in ast.walk(part) if isinstance(inner, ast.NamedExpr)}
+    return set(bound_in([node])) - skipped
+
+
+def _called(node: ast.expr) -> str:
+    function = node.func if isinstance(node, ast.Call) else node
+    return getattr(function, "attr", getattr(function, "id", ""))

@@ -1,0 +1,48 @@
+"""What calling a function of the notebook does beside returning: the module's names that it binds or changes, the arguments that it changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .changes import Change
+
+#: Methods of a class that run when it is called.
+CONSTRUCTING = frozenset({"__init__", "__new__", "__post_init__", "__attrs_post_init__"})
+
+
+@dataclass(frozen=True)
+class Call:
+    """``function(...)``, or ``.method(...)`` of an object that is then passed as argument 0; ``passed``: (position or keyword, name)."""
+
+    function: str
+    method: str = ""
+    passed: tuple[tuple[int | str, str], ...] = ()
+    line: int = 0
+
+
+@dataclass
+class Effects:
+    """Of one function, by its text. ``parameters``: name -> position of all of them."""
+
+    parameters: dict[str, int] = field(default_factory=dict)
+    binds: set[str] = field(default_factory=set)
+    changes: list[Change] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """Of one call, with what the called functions call in turn. ``doubtful``: names that it may change."""
+
+    known: bool = False
+    binds: set[str] = field(default_factory=set)
+    changes: dict[str, bool] = field(default_factory=dict)  #: name -> whether it counts where the name is a module
+    doubtful: set[str] = field(default_factory=set)
+
+    def change(self, name: str, setting: bool = True) -> None:
+        self.changes[name] = self.changes.get(name, False) or setting
+
+
+def passed_name(call: Call, parameter: str, position: int) -> str:
+    """The name that a call passes for a parameter, "" when it passes none."""
+    return next((name for at, name in call.passed if at in (parameter, position)), "")

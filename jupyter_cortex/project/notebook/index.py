@@ -1,0 +1,184 @@
+"""Where each name of a timeline is bound and where it is changed: by the statements themselves, and by the functions that they call."""
+
+from __future__ import annotations
+
+import ast
+import bisect
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+
+from .changes import Change, Kind, part_of
+from .effects import Call, Effects, Outcome, passed_name
+from .steps import Step
+
+END = 1 << 60
+#: Asked for a star import's names: module -> its names, None when that cannot be told.
+StarNames = Callable[[str], set[str] | None]
+#: Of a module only these are changes of it; what else is called on it computes with its arguments.
+_OF_MODULES = frozenset({Kind.STORE, Kind.SETTING})
+
+
+class Index:
+    """``target``: the class that is published; a statement that makes one is a trial of it, and changes nothing that replicas should see."""
+
+    def __init__(self, steps: list[Step], star_names: StarNames, target: str) -> None:
+        self.steps, self.target = steps, target
+        self.binders: dict[str, list[int]] = defaultdict(list)
+        self.changers: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        self.maybe: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        #: Star imports whose names nobody can tell.
+        self.unknown_stars: list[int] = []
+        self._starred: dict[int, set[str]] = {}
+        self._methods: dict[str, list[tuple[int, Effects]]] = defaultdict(list)
+        self._outcomes: dict[int, Outcome] = {}
+        self._object: dict[str, int] = {}  # variable -> the object it names, as far as plain `a = b` tells
+        self._whole: dict[str, str] = {}  # variable -> the one whose part it is, as far as `a = b.part` tells
+        self._trials: set[str] = set()
+        for step in steps:
+            self._add(step, star_names)
+
+    def reach(self, name: str, before: int) -> list[int]:
+        """The bindings that a look-up at this point may see: back to the last one that is certain, a deletion included."""
+        places, found = self.binders.get(name, []), []
+        for place in reversed(places[: bisect.bisect_left(places, before)]):
+            found.append(place)
+            names = self.steps[place].names
+            if names.binds.get(name) or name in names.deletes or name in self._starred.get(place, ()):
+                break
+        return found
+
+    def is_module(self, name: str, before: int) -> bool:
+        found = self.reach(name, before)
+        return bool(found) and all(self.steps[place].imports for place in found)
+
+    # One statement -----------------------------------------------------------------------------------------------------------------------
+
+    def _add(self, step: Step, star_names: StarNames) -> None:
+        index, names = step.index, step.names
+        for name in {**names.binds, **dict.fromkeys(names.deletes)}:
+            self.binders[name].append(index)
+        for module in names.stars:
+            brought = star_names(module)
+            if brought is None:
+                self.unknown_stars.append(index)
+            self._starred[index] = self._starred.get(index, set()) | (brought or set())
+        for name in self._starred.get(index, ()):
+            self.binders[name].append(index)
+        for method, effects in names.effects.items():
+            self._outcomes.clear()
+            if method:
+                self._methods[method].append((index, effects))
+        trial = any((call.function == self.target and not call.method) or call.function in self._trials for call in names.calls)
+        known: set[str] = set()
+        for call in dict.fromkeys(names.calls):
+            if self._call(step, call, trial=trial):
+                known.add(call.function)
+        for change in names.changes:
+            # What a function of the notebook does to its arguments is known.
+            if change.certain or change.kind is not Kind.DISCARDED or change.text.partition("(")[0] not in known:
+                self._change(step, change, trial=trial)
+        self._rename(step, trial=trial)
+
+    def _change(self, step: Step, change: Change, *, trial: bool) -> None:
+        if change.kind not in (*_OF_MODULES, Kind.DISCARDED) and self.is_module(change.name, step.index):
+            return
+        together = self._together(change.name)
+        augmented = change.kind is Kind.AUGMENTED
+        certain = change.certain and not trial
+        for name in together - {change.name} if augmented else together:
+            (self.changers if certain else self.maybe)[name].append((step.index, change.text))
+        for name in self._wholes(together):
+            (self.changers if certain and not augmented else self.maybe)[name].append((step.index, change.text))
+        if change.kind in (Kind.CALL, Kind.DISCARDED):
+            for name in (part for part, whole in self._whole.items() if whole in together):
+                self.maybe[name].append((step.index, change.text))
+
+    def _call(self, step: Step, call: Call, *, trial: bool) -> bool:
+        """What the called function does counts as done by the statement that calls it. Returns whether the function is the notebook's."""
+        outcome = self._outcome(call, step.index)
+        text = f"{call.function}.{call.method}(...)" if call.method else f"{call.function}(...)"
+        for name in outcome.binds - set(step.names.binds):
+            self.binders[name].append(step.index)  # perhaps: which way the function went is not known
+        for name, setting in outcome.changes.items():
+            self._change(step, Change(name, text, call.line, True, Kind.SETTING if setting else Kind.CALL), trial=trial)
+        for name in outcome.doubtful - set(outcome.changes):
+            self._change(step, Change(name, text, call.line, False, Kind.CALL), trial=trial)
+        return outcome.known and not call.method
+
+    def _rename(self, step: Step, *, trial: bool) -> None:
+        names = step.names
+        for name in names.binds:
+            self._object[name] = step.index
+            self._whole.pop(name, None)
+            self._trials.discard(name)
+            if trial and not step.defines:
+                self._trials.add(name)
+        node = step.node
+        if isinstance(node, ast.Assign) and (source := part_of(node.value)):
+            for name in (target.id for target in node.targets if isinstance(target, ast.Name) and target.id != source):
+                if isinstance(node.value, ast.Name):
+                    self._object[name] = self._object.setdefault(source, -len(self._object) - 1)
+                elif not self.is_module(source, step.index):
+                    self._whole[name] = source
+
+    def _together(self, name: str) -> set[str]:
+        """All names of the object that this name names."""
+        return {name} | {other for other, one in self._object.items() if one == self._object.get(name)}
+
+    def _wholes(self, names: Iterable[str]) -> set[str]:
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            if (whole := self._whole.get(waiting.pop())) and whole not in found:
+                found |= self._together(whole)
+                waiting += self._together(whole)
+        return found
+
+    # Functions ---------------------------------------------------------------------------------------------------------------------------
+
+    def _functions(self, call: Call, before: int) -> Iterator[Effects]:
+        found = self.reach(call.function, before)
+        if not call.method:
+            yield from (self.steps[place].names.effects[""] for place in found if "" in self.steps[place].names.effects)
+            return
+        if found and all(self.steps[place].imports or not (self.steps[place].names.calls or self.steps[place].defines) for place in found):
+            return  # a module, or a plain value: no object of a class of the notebook
+        of_class = [place for place in found if self.steps[place].defines]
+        yield from (effects for place, effects in self._methods.get(call.method, ()) if place < before and (not of_class or place in of_class))
+
+    def _outcome(self, call: Call, before: int) -> Outcome:
+        """What one call does, in terms of the names that it passes."""
+        outcome = Outcome()
+        for effects in self._functions(call, before):
+            inside = self._of_function(effects, before)
+            outcome.known = True
+            outcome.binds |= inside.binds
+            for name, setting in inside.changes.items():
+                if actual := self._actual(call, effects, name):
+                    outcome.change(actual, setting)
+            outcome.doubtful |= {actual for name in inside.doubtful if (actual := self._actual(call, effects, name))}
+        return outcome
+
+    @staticmethod
+    def _actual(call: Call, effects: Effects, name: str) -> str:
+        return passed_name(call, name, effects.parameters[name]) if name in effects.parameters else name
+
+    def _of_function(self, effects: Effects, before: int) -> Outcome:
+        """What a function does, in terms of its parameters and the module's names; a circle of calls ends where it began."""
+        if (known := self._outcomes.get(id(effects))) is not None:
+            return known
+        found = self._outcomes[id(effects)] = Outcome(binds=set(effects.binds))
+        for change in effects.changes:
+            if change.certain and change.kind is not Kind.AUGMENTED:
+                found.change(change.name, change.kind in _OF_MODULES)
+            elif change.kind is not Kind.AUGMENTED or change.name in effects.parameters:
+                found.doubtful.add(change.name)
+        for call in dict.fromkeys(effects.calls):
+            inner = self._outcome(call, before)
+            if inner.known and not call.method:
+                found.doubtful -= {name for _, name in call.passed if name not in found.changes}
+            found.binds |= inner.binds
+            found.doubtful |= inner.doubtful
+            for name, setting in inner.changes.items():
+                found.change(name, setting)
+        return found
