@@ -112,7 +112,7 @@ def from_document(document: dict[str, Any], path: Path | None = None) -> Noteboo
 
 def code_cells(document: dict[str, Any]) -> list[Cell]:
     """The code cells of a notebook's JSON, numbered from 1 in the order of the document."""
-    cells = []
+    cells: list[Cell] = []
     for raw in document["cells"]:
         if not isinstance(raw, dict) or raw.get("cell_type") != "code":
             continue

@@ -6,7 +6,7 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 #: Cell magics whose body is this kernel's Python. The body of any other is another language, or is not run in the notebook's namespace.
@@ -16,7 +16,21 @@ WRAPPING_MAGICS = re.compile(r"^(\s*)%(?:time|memit|prun)\s+(?:-[a-zA-Z]\S*\s+)*
 _CANDIDATE = re.compile(r"^\s*(?:[%!?]|[\w.,\s\[\]'\"]+=\s*(?:%|!)|.*\?\s*$)")
 _ASSIGNED = re.compile(r"^(\s*)([A-Za-z_][\w]*(?:\s*,\s*[A-Za-z_]\w*)*)\s*=\s*([%!].*)$", re.DOTALL)
 _CELL_MAGIC = re.compile(r"^%%([\w.]+)(.*)$")
-_PIP = re.compile(r"^[%!]\s*(?:python\d?\s+-m\s+|uv\s+)?(?:pip\d?|conda|mamba)\s+install\s+(.*)$")
+_PIP = re.compile(
+    r"^[%!]+\s*(?:sudo\s+)?(?:(?:\S*python[\d.]*|\{\s*sys\.executable\s*\}|\$?sys\.executable|\"\{sys\.executable\}\")\s+-m\s+|uv\s+)?"
+    r"(?:pip[\d.]*|conda|mamba)\s+install\s+(.*)$",
+    re.DOTALL,
+)
+#: Options of `pip install` and `conda install` that are followed by a value.
+_WITH_VALUE = frozenset(
+    """-r --requirement -c --constraint --channel -i --index-url --extra-index-url -f --find-links -t --target -e --editable --prefix --root --src
+    --python-version --platform --progress-bar --trusted-host --proxy --timeout --retries --cert --cache-dir --log -n --name -p""".split()
+)
+#: What IPython runs without a `%` where it is all that a cell has.
+_AUTOMAGIC = re.compile(
+    r"^(?:pip|conda|mamba|uv|ls|ll|cd|pwd|cat|cp|mv|rm|mkdir|matplotlib|pylab|load_ext|reload_ext|who|whos|run|time|timeit|env)\b"
+)
+_PROMPT = re.compile(r"^(?:>>>|\.\.\.)(?: |$)")
 _SAVE = re.compile(r"^%cortex\s+save\s+(.*)$")
 
 #: (name of the saved object, variable that gets it) -> the line of Python that loads it, "" where there is no such file.
@@ -45,14 +59,19 @@ class Python:
     @property
     def installs(self) -> list[tuple[int, str]]:
         """(line, requirement) of what `%pip install` and its like ask for; options are left out."""
-        found = []
-        for dropped in self.dropped:
-            if match := _PIP.match(dropped.text):
-                words = re.sub(r"\s#.*$", "", match[1]).replace("\\\n", " ").split()
-                found += [
-                    (dropped.line, word.strip("'\"")) for word in words if not word.startswith("-") and not word.endswith((".txt", ".whl", "."))
-                ]
-        return found
+        return [(dropped.line, word) for dropped in self.dropped if (match := _PIP.match(dropped.text)) for word in _requirements(match[1])]
+
+
+def _requirements(arguments: str) -> Iterator[str]:
+    """The requirements among the arguments of an install: no options, no files, nothing of the shell's, nothing that a variable holds."""
+    words = re.sub(r"\s#.*$", "", arguments.replace("\\\n", " "), flags=re.DOTALL)
+    skip = False
+    for word in re.split(r"\s(?:&&|\|\|?|;|&?\d?>+&?)|;\s*$", words)[0].split():
+        name = word.strip("'\"").rstrip(";")
+        if skip or name.startswith("-"):
+            skip = not skip and name in _WITH_VALUE
+        elif re.match(r"[A-Za-z0-9]", name) and not name.endswith((".txt", ".whl", ".gz", "/")) and not re.search(r"[{}$]", name):
+            yield name
 
 
 def python_of(source: str, saved: Loading | None = None) -> Python:
@@ -60,7 +79,7 @@ def python_of(source: str, saved: Loading | None = None) -> Python:
 
     Never raises: what is left may still be a syntax error, which is for the caller to name.
     """
-    lines = source.split("\n")
+    lines = _as_ipython_reads(source).split("\n")
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
     cell = Python(source)
     if first is not None and (match := _CELL_MAGIC.match(lines[first].rstrip())):
@@ -73,9 +92,25 @@ def python_of(source: str, saved: Loading | None = None) -> Python:
     if _parses("\n".join(lines)):
         cell.source = "\n".join(lines)
         return cell
+    if first is not None and not any(lines[first + 1 :]) and _AUTOMAGIC.match(lines[first]):
+        lines[first] = f"%{lines[first]}"
     _take_out(lines, cell, saved or (lambda name, target: ""))
     cell.source = "\n".join(lines)
     return cell
+
+
+def _as_ipython_reads(source: str) -> str:
+    """Line ends as Python counts them; without an indentation that all of the cell has, and without the prompts of a pasted session."""
+    text = source.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
+    begin = next((line for line in lines if line.strip()), "")
+    if _PROMPT.match(begin):
+        lines = [_PROMPT.sub("", line) for line in lines]
+    elif indent := begin[: len(begin) - len(begin.lstrip(" \t"))]:
+        lines = [line.removeprefix(indent) for line in lines]
+    else:
+        return text
+    return "\n".join(lines)
 
 
 def _take_out(lines: list[str], cell: Python, saved: Loading) -> None:
@@ -134,7 +169,7 @@ def _begins_statement(before: list[str]) -> bool:
             pass
     except tokenize.TokenError as error:
         return "multi-line" not in str(error) and "unterminated" not in str(error)
-    except SyntaxError:  # an indentation that does not fit: the parser will name it
+    except (SyntaxError, ValueError):  # an indentation that does not fit, half a character: the parser will name it
         return True
     return True
 
