@@ -8,43 +8,16 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 
-from .bindings import bound_in, certain, certainly_bound, declared_in, deleted_in, shallow
-from .changes import Change, changes_in, changes_of, root_name
-from .effects import CONSTRUCTING, Call, Effects
+from .bindings import bound_in, certain, certainly_bound, deleted_in
+from .changes import changes_of
+from .scopes import Names, Scopes, Use
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+__all__ = ["LAZY_ANNOTATIONS", "Names", "Use", "bound_in", "names_of"]
+
 #: From 3.14 on, annotations are evaluated when somebody asks for them, as with `from __future__ import annotations`.
 LAZY_ANNOTATIONS = sys.version_info >= (3, 14)
-
-
-@dataclass(frozen=True)
-class Use:
-    """``where``: "Handler.handle_async" inside a function, "" at the top level. ``soft``: nothing is missing if nobody defines it."""
-
-    name: str
-    deferred: bool
-    where: str = ""
-    soft: bool = False
-
-
-@dataclass
-class Names:
-    """``binds``: name -> whether it is certain (false below an ``if`` without ``else``, in a loop...)."""
-
-    binds: dict[str, bool] = field(default_factory=dict)
-    uses: dict[Use, None] = field(default_factory=dict)
-    deletes: set[str] = field(default_factory=set)
-    changes: list[Change] = field(default_factory=list)
-    #: What its functions do when they are called: "" for the name that it binds, else by the method's name.
-    effects: dict[str, Effects] = field(default_factory=dict)
-    #: Calls of the notebook's functions while the statement runs.
-    calls: list[Call] = field(default_factory=list)
-    stars: list[str] = field(default_factory=list)
-    #: The line of an ``await`` at the top level, which no module can have.
-    awaits: int | None = None
 
 
 def names_of(statement: ast.stmt, *, last: bool = False, lazy: bool = LAZY_ANNOTATIONS) -> Names:
@@ -61,27 +34,8 @@ def names_of(statement: ast.stmt, *, last: bool = False, lazy: bool = LAZY_ANNOT
     return found
 
 
-class _Scope:
-    def __init__(self, kind: str, local: set[str], outside: set[str], parent: _Scope | None) -> None:
-        self.kind, self.local, self.outside, self.parent = kind, local, outside, parent
-
-
-class _Reader(ast.NodeVisitor):
-    """Walks one statement in the order in which Python evaluates it."""
-
-    def __init__(self, found: Names, lazy: bool) -> None:
-        self.found, self.lazy = found, lazy
-        self.scope: _Scope | None = None
-        self.deferred = 0
-        self.path: list[str] = []
-        #: Names that this statement has bound for certain by now, at the top level.
-        self.bound: set[str] = set()
-        #: Below a ``try`` that expects a NameError nothing is missing.
-        self.guarded = 0
-        #: Of the outermost function that is being read.
-        self.effects: Effects | None = None
-
-    # Statements at the top level, where order counts -------------------------------------------------------------------------------------
+class _Reader(Scopes, ast.NodeVisitor):
+    """Top-level statements, where the order counts in which names are bound."""
 
     def statements(self, body: Sequence[ast.stmt]) -> None:
         for statement in body:
@@ -138,43 +92,6 @@ class _Reader(ast.NodeVisitor):
                 self.visit(branch.guard)
         self.statements(branch.body)
 
-    # Names -------------------------------------------------------------------------------------------------------------------------------
-
-    def _use(self, name: str, *, soft: bool = False) -> None:
-        scope, direct = self.scope, True
-        while scope is not None:
-            if name in scope.outside:
-                break
-            if name in scope.local and (scope.kind != "class" or direct):
-                return
-            # A comprehension directly in a class body does not see the class's names; its first iterable does, which is visited outside of it.
-            direct = False
-            scope = scope.parent
-        if not self.deferred and name in self.bound:
-            return
-        self.found.uses[Use(name, bool(self.deferred), ".".join(self.path), soft or self.guarded > 0)] = None
-
-    def visit_Name(self, node: ast.Name) -> None:
-        if isinstance(node.ctx, (ast.Load, ast.Del)):
-            self._use(node.id)
-
-    def visit_Await(self, node: ast.Await) -> None:
-        if not self.deferred and self.found.awaits is None:
-            self.found.awaits = node.lineno
-        self.generic_visit(node)
-
-    def visit_AsyncFor(self, node: ast.AsyncFor) -> None:
-        self._top_level_async(node)
-        self.generic_visit(node)
-
-    def visit_AsyncWith(self, node: ast.AsyncWith) -> None:
-        self._top_level_async(node)
-        self.generic_visit(node)
-
-    def _top_level_async(self, node: ast.stmt) -> None:
-        if not self.deferred and self.found.awaits is None:
-            self.found.awaits = node.lineno
-
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
         self.visit(node.value)
         if isinstance(node.target, ast.Name):
@@ -203,204 +120,6 @@ class _Reader(ast.NodeVisitor):
         if any(alias.name == "*" for alias in node.names) and self.scope is None:
             self.found.stars.append("." * node.level + (node.module or ""))
 
-    def visit_TypeAlias(self, node: ast.AST) -> None:
-        """``type Pair = ...`` (3.12) is evaluated when somebody asks for it."""
-        self.deferred += 1
-        types = self._type_parameters(node)
-        self.visit(node.value)  # type: ignore[attr-defined]
-        self._leave(types)
-        self.deferred -= 1
-
-    def visit_Call(self, node: ast.Call) -> None:
-        passed: list[tuple[int | str, str]] = [(at, name) for at, arg in enumerate(node.args) if (name := root_name(arg))]
-        passed += [(keyword.arg, name) for keyword in node.keywords if keyword.arg and (name := root_name(keyword.value))]
-        if isinstance(node.func, ast.Name):
-            self._called(Call(node.func.id, "", tuple(passed), node.lineno))
-        elif isinstance(node.func, ast.Attribute) and (owner := root_name(node.func.value)):
-            shifted = [(at + 1 if isinstance(at, int) else at, name) for at, name in passed]
-            self._called(Call(owner, node.func.attr, ((0, owner), *shifted), node.lineno))
-        elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Call) and isinstance(node.func.value.func, ast.Name):
-            shifted = [(at + 1 if isinstance(at, int) else at, name) for at, name in passed]
-            self._called(Call(node.func.value.func.id, node.func.attr, tuple(shifted), node.lineno))  # Trainer(model).run()
-        self.generic_visit(node)
-
-    def _called(self, call: Call) -> None:
-        if self.effects is not None:
-            seen = tuple((at, name) for at, name in call.passed if name in self.effects.parameters or self._is_global(name))
-            self.effects.calls.append(replace(call, passed=seen))
-        elif not self.deferred:
-            self.found.calls.append(call)
-
-    # Scopes ------------------------------------------------------------------------------------------------------------------------------
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        self._function(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        self._function(node)
-
-    def _function(self, node: Function) -> None:
-        self._decorators(node)
-        self._defaults(node.args)
-        types = self._type_parameters(node)
-        for argument in _arguments(node.args):
-            if argument.annotation:
-                self._annotation(argument.annotation)
-        if node.returns:
-            self._annotation(node.returns)
-        self._body(node.name, node.args, node.body)
-        self._leave(types)
-
-    def _decorators(self, node: Function | ast.ClassDef) -> None:
-        """A decorator is called with what it decorates."""
-        for decorator in node.decorator_list:
-            self.visit(decorator)
-            if isinstance(decorator, ast.Name):
-                self._called(Call(decorator.id, "", ((0, node.name),), decorator.lineno))
-            elif isinstance(decorator, ast.Attribute) and (owner := root_name(decorator)):
-                self._called(Call(owner, decorator.attr, ((0, owner), (1, node.name)), decorator.lineno))
-
-    def _type_parameters(self, node: ast.AST) -> bool:
-        """Open the scope of ``[T: Bound]``, if there is one; bounds are evaluated when somebody asks for them."""
-        parameters = getattr(node, "type_params", [])
-        if parameters:
-            self.scope = _Scope("function", {parameter.name for parameter in parameters}, set(), self.scope)
-            self.deferred += 1
-            for parameter in parameters:
-                for part in ast.iter_child_nodes(parameter):
-                    self.visit(part)
-            self.deferred -= 1
-        return bool(parameters)
-
-    def _leave(self, scope: bool) -> None:
-        if scope and self.scope is not None:
-            self.scope = self.scope.parent
-
-    def visit_Lambda(self, node: ast.Lambda) -> None:
-        self._defaults(node.args)
-        self._body("", node.args, [ast.Return(node.body)])
-
-    def _defaults(self, args: ast.arguments) -> None:
-        for default in [*args.defaults, *filter(None, args.kw_defaults)]:
-            self.visit(default)
-
-    def _body(self, name: str, args: ast.arguments, body: Sequence[ast.stmt]) -> None:
-        nodes = list(shallow(body))
-        outside = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
-        inherited = {name for node in nodes if isinstance(node, ast.Nonlocal) for name in node.names}
-        bound = set(bound_in(body))
-        local = {argument.arg for argument in _arguments(args)} | bound | set(declared_in(body)) | set(deleted_in(body))
-        outermost = self.effects is None
-        if self.effects is None:
-            self.effects = self._effects(name, args)
-        self.scope = _Scope("function", local - outside - inherited, outside, self.scope)
-        self.deferred += 1
-        self.path += [name] if name else []
-        self.effects.binds |= bound & outside
-        for written in sorted(bound & outside):
-            self._use(written, soft=True)  # `global counter; counter += 1` wants its first value, if there is one
-        for statement in body:
-            self.visit(statement)
-        parameters = self.effects.parameters
-        self.effects.changes += [change for change in changes_in(body) if change.name in parameters or self._is_global(change.name)]
-        self.path[len(self.path) - bool(name) :] = []
-        self.deferred -= 1
-        self.scope = self.scope.parent
-        if outermost:
-            self.effects = None
-
-    def _effects(self, name: str, args: ast.arguments) -> Effects:
-        """Where what this function does is written down: under its own name for a method, else for whoever calls what the statement binds."""
-        in_class = self.scope is not None and self.scope.kind == "class"
-        effects = self.found.effects.setdefault(name if in_class and name not in CONSTRUCTING else "", Effects())
-        begin = -1 if in_class and name in CONSTRUCTING else 0  # who calls a class passes no `self`
-        positions = [argument.arg for argument in [*args.posonlyargs, *args.args, *args.kwonlyargs]]
-        effects.parameters.update({argument: at for at, argument in enumerate(positions, begin)})
-        return effects
-
-    def _is_global(self, name: str) -> bool:
-        scope = self.scope
-        while scope is not None:
-            if name in scope.outside:
-                return True
-            if name in scope.local and scope.kind != "class":
-                return False
-            scope = scope.parent
-        return True
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        self._decorators(node)
-        types = self._type_parameters(node)
-        for part in [*node.bases, *(keyword.value for keyword in node.keywords)]:
-            self.visit(part)
-        for base in filter(None, map(root_name, node.bases)):
-            self._called(Call(base, "__init_subclass__", ((0, node.name),), node.lineno))
-        self.scope = scope = _Scope("class", set(), set(), self.scope)
-        self.path.append(node.name)
-        for statement in node.body:
-            self.visit(statement)
-            scope.local |= set(bound_in([statement]))  # grows: `limit = limit` in a class body reads the module's first
-        self.path.pop()
-        self.scope = scope.parent
-        self._leave(types)
-
-    def visit_ListComp(self, node: ast.ListComp) -> None:
-        self._comprehension(node, [node.elt])
-
-    visit_SetComp = visit_GeneratorExp = visit_ListComp  # type: ignore[assignment]  # noqa: N815
-
-    def visit_DictComp(self, node: ast.DictComp) -> None:
-        self._comprehension(node, [node.key, node.value])
-
-    def _comprehension(self, node: ast.ListComp | ast.DictComp, results: list[ast.expr]) -> None:
-        first, *others = node.generators
-        self.visit(first.iter)
-        targets = {name for generator in node.generators for name in bound_in([generator.target])}
-        self.scope = _Scope("comprehension", targets, set(), self.scope)
-        if any(generator.is_async for generator in node.generators):
-            self._top_level_async(node)  # type: ignore[arg-type]
-        for generator in node.generators:
-            self.visit(generator.target)
-            for part in generator.ifs:
-                self.visit(part)
-        for generator in others:
-            self.visit(generator.iter)
-        for result in results:
-            self.visit(result)
-        self.scope = self.scope.parent
-
-    def _annotation(self, node: ast.expr) -> None:
-        """Names in a string annotation count if they exist: whether anybody evaluates them is not known here. So do those in lazy ones."""
-        for quoted in _quoted(node):
-            for part in ast.walk(quoted):
-                if isinstance(part, ast.Name):
-                    self._use(part.id, soft=True)
-        self.guarded += self.lazy
-        self.deferred += self.lazy
-        self.visit(node)
-        self.deferred -= self.lazy
-        self.guarded -= self.lazy
-
-
-def _quoted(node: ast.AST) -> Iterator[ast.expr]:
-    """The types that an annotation has in quotes; what ``Literal[...]`` and ``Annotated[..., "text"]`` quote are values."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        try:
-            yield ast.parse(node.value, mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return
-    elif isinstance(node, ast.Subscript) and (name := getattr(node.value, "attr", getattr(node.value, "id", ""))) in ("Literal", "Annotated"):
-        if name == "Annotated" and isinstance(node.slice, ast.Tuple) and node.slice.elts:
-            yield from _quoted(node.slice.elts[0])
-    else:
-        for part in ast.iter_child_nodes(node):
-            yield from _quoted(part)
-
 
 def _expects_name_error(handler: ast.ExceptHandler) -> bool:
     return handler.type is not None and any(isinstance(part, ast.Name) and part.id == "NameError" for part in ast.walk(handler.type))
-
-
-def _arguments(args: ast.arguments) -> Iterator[ast.arg]:
-    yield from [*args.posonlyargs, *args.args, *args.kwonlyargs]
-    yield from filter(None, (args.vararg, args.kwarg))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 #: Entries of one directory that travels because it is named; more are data, and want a cortex.yaml that says what travels.
 MAX_ENTRIES = 2000
+_IMPORTERS = frozenset({"import_module", "__import__"})
 _PATH_MAKERS = frozenset({"Path", "PurePath", "join", "abspath", "expanduser", "str", "fspath", "PosixPath"})
 
 
@@ -23,6 +24,7 @@ class References:
 
 def references(source: str, root: Path, *, skip: frozenset[str] = frozenset()) -> References:
     """What the module ``source`` imports and names below ``root``, transitively through local modules. ``skip``: paths that never travel."""
+    root = Path(os.path.abspath(root))
     found = References()
     waiting, seen = [(source, "handler.py")], set(skip)
     while waiting:
@@ -37,10 +39,17 @@ def references(source: str, root: Path, *, skip: frozenset[str] = frozenset()) -
                     seen.add(module)
                     found.files[module] = f"imported by {path}"
                     if module.endswith(".py"):
-                        waiting.append(((root / module).read_text("utf-8", "replace"), module))
-        for value, line in _named(tree):
-            _note(found, root, value, line, path, seen)
+                        waiting.append((_read(root / module), module))
+        for value, line, certain in _named(tree, path):
+            _note(found, root, value, line, path, seen, certain)
     return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _imported(tree: ast.AST, path: str) -> Iterator[str]:
@@ -55,49 +64,64 @@ def _imported(tree: ast.AST, path: str) -> Iterator[str]:
             if module:
                 yield module
             yield from (f"{module}.{alias.name}" if module else alias.name for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and getattr(node.func, "attr", getattr(node.func, "id", "")) in _IMPORTERS:
+            yield from (name for name in [_text(node.args[0], {})] if name and not name.startswith("."))
 
 
 def _module_files(root: Path, name: str) -> list[str]:
     """The files below the root that importing ``name`` runs or may look for: a module, or all of its top package."""
     top = name.partition(".")[0]
+    if top and (root / top).is_dir() and (root / top / "__init__.py").is_file():
+        return _below(root, top)
     if (root / f"{top}.py").is_file():
         return [f"{top}.py"]
-    if top and (root / top).is_dir() and (any((root / top).glob("*.py")) or (root / top / "__init__.py").exists()):
+    module = root / name.replace(".", "/")  # without __init__.py a directory is a package all the same
+    if top and (root / top).is_dir() and any(place.is_file() or any(place.glob("*.py")) for place in (module.with_suffix(".py"), module, root / top)):
         return _below(root, top)
     return []
 
 
 def _below(root: Path, directory: str) -> list[str]:
-    found = []
-    for base, directories, names in os.walk(root / directory):
+    """The files of a directory, hidden ones left out; neither files nor directories beyond the limit are looked at."""
+    found: list[str] = []
+    for looked, (base, directories, names) in enumerate(os.walk(root / directory)):
         directories[:] = sorted(name for name in directories if not name.startswith(".") and name != "__pycache__")
-        found += [
-            (Path(base) / name).relative_to(root).as_posix() for name in sorted(names) if not name.startswith(".") and not name.endswith(".pyc")
-        ]
-        if len(found) > MAX_ENTRIES:
+        visible = (Path(base) / name for name in sorted(names)[: MAX_ENTRIES + 1] if not name.startswith(".") and not name.endswith(".pyc"))
+        found += [path.relative_to(root).as_posix() for path in visible if path.is_file()]
+        if len(found) > MAX_ENTRIES or looked > MAX_ENTRIES:
             break
     return found[:MAX_ENTRIES]
 
 
-def _named(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """(text, line) of every string that may be a path: passed to a call, assigned, or a default. Keys, comparisons and docstrings are none."""
-    constants: dict[str, str] = {}
+def _named(tree: ast.Module, path: str) -> Iterator[tuple[str, int, bool]]:
+    """(text, line, certain) of every string that may be a path: passed to a call, assigned, or a default; not ``certain``: an item of a list or dict.
+
+    Keys, comparisons and docstrings are none.
+    """
+    constants: dict[str, str] = {"__file__": path}
     for node in tree.body:
-        if isinstance(node, ast.Assign) and (text := _text(node.value, constants)) is not None:
-            constants.update({target.id: text for target in node.targets if isinstance(target, ast.Name)})
-    for node in ast.walk(tree):
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None and (text := _text(node.value, constants)) is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            constants.update({target.id: text for target in targets if isinstance(target, ast.Name)})
+    for part in ast.walk(tree):
         values: list[ast.expr] = []
-        if isinstance(node, ast.Call):
-            values = [*node.args, *(keyword.value for keyword in node.keywords)]
-            if isinstance(node.func, ast.Attribute):
-                values.append(node.func.value)  # Path("values.json").read_text()
-        elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.Return)) and node.value is not None:
-            values = [node.value]
-        elif isinstance(node, ast.arguments):
-            values = [*node.defaults, *filter(None, node.kw_defaults)]
+        if isinstance(part, ast.Call):
+            values = [*part.args, *(keyword.value for keyword in part.keywords)]
+            if isinstance(part.func, ast.Attribute):
+                values.append(part.func.value)  # Path("values.json").read_text()
+        elif isinstance(part, (ast.Assign, ast.AnnAssign, ast.Return)) and part.value is not None:
+            values = [part.value]
+        elif isinstance(part, ast.arguments):
+            values = [*part.defaults, *filter(None, part.kw_defaults)]
+        elif isinstance(part, ast.withitem):
+            values = [part.context_expr]
         for value in values:
             if (text := _text(value, constants)) is not None:
-                yield text, value.lineno
+                yield text, value.lineno, True
+        items = part.values if isinstance(part, ast.Dict) else part.elts if isinstance(part, (ast.List, ast.Tuple, ast.Set)) else []
+        for item in items:
+            if (text := _text(item, constants)) is not None:
+                yield text, item.lineno, False
 
 
 def _text(node: ast.expr, constants: dict[str, str]) -> str | None:
@@ -114,18 +138,30 @@ def _text(node: ast.expr, constants: dict[str, str]) -> str | None:
     if isinstance(node, ast.JoinedStr):
         parts = [_text(part.value if isinstance(part, ast.FormattedValue) else part, constants) for part in node.values]
         return None if None in parts else "".join(part for part in parts if part is not None)
-    if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in _PATH_MAKERS and node.args:
+    if isinstance(node, ast.Attribute) and node.attr == "parent":
+        return _parent(_text(node.value, constants))
+    called = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and called in ("resolve", "absolute", "joinpath"):
+        parts = [_text(part, constants) for part in [node.func.value, *node.args]]
+        return None if None in parts else "/".join(part for part in parts if part)
+    if isinstance(node, ast.Call) and called == "dirname" and len(node.args) == 1:
+        return _parent(_text(node.args[0], constants))
+    if isinstance(node, ast.Call) and called in _PATH_MAKERS and node.args:
         parts = [_text(argument, constants) for argument in node.args]
         return None if None in parts else "/".join(part.rstrip("/") for part in parts if part is not None)
     return None
 
 
-def _note(found: References, root: Path, value: str, line: int, path: str, seen: set[str]) -> None:
+def _parent(text: str | None) -> str | None:
+    return None if text is None else os.path.dirname(text) or "."
+
+
+def _note(found: References, root: Path, value: str, line: int, path: str, seen: set[str], certain: bool) -> None:
     if not value or len(value) > 500 or "\n" in value or "\0" in value or "://" in value or value in (".", "..", "/"):
         return
     try:
         target = Path(os.path.normpath(root / os.path.expanduser(value)))
-        exists = target.exists()
+        exists = target.is_file() or (certain and target.is_dir())
     except (OSError, ValueError, RuntimeError):
         return
     if not exists or target == root:
