@@ -138,7 +138,7 @@ def _init_error(cls: type, path: str, exc: BaseException) -> HandlerError:
         # handler.path may lie below the root (src/handler.py): the root is what is left without it.
         root = file.removesuffix(path) if file.endswith(path) else str(Path(file).parent)
     text = describe(exc, root)
-    where = f"{path}, line {line}{origin.beside(path, line)}" if line else path
+    where = f"{path}, line {line}{origin.beside(path, line)}" if line else origin.deepest(exc) or path
     problem = f"{text['type']}: {text['message']}" if text["message"] else text["type"]
     kind, remedy = "raised", "correct the constructor or the config it reads"
     if not isinstance(exc, Exception):

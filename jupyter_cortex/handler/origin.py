@@ -49,6 +49,15 @@ def beside(file: str, line: int | None) -> str:
     return f" ({found})" if found else ""
 
 
+def deepest(error: BaseException) -> str:
+    """The author's last line on the way to an error, as a place; "" where no frame has one."""
+    found, step = "", error.__traceback__
+    while step is not None:
+        found = place(step.tb_frame.f_code.co_filename, step.tb_lineno) or found
+        step = step.tb_next
+    return found
+
+
 def annotated(text: str) -> str:
     """A traceback's text with the cell behind each frame that came from one."""
     if _lookup is None:

@@ -43,9 +43,8 @@ class Recorder:
     def _begin(self, info: Any) -> None:
         if not info.store_history or info.silent:
             return
-        # The cell that loads the extension is in the history already.
-        count = int(self._shell.execution_count)
-        self.runs = [run for run in self.runs if run.count != count]
+        # The shell's own counter is raised before or after this event, depending on IPython's version; its history is not.
+        count = len(self._shell.history_manager.input_hist_raw)
         self.runs.append(Run(info.raw_cell, count, str(getattr(info, "cell_id", None) or ""), time.time(), running=True))
 
     def _end(self, result: Any) -> None:
@@ -55,6 +54,7 @@ class Recorder:
         run = next((run for run in reversed(self.runs) if run.running and run.source == info.raw_cell), None)
         if run is None:
             return
+        run.count = int(result.execution_count or run.count)
         run.running, run.seconds = False, time.time() - run.started
         if result.error_before_exec is not None:
             run.failed_line = 0

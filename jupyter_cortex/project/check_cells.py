@@ -70,11 +70,7 @@ class Checked:
 
 
 def _place(error: BaseException | None) -> str:
-    """The last line of the author's on the way to the error, as a place."""
-    found, step = "", error.__traceback__ if error else None
-    while step is not None:
-        found = origin.place(step.tb_frame.f_code.co_filename, step.tb_lineno) or found
-        step = step.tb_next
+    found = origin.deepest(error) if error else ""
     return f" ({found})" if found else ""
 
 

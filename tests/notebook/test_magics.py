@@ -1,0 +1,422 @@
+"""``%cortex`` in a real IPython shell: the shell's verbs, payloads, samples, saved objects, refusals in one line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jupyter_cortex.cli import main
+from jupyter_cortex.commands.verbs import VERBS
+from jupyter_cortex.core.errors import BadRequest, CortexError, HandlerError, NotebookError
+from jupyter_cortex.magics.completion import complete
+from jupyter_cortex.magics.words import words
+
+from .conftest import Shell
+
+HANDLER = """
+from cortex_internal.lib.log import logger
+
+class Handler:
+    def __init__(self, config):
+        self.greeting = config.get("greeting", "hello")
+
+    def handle_async(self, payload, request_id):
+        logger.info("greeting", extra={"who": str(payload)})
+        print("printed")
+        return {"said": f"{self.greeting} {payload}", "kind": type(payload).__name__, "id": request_id}
+"""
+
+
+def tried(shell: Shell, cell: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The data of one ``payload`` cell."""
+    capsys.readouterr()
+    shell.run(cell)
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def refused(shell: Shell, cell: str) -> CortexError:
+    """The refusal of a cell: one line, and at most the author's own frames."""
+    result = shell.run(cell, check=False)
+    error = result.error_in_exec
+    assert isinstance(error, CortexError), error
+    assert "site-packages" not in (shown := "\n".join(error._render_traceback_()))  # type: ignore[attr-defined]
+    assert "jupyter_cortex/" not in shown
+    return error
+
+
+# Words --------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("deploy iris --yes", ["deploy", "iris", "--yes"]),
+        ("submit iris 'a text' \"another one\"", ["submit", "iris", "a text", "another one"]),
+        ('submit iris {"a": 1, "b": [1, 2]}', ["submit", "iris", '{"a": 1, "b": [1, 2]}']),
+        ("submit iris '{\"x\":1}'", ["submit", "iris", '{"x":1}']),
+        ("submit iris [1, 2]", ["submit", "iris", "[1, 2]"]),
+        ("submit $name text", ["submit", "iris", "text"]),
+        ("submit {name} text", ["submit", "iris", "text"]),
+        ("submit {name.upper()} text", ["submit", "IRIS", "text"]),
+        ("submit {name + '-2'} text", ["submit", "iris-2", "text"]),
+        ("submit iris $flower", ["submit", "iris", '{"petal": 1.5}']),
+        ("submit iris {flower['petal'] * 2}", ["submit", "iris", "3.0"]),
+        ("submit iris {unknown_name}", ["submit", "iris", "{unknown_name}"]),
+        ("submit iris '$name'", ["submit", "iris", "iris"]),
+        ("deploy --config greeting=$name", ["deploy", "--config", "greeting=iris"]),
+        ("save model labels=list(range(3))", ["save", "model", "labels=list(range(3))"]),
+        ("", []),
+    ],
+)
+def test_a_line_s_words_are_quoted_as_in_a_shell_and_expanded_as_in_ipython(shell: Shell, line: str, expected: list[str]) -> None:
+    shell.run("name = 'iris'; flower = {'petal': 1.5}")
+    assert words(line, shell.shell) == expected
+
+
+def test_a_quote_that_never_closes_is_said_and_not_guessed(shell: Shell) -> None:
+    assert "never closed" in str(shell.run("%cortex submit iris 'oops", check=False).error_in_exec)
+
+
+def test_a_continued_line_is_one_line(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run(HANDLER)
+    shell.run('%cortex try "you" \\\n    --content-type text/plain \\\n    -o json')
+    assert json.loads(capsys.readouterr().out.strip().splitlines()[-1])["result"]["said"] == "hello you"
+
+
+# The verbs ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_verbs_are_the_shell_s_own_and_those_that_need_a_kernel(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run("%cortex --help")
+    listed = set(re.findall(r"^  (\w+)\s", capsys.readouterr().out.split("Commands:")[1], re.MULTILINE))
+    assert set(VERBS) <= set(main.commands)
+    assert listed == set(VERBS) | {"payload", "try", "sample", "save"}
+    for name in VERBS:
+        assert main.commands[name] is VERBS[name]
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "payload", "try", "sample", "save"])
+def test_each_verb_has_its_own_help(shell: Shell, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run(f"%cortex {verb} --help")
+    said = capsys.readouterr().out
+    assert said.startswith(f"Usage: %cortex {verb}")
+    assert "--help" in said
+
+
+def test_a_wrong_option_is_one_line_with_the_way_to_the_help(shell: Shell) -> None:
+    error = shell.run("%cortex deploy --fast", check=False).error_in_exec
+    assert type(error).__name__ == "UsageError"
+    assert "--fast" in str(error)
+    assert "%cortex deploy --help" in str(error)
+
+
+def test_only_payload_takes_a_body(shell: Shell) -> None:
+    assert "%cortex deploy" in str(shell.run("%%cortex deploy\nbody", check=False).error_in_exec)
+
+
+def test_verbs_and_options_complete(shell: Shell) -> None:
+    assert "deploy" in complete(shell.session, "%cortex de")
+    assert complete(shell.session, "%cortex depl") == ["deploy"]
+    assert "--no-check" in complete(shell.session, "%cortex deploy --no")
+    assert {"payload", "try"} <= set(complete(shell.session, "%%cortex "))
+
+
+def test_loading_twice_changes_nothing_and_unloading_takes_everything_back(shell: Shell) -> None:
+    session = shell.session
+    shell.shell.run_line_magic("reload_ext", "jupyter_cortex")
+    assert shell.session is not None
+    shell.shell.run_line_magic("unload_ext", "jupyter_cortex")
+    assert getattr(shell.shell, "cortex_session", None) is None
+    assert "cortex" not in shell.shell.magics_manager.magics["line"]
+    assert session.recorder._begin not in shell.shell.events.callbacks["pre_run_cell"]
+
+
+# Payloads -----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_payload_goes_through_parse_handle_and_json(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run(HANDLER)
+    row = tried(shell, '%%cortex payload -t application/json -o json\n{"a": 1}', capsys)
+    assert (row["status"], row["payload"]["type"], row["result"]["kind"]) == ("completed", "dict", "dict")
+    assert [record["message"] for record in row["records"]] == ["greeting", "printed"]
+    assert row["records"][0]["who"] == "{'a': 1}"
+
+
+def test_the_newline_that_ends_the_cell_is_not_part_of_the_payload(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run(HANDLER)
+    assert tried(shell, "%%cortex payload -t text/plain -o json\nline one\nline two", capsys)["result"]["said"] == "hello line one\nline two"
+    assert tried(shell, "%%cortex payload -t text/plain -o json\nends empty\n\n", capsys)["result"]["said"].endswith("ends empty\n")
+
+
+def test_a_file_s_bytes_and_headers_are_sent(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("flower.bin").write_bytes(b"\x00\xff")
+    shell.run(HANDLER)
+    row = tried(shell, "%cortex payload --file flower.bin -H x-request-id:mine -o json", capsys)
+    assert (row["result"]["kind"], row["result"]["id"]) == ("bytes", "mine")
+
+
+def test_what_cannot_be_parsed_is_refused_in_the_gateway_s_own_words(shell: Shell) -> None:
+    shell.run(HANDLER)
+    shell.run("%%cortex payload -t application/json\n{'a': 1}")
+    for shown in (shell.text, shell.html):
+        assert "refused with 400" in shown
+        assert "double quotes" in shown
+
+
+def test_a_failing_handler_shows_its_cell_and_line_and_debug_lands_there(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run("def helper(x):\n    return 1 / x")
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'x': helper(payload)}")
+    row = tried(shell, "%%cortex payload -t application/json -o json\n0", capsys)
+    assert (row["status"], row["error"]["type"]) == ("failed", "ZeroDivisionError")
+    assert "In [1], line 2" in row["traceback"]
+    assert "In [2], line 3" in row["traceback"]
+    assert "jupyter_cortex" not in row["traceback"]
+    frame = sys.last_traceback
+    while frame.tb_next:  # type: ignore[union-attr]
+        frame = frame.tb_next  # type: ignore[union-attr]
+    assert frame.tb_frame.f_locals["x"] == 0  # type: ignore[union-attr]
+
+
+def test_a_result_that_is_no_json_fails_as_it_would_in_production(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'when': {1, 2}}")
+    row = tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)
+    assert (row["status"], row["error"]["type"]) == ("failed", "ResultError")
+    assert "result.when" in row["error"]["message"] or "when" in row["error"]["message"]
+
+
+def test_the_handler_is_made_anew_when_its_cell_ran_again_and_kept_otherwise(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    source = "made = globals().get('made', [])\nclass Handler:\n    def __init__(self, config):\n        made.append(1)\n    def handle_async(self):\n        return {'made': len(made)}"
+    cell = "%%cortex payload -t text/plain -o json\nx"
+    shell.run(source)
+    assert [tried(shell, cell, capsys)["result"]["made"] for _ in range(2)] == [1, 1]
+    shell.run(source)
+    assert tried(shell, cell, capsys)["result"]["made"] == 2
+
+
+def test_config_comes_from_cortex_yaml_and_from_the_line_over_it(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("cortex.yaml").write_text("- name: greeter\n  kind: AsyncAPI\n  handler: {type: python, path: handler.py, config: {greeting: hi}}\n")
+    shell.run(HANDLER)
+    assert tried(shell, "%%cortex payload -t text/plain -o json\nyou", capsys)["result"]["said"] == "hi you"
+    assert tried(shell, "%%cortex payload -t text/plain --config greeting=hey -o json\nyou", capsys)["result"]["said"] == "hey you"
+
+
+def test_the_log_lines_of_a_payload_are_in_its_display_and_nowhere_else(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run(HANDLER)
+    capsys.readouterr()
+    shell.run("%%cortex payload -t text/plain\nyou")
+    assert "greeting" not in capsys.readouterr().out
+    assert "greeting" in shell.text
+    assert "printed" in shell.html
+
+
+def test_a_log_line_outside_of_a_payload_is_readable_in_the_cell(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    shell.run("from cortex_internal.lib.log import logger\nlogger.warning('careful', extra={'n': 1})")
+    assert re.search(r"WARNING careful  n=1", capsys.readouterr().out)
+
+
+def test_an_image_is_drawn_and_html_in_a_payload_is_not(shell: Shell) -> None:
+    import base64
+
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'n': len(payload)}")
+    png = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+    Path("dot.png").write_bytes(png)
+    shell.run("%cortex payload --file dot.png")
+    assert '<img alt="the payload as an image" src="data:image/png;base64,' in shell.html
+    shell.run("%%cortex payload -t text/plain\n<img src=x onerror=alert(1)>")
+    assert "<img src=x" not in shell.html
+
+
+# The project's variables --------------------------------------------------------------------------------------------------------------------
+
+
+def test_env_and_dotenv_are_set_as_in_a_replica_masked_and_taken_back(shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("cortex.yaml").write_text("- name: a\n  kind: AsyncAPI\n  handler: {type: python, path: handler.py, env: {REGION: north, MODE: slow}}\n")
+    Path(".env").write_text("MODE=fast\nPASSPHRASE=open-sesame-7\n")
+    shell.run("import os\nclass Handler:\n    def handle_async(self):\n        print(os.environ['PASSPHRASE'])\n        return {name: os.environ[name] for name in ('REGION', 'MODE')}")
+    row = tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)
+    assert row["result"] == {"REGION": "north", "MODE": "fast"}
+    assert "open-sesame-7" not in json.dumps(row)
+    assert "***" in row["records"][0]["message"]
+    shell.shell.run_line_magic("unload_ext", "jupyter_cortex")
+    assert "PASSPHRASE" not in os.environ
+
+
+def test_a_broken_dotenv_is_said_and_the_kernel_goes_on(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_text("NO EQUALS\n")
+    shell.run(HANDLER)
+    row = tried(shell, "%%cortex payload -t text/plain -o json\nyou", capsys)
+    assert row["status"] == "completed"
+
+
+# Samples ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_payload_is_kept_with_its_result(shell: Shell) -> None:
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'double': payload * 2}")
+    shell.run("%%cortex payload -t application/json\n4")
+    shell.run("%cortex sample four")
+    assert yaml.safe_load(Path("samples/four.yaml").read_text()) == {"content_type": "application/json", "body": "4", "expected": {"double": 8}}
+    shell.run("%cortex sample")
+    assert "four" in shell.text
+    assert "double" in shell.html
+
+
+def test_a_binary_payload_is_kept_beside_its_sample(shell: Shell) -> None:
+    Path("b.bin").write_bytes(b"\x00\xff\x00")
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'n': len(payload)}")
+    shell.run("%cortex payload --file b.bin -t application/octet-stream")
+    shell.run("%cortex sample bytes --no-expect")
+    assert yaml.safe_load(Path("samples/bytes.yaml").read_text()) == {"content_type": "application/octet-stream", "body_file": "bytes.body"}
+    assert Path("samples/bytes.body").read_bytes() == b"\x00\xff\x00"
+
+
+def test_what_is_no_sample_is_not_kept(shell: Shell) -> None:
+    assert isinstance(refused(shell, "%cortex sample none"), BadRequest)
+    shell.run(HANDLER)
+    shell.run("%%cortex payload -t application/json\n{broken")
+    assert "refused" in refused(shell, "%cortex sample broken").message
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        raise ValueError('no')")
+    shell.run("%%cortex payload -t text/plain\nx")
+    assert "--no-expect" in refused(shell, "%cortex sample failing").message
+    assert "letters" in refused(shell, "%cortex sample ../up --no-expect").message
+    assert not Path("samples").exists()
+
+
+# Objects ------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "suffix", "same"),
+    [
+        ("obj = {'a': [1, 2.5, None, True], 'ä': 'ö'}", ".json", "loaded == obj"),
+        ("obj = {1: 'a', (1, 2): 'b'}", ".pkl", "loaded == obj"),
+        ("import numpy\nobj = numpy.arange(6, dtype='float32').reshape(2, 3)", ".npy", "(loaded == obj).all() and loaded.dtype == obj.dtype"),
+        ("from sklearn.linear_model import LinearRegression\nobj = LinearRegression().fit([[1], [2]], [1, 2])", ".joblib", "abs(loaded.predict([[3]])[0] - 3) < 1e-9"),
+        ("class Own:\n    def __init__(self): self.x = 5\nobj = Own()", ".pkl", "loaded.x == 5"),
+        ("obj = lambda x: x + 1", ".pkl", "loaded(1) == 2"),
+    ],
+)
+def test_an_object_is_saved_in_its_format_and_the_shown_line_loads_it(shell: Shell, source: str, suffix: str, same: str) -> None:
+    shell.run(source)
+    shell.run("%cortex save obj")
+    assert Path(f"obj{suffix}").is_file()
+    line = next(line.strip() for line in shell.text.splitlines() if "obj = " in line)
+    assert line in shell.html.replace("&quot;", '"')
+    space = dict(shell.shell.user_ns)
+    exec(line.replace("obj = ", "loaded = ", 1), space)
+    assert eval(same, space)
+
+
+def test_a_pickle_says_what_it_ties_to(shell: Shell) -> None:
+    shell.run("obj = {1, 2}")
+    shell.run("%cortex save obj")
+    assert "tied to Python" in shell.text
+
+
+def test_what_is_saved_takes_the_place_of_the_training_in_the_module(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run("from sklearn.linear_model import LinearRegression\nmodel = LinearRegression().fit([[1], [2]], [1, 2])")
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'y': float(model.predict([[payload]])[0])}")
+    shell.run("%cortex show lines --no-diff -o json")
+    shown = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert "fit(" in shown["source"]
+    assert any(row["kind"] == "training" and "%cortex save model" in row["remedy"] for row in shown["surprises"])
+    shell.run("%cortex save model")
+    shell.run("%cortex show lines --no-diff -o json")
+    shown = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert "fit(" not in shown["source"]
+    assert 'model = joblib.load("model.joblib")' in shown["source"]
+    assert [row["path"] for row in shown["travels"]] == ["handler.py", "model.joblib"]
+    assert not [row for row in shown["surprises"] if row["kind"] == "training"]
+
+
+def test_what_cannot_be_saved_is_refused_and_nothing_is_left_behind(shell: Shell) -> None:
+    assert isinstance(refused(shell, "%cortex save nothing_here"), NotebookError)
+    shell.run("import threading\nlock = threading.Lock()")
+    assert "lock" in refused(shell, "%cortex save lock").message
+    assert "NAME" in refused(shell, "%cortex save 1abc").message
+    assert [path.name for path in Path().iterdir() if "lock" in path.name] == []
+
+
+def test_a_large_object_is_named_in_cortex_yaml_which_stays_as_it_was_written(shell: Shell) -> None:
+    text = "# mine\n- name: big\n  kind: AsyncAPI  # a comment\n  handler:\n    type: python\n    path: handler.py\n\n# the end\n"
+    Path("cortex.yaml").write_text(text)
+    shell.run("import numpy\nweights = numpy.zeros(3_000_000)")
+    shell.run("%cortex save weights")
+    changed = Path("cortex.yaml").read_text()
+    assert yaml.safe_load(changed)[0]["artifacts"] == ["weights.npy"]
+    assert changed.replace("  artifacts:\n    - weights.npy\n", "") == text
+    assert "artifact" in shell.text
+
+
+# Refusals -----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_handler_every_verb_says_which_cell_is_missing(shell: Shell) -> None:
+    assert "class Handler" in refused(shell, "%%cortex payload -t text/plain\nx").message
+    assert "class Handler" in refused(shell, "%cortex deploy my-api").message
+    shell.run("%cortex show my-api --no-diff")
+    assert "no cell defines a class Handler" in shell.text
+
+
+def test_a_constructor_that_raises_names_its_cell(shell: Shell) -> None:
+    shell.run("class Handler:\n    def __init__(self, config):\n        config['missing']\n    def handle_async(self): return {}")
+    error = refused(shell, "%%cortex payload -t text/plain\nx")
+    assert isinstance(error, HandlerError)
+    assert "In [1], line 3" in error.message + str(error.details)
+
+
+def test_a_signature_that_no_replica_could_call_is_said_before_anything_runs(shell: Shell) -> None:
+    shell.run("class Handler:\n    def __init__(self, config, extra): pass\n    def handle_async(self): return {}")
+    error = refused(shell, "%cortex deploy my-api")
+    assert "extra" in error.message
+    assert "In [1]" in error.message
+
+
+def test_a_name_that_no_cell_defines_is_named_with_the_way_out(shell: Shell) -> None:
+    shell.shell.user_ns["ghost"] = 5
+    shell.run("class Handler:\n    def handle_async(self): return {'g': ghost}")
+    error = refused(shell, "%cortex deploy my-api")
+    assert "`ghost`" in error.message
+    assert "%cortex save ghost" in error.message
+
+
+def test_an_environment_that_is_down_is_one_line(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("JUPYTER_CORTEX_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("JUPYTER_CORTEX_TOKEN", "t")
+    assert "127.0.0.1:9" in refused(shell, "%cortex get").message
+
+
+def test_an_unsaved_notebook_needs_a_name_and_says_so(shell: Shell) -> None:
+    shell.run("class Handler:\n    def handle_async(self): return {}")
+    assert "give one" in refused(shell, "%cortex deploy").message
+
+
+def test_init_writes_a_cortex_yaml_once(shell: Shell) -> None:
+    shell.run("%cortex init flowers")
+    assert yaml.safe_load(Path("cortex.yaml").read_text())[0]["name"] == "flowers"
+    assert "class Handler" in shell.text
+    assert "--force" in refused(shell, "%cortex init flowers").message
+
+
+def test_a_directory_that_cannot_be_written_is_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no(*arguments: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_text", no)
+    assert "cannot be written" in refused(shell, "%cortex init flowers").message
+
+
+def test_nothing_of_the_extension_stays_on_the_logger_of_the_process(shell: Shell) -> None:
+    shell.run(HANDLER)
+    before = list(logging.getLogger("cortex").handlers)
+    shell.run("%%cortex payload -t text/plain\nx")
+    assert logging.getLogger("cortex").handlers == before
