@@ -35,16 +35,17 @@ def run(session: Any, line: str, cell: str | None = None) -> None:
     try:
         door = functools.partial(CellDoor, session, body=cell)
         group().main(arguments or ["--help"], prog_name="%cortex", standalone_mode=False, obj=door)
-    except click.exceptions.Abort:
-        print("nothing was done")
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        if isinstance(error, click.exceptions.Abort) and not isinstance(error.__cause__, KeyboardInterrupt):
+            print("nothing was done")
+            return
+        raise shortened(KeyboardInterrupt("interrupted; nothing more is done here, and a version that was starting goes on by itself")) from None
     except click.ClickException as error:
         context_of = getattr(error, "ctx", None)
         hint = f"; see `{context_of.command_path} --help`" if context_of is not None else ""
         raise UsageError(f"{error.format_message()}{hint}") from None
     except CortexError as error:
         raise shortened(error) from None
-    except KeyboardInterrupt:
-        raise shortened(KeyboardInterrupt("interrupted; nothing more is done here, and a version that was starting goes on by itself")) from None
 
 
 def shortened(error: BaseException) -> BaseException:

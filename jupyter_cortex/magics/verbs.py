@@ -53,7 +53,8 @@ def payload(door: CellDoor, content_type: str | None, file: str | None, headers:
 def _body(text: str | None, file: str | None, content_type: str | None) -> tuple[bytes, str]:
     if file is not None:
         try:
-            return Path(file).expanduser().read_bytes(), content_type or mimetypes.guess_type(file)[0] or "application/octet-stream"
+            guessed = mimetypes.guess_type(file)[0] or "application/octet-stream"
+            return Path(file).expanduser().read_bytes(), guessed if content_type is None else content_type
         except OSError as error:
             raise BadRequest(f"cannot read {file}: {error.strerror}") from None
     assert text is not None

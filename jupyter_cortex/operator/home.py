@@ -18,6 +18,7 @@ import os
 import secrets
 import socket
 import tempfile
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from ..core.errors import EnvironmentProblem
 SOCKET_PATH_MAX = 100
 #: The first port tried for the gateway, and how many after it.
 FIRST_PORT, PORTS = 8780, 200
+#: Seconds for which a chosen port counts as taken though nobody listens yet.
+RESERVED_S = 30.0
 
 
 @dataclass
@@ -119,5 +122,23 @@ def free_port(host: str) -> int:
                 probe.bind((host, port))
             except OSError:
                 continue
+        if _reserved(port):
             return port
     raise EnvironmentProblem(f"no free port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1} on {host}; set JUPYTER_CORTEX_PORT")
+
+
+def _reserved(port: int) -> bool:
+    """Take a free port for the seconds until its gateway listens: two environments that start for the first time at once must not choose the same."""
+    marker = Path(tempfile.gettempdir()) / f"cortex-{os.getuid()}-port-{port}"
+    try:
+        if time.time() - marker.stat().st_mtime > RESERVED_S:
+            marker.unlink()
+    except OSError:
+        pass
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return False
+    except OSError:
+        pass  # no directory for temporary files: then there is nobody to agree with
+    return True

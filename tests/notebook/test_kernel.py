@@ -103,7 +103,7 @@ def test_a_cell_s_seconds_and_the_line_of_its_error_are_recorded(kernel: KernelM
     one = kernel()
     one.run("import time; time.sleep(0.2)")
     one.run("a = 1\nb = 1 / 0\nc = 2", check=False)
-    one.run("not python", check=False)
+    one.run("not = python", check=False)
     runs = "[(r.failed_line, r.seconds) for r in get_ipython().cortex_session.recorder.runs if not r.running]"
     recorded = one.value(runs)
     assert [line for line, _ in recorded] == [None, 2, 0]
