@@ -106,9 +106,8 @@ def changes_in(statements: Sequence[ast.stmt], looked_at: ast.stmt | None = None
             for target in (target.id for target in node.targets if isinstance(target, ast.Name)):
                 views[target] |= {part_of(node.value)} - {""}
     for change in list(found):
-        if views and change.kind is Kind.AUGMENTED:  # `row += 1` changes what the loop goes through if it is an array
-            change = replace(change, certain=False, kind=Kind.CALL)
-        found += [replace(change, name=name) for name in _seen_through(views, change.name)]
+        certain = change.certain and change.kind is not Kind.AUGMENTED  # `row += 1` changes what the loop goes through if that is an array
+        found += [replace(change, name=name, certain=certain, kind=Kind.CALL) for name in _seen_through(views, change.name)]
     # A call is met twice where it is a whole statement: the firmer judgement counts.
     firm = {(change.name, change.line) for change in found if change.certain and change.kind is not Kind.AUGMENTED}
     return list(dict.fromkeys(change for change in found if change.certain or (change.name, change.line) not in firm))

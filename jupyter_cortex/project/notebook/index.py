@@ -7,8 +7,9 @@ import bisect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
-from .changes import Change, Kind, part_of
+from .changes import Change, Kind
 from .effects import Call, Effects, Outcome, passed_name
+from .holding import aliases, held
 from .steps import Step
 
 END = 1 << 60
@@ -26,13 +27,16 @@ class Index:
         self.binders: dict[str, list[int]] = defaultdict(list)
         self.changers: dict[str, list[tuple[int, str]]] = defaultdict(list)
         self.maybe: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        #: Where the object of a name got another name, or became a part of another object.
+        self.shared: dict[str, list[int]] = defaultdict(list)
         #: Star imports whose names nobody can tell.
         self.unknown_stars: list[int] = []
         self._starred: dict[int, set[str]] = {}
         self._methods: dict[str, list[tuple[int, Effects]]] = defaultdict(list)
         self._outcomes: dict[int, Outcome] = {}
-        self._object: dict[str, int] = {}  # variable -> the object it names, as far as plain `a = b` tells
-        self._whole: dict[str, str] = {}  # variable -> the one whose part it is, as far as `a = b.part` tells
+        self._objects: dict[str, set[int]] = defaultdict(set)  # variable -> the objects that it may name, as far as plain `a = b` tells
+        self._wholes: dict[str, dict[str, bool]] = defaultdict(dict)  # variable -> those that hold its object, and whether they surely do
+        self._paths: dict[tuple[frozenset[int], str], int] = {}  # (whole, expression) -> the object that it takes out
         self._trials: set[str] = set()
         for step in steps:
             self._add(step, star_names)
@@ -87,10 +91,11 @@ class Index:
         certain = change.certain and not trial
         for name in together - {change.name} if augmented else together:
             (self.changers if certain else self.maybe)[name].append((step.index, change.text))
-        for name in self._wholes(together):
-            (self.changers if certain and not augmented else self.maybe)[name].append((step.index, change.text))
+        for name, sure in self._holders(together).items():
+            if name not in together:
+                (self.changers if certain and sure and not augmented else self.maybe)[name].append((step.index, change.text))
         if change.kind in (Kind.CALL, Kind.DISCARDED):
-            for name in (part for part, whole in self._whole.items() if whole in together):
+            for name in (part for part, wholes in self._wholes.items() if part not in together and any(wholes.get(whole) for whole in together)):
                 self.maybe[name].append((step.index, change.text))
 
     def _call(self, step: Step, call: Call, *, trial: bool) -> bool:
@@ -106,32 +111,51 @@ class Index:
         return outcome.known and not call.method
 
     def _rename(self, step: Step, *, trial: bool) -> None:
-        names = step.names
-        for name in names.binds:
-            self._object[name] = step.index
-            self._whole.pop(name, None)
-            self._trials.discard(name)
+        """Which names name one object after this statement, and which objects are parts of others."""
+        if isinstance(step.node, ast.AugAssign):
+            return  # a list stays the list that it was
+        before = {name: set(objects) for name, objects in self._objects.items()}
+        for name, sure in step.names.binds.items():
+            if sure:
+                self._objects[name] = set()
+                self._wholes.pop(name, None)
+                for wholes in self._wholes.values():
+                    wholes.pop(name, None)
+            self._objects[name].add(step.index)
             if trial and not step.defines:
                 self._trials.add(name)
-        node = step.node
-        if isinstance(node, ast.Assign) and (source := part_of(node.value)):
-            for name in (target.id for target in node.targets if isinstance(target, ast.Name) and target.id != source):
-                if isinstance(node.value, ast.Name):
-                    self._object[name] = self._object.setdefault(source, -len(self._object) - 1)
-                elif not self.is_module(source, step.index):
-                    self._whole[name] = source
+            elif sure:
+                self._trials.discard(name)
+        for new, old in aliases(step.node):
+            self.shared[old].append(step.index)
+            before.setdefault(old, {-len(self._objects) - 1})
+            self._objects[old] |= before[old] if old not in step.names.binds else set()
+            self._objects[new] = set(before[old])
+        for one in held(step.node):
+            if not self.is_module(one.whole, step.index) and not self.is_module(one.part, step.index):
+                self.shared[one.part].append(step.index)
+                if one.path:
+                    key = (frozenset(self._objects[one.whole]), one.path)
+                    self._objects[one.part].add(self._paths.setdefault(key, -len(self._paths) - (1 << 30)))
+                certain = not one.by or any(self.steps[place].defines for place in self.reach(one.by, step.index))
+                self._wholes[one.part][one.whole] = certain or self._wholes[one.part].get(one.whole, False)
 
     def _together(self, name: str) -> set[str]:
-        """All names of the object that this name names."""
-        return {name} | {other for other, one in self._object.items() if one == self._object.get(name)}
+        """All names of the object that this name names, as far as anybody can tell."""
+        own = self._objects.get(name) or set()
+        return {name} | {other for other, objects in self._objects.items() if objects & own}
 
-    def _wholes(self, names: Iterable[str]) -> set[str]:
-        found: set[str] = set()
-        waiting = list(names)
+    def _holders(self, names: Iterable[str]) -> dict[str, bool]:
+        """The objects that these are parts of, and whether that is certain."""
+        found: dict[str, bool] = {}
+        waiting = [(name, True) for name in names]
         while waiting:
-            if (whole := self._whole.get(waiting.pop())) and whole not in found:
-                found |= self._together(whole)
-                waiting += self._together(whole)
+            part, sure = waiting.pop()
+            for whole, certain in self._wholes.get(part, {}).items():
+                for name in self._together(whole):
+                    if name not in found or (sure and certain and not found[name]):
+                        found[name] = sure and certain
+                        waiting.append((name, sure and certain))
         return found
 
     # Functions ---------------------------------------------------------------------------------------------------------------------------

@@ -206,6 +206,8 @@ class _Slicer:
 
         if any(changed(name, earlier.index + 1) for name in step.names.binds):
             return False
+        if any(earlier.index < place < step.index for name in step.names.binds for place in self.index.shared.get(name, ())):
+            return False  # what was made first lives on under another name
         names = {use.name for use in step.names.uses if not use.deferred}
         if names & set(step.names.binds):
             return False  # `total = total + 1` made something else each time
