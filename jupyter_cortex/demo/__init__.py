@@ -66,7 +66,10 @@ def run(door: Any, directory: str) -> None:
         return
     console.print(f"[bold]{API}[/] goes on running at [bold]{url}[/]. What next:")
     for command, what in (
-        (f"jupyter lab {escape(directory)}/{NOTEBOOK}", "open the notebook, change a cell, run %cortex deploy again (jupyter lab: pip install jupyterlab)"),
+        (
+            f"jupyter lab {escape(directory)}/{NOTEBOOK}",
+            "open the notebook, change a cell, run %cortex deploy again (jupyter lab: pip install jupyterlab)",
+        ),
         (f"cortex submit {API} --wait 10 5.1,3.5,1.4,0.2", "one more request"),
         (f"cortex logs {API}", "what the handler logged"),
         (f"cortex show {escape(directory)}/{NOTEBOOK}", "what is published, with the reason for each statement"),

@@ -52,7 +52,14 @@ def test_an_example_is_shipped_without_outputs_and_opens_with_the_cortex_kernel(
 def test_the_iris_notebook_runs_from_data_to_a_deleted_api(run: Callable[..., Path]) -> None:
     path = run(next(path for path in EXAMPLES if path.stem == "iris-classifier"))
     text = shown(path)
-    for said in ("saved model.joblib", "kept samples/setosa.yaml", "refused with 400", "iris-classifier is live", "'label': 'virginica'", "deleting iris-classifier"):
+    for said in (
+        "saved model.joblib",
+        "kept samples/setosa.yaml",
+        "refused with 400",
+        "iris-classifier is live",
+        "'label': 'virginica'",
+        "deleting iris-classifier",
+    ):
         assert said in text, said
     assert text.count("completed") >= 3
 

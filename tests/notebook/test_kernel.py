@@ -91,7 +91,9 @@ def test_two_kernels_two_notebooks_two_projects_at_once(kernel: KernelMaker, tmp
 
 def test_a_workload_is_followed_to_its_end_with_its_log_lines(kernel: KernelMaker) -> None:
     one = kernel()
-    one.run("import time\nclass Handler:\n    def handle_async(self, payload):\n        print('working on it')\n        time.sleep(0.3)\n        return {'done': payload}")
+    one.run(
+        "import time\nclass Handler:\n    def handle_async(self, payload):\n        print('working on it')\n        time.sleep(0.3)\n        return {'done': payload}"
+    )
     one.run("%cortex deploy followed --no-check")
     ran = one.run("%cortex submit followed slow")
     assert '"done": "slow"' in ran.text

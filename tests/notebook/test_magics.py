@@ -238,10 +238,14 @@ def test_an_image_is_drawn_and_html_in_a_payload_is_not(shell: Shell) -> None:
 # The project's variables --------------------------------------------------------------------------------------------------------------------
 
 
-def test_env_and_dotenv_are_set_as_in_a_replica_masked_and_taken_back(shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_env_and_dotenv_are_set_as_in_a_replica_masked_and_taken_back(
+    shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("cortex.yaml").write_text("- name: a\n  kind: AsyncAPI\n  handler: {type: python, path: handler.py, env: {REGION: north, MODE: slow}}\n")
     Path(".env").write_text("MODE=fast\nPASSPHRASE=open-sesame-7\n")
-    shell.run("import os\nclass Handler:\n    def handle_async(self):\n        print(os.environ['PASSPHRASE'])\n        return {name: os.environ[name] for name in ('REGION', 'MODE')}")
+    shell.run(
+        "import os\nclass Handler:\n    def handle_async(self):\n        print(os.environ['PASSPHRASE'])\n        return {name: os.environ[name] for name in ('REGION', 'MODE')}"
+    )
     row = tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)
     assert row["result"] == {"REGION": "north", "MODE": "fast"}
     assert "open-sesame-7" not in json.dumps(row)
@@ -300,7 +304,11 @@ def test_what_is_no_sample_is_not_kept(shell: Shell) -> None:
         ("obj = {'a': [1, 2.5, None, True], 'ä': 'ö'}", ".json", "loaded == obj"),
         ("obj = {1: 'a', (1, 2): 'b'}", ".pkl", "loaded == obj"),
         ("import numpy\nobj = numpy.arange(6, dtype='float32').reshape(2, 3)", ".npy", "(loaded == obj).all() and loaded.dtype == obj.dtype"),
-        ("from sklearn.linear_model import LinearRegression\nobj = LinearRegression().fit([[1], [2]], [1, 2])", ".joblib", "abs(loaded.predict([[3]])[0] - 3) < 1e-9"),
+        (
+            "from sklearn.linear_model import LinearRegression\nobj = LinearRegression().fit([[1], [2]], [1, 2])",
+            ".joblib",
+            "abs(loaded.predict([[3]])[0] - 3) < 1e-9",
+        ),
         ("class Own:\n    def __init__(self): self.x = 5\nobj = Own()", ".pkl", "loaded.x == 5"),
         ("obj = lambda x: x + 1", ".pkl", "loaded(1) == 2"),
     ],

@@ -25,7 +25,7 @@ class Handler:
 def body_of(case: dict[str, Any]) -> bytes:
     if "body_gen" in case:
         part = case["body_gen"]
-        return base64.b64decode(part["open"]) * part["count"] + base64.b64decode(part["close"]) * part["count"]
+        return base64.b64decode(part["open_b64"]) * part["count"] + base64.b64decode(part["close_b64"]) * part["count"]
     return base64.b64decode(case["body_b64"])
 
 
