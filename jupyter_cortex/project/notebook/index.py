@@ -36,6 +36,7 @@ class Index:
         self._outcomes: dict[int, Outcome] = {}
         self._objects: dict[str, set[int]] = defaultdict(set)  # variable -> the objects that it may name, as far as plain `a = b` tells
         self._wholes: dict[str, dict[str, bool]] = defaultdict(dict)  # variable -> those that hold its object, and whether they surely do
+        self._parts: dict[str, set[str]] = defaultdict(set)
         self._paths: dict[tuple[frozenset[int], str], int] = {}  # (whole, expression) -> the object that it takes out
         self._trials: set[str] = set()
         for step in steps:
@@ -95,7 +96,8 @@ class Index:
             if name not in together:
                 (self.changers if certain and sure and not augmented else self.maybe)[name].append((step.index, change.text))
         if change.kind in (Kind.CALL, Kind.DISCARDED):
-            for name in (part for part, wholes in self._wholes.items() if part not in together and any(wholes.get(whole) for whole in together)):
+            parts = {part for whole in together for part in self._parts.get(whole, ()) if self._wholes[part].get(whole)}
+            for name in parts - together:
                 self.maybe[name].append((step.index, change.text))
 
     def _call(self, step: Step, call: Call, *, trial: bool) -> bool:
@@ -114,30 +116,33 @@ class Index:
         """Which names name one object after this statement, and which objects are parts of others."""
         if isinstance(step.node, ast.AugAssign):
             return  # a list stays the list that it was
-        before = {name: set(objects) for name, objects in self._objects.items()}
+        renamed = aliases(step.node)
+        before = {old: self._objects[old] or {-step.index - 1} for _, old in renamed}
         for name, sure in step.names.binds.items():
             if sure:
                 self._objects[name] = set()
-                self._wholes.pop(name, None)
-                for wholes in self._wholes.values():
-                    wholes.pop(name, None)
-            self._objects[name].add(step.index)
+                for part in self._parts.pop(name, ()):
+                    self._wholes[part].pop(name, None)
+                for whole in self._wholes.pop(name, ()):
+                    self._parts[whole].discard(name)
+            self._objects[name] = self._objects[name] | {step.index}
             if trial and not step.defines:
                 self._trials.add(name)
             elif sure:
                 self._trials.discard(name)
-        for new, old in aliases(step.node):
+        for new, old in renamed:
             self.shared[old].append(step.index)
-            before.setdefault(old, {-len(self._objects) - 1})
-            self._objects[old] |= before[old] if old not in step.names.binds else set()
-            self._objects[new] = set(before[old])
+            if old not in step.names.binds:
+                self._objects[old] = before[old]
+            self._objects[new] = before[old]
         for one in held(step.node):
             if not self.is_module(one.whole, step.index) and not self.is_module(one.part, step.index):
                 self.shared[one.part].append(step.index)
                 if one.path:
                     key = (frozenset(self._objects[one.whole]), one.path)
-                    self._objects[one.part].add(self._paths.setdefault(key, -len(self._paths) - (1 << 30)))
+                    self._objects[one.part] = self._objects[one.part] | {self._paths.setdefault(key, -len(self._paths) - (1 << 30))}
                 certain = not one.by or any(self.steps[place].defines for place in self.reach(one.by, step.index))
+                self._parts[one.whole].add(one.part)
                 self._wholes[one.part][one.whole] = certain or self._wholes[one.part].get(one.whole, False)
 
     def _together(self, name: str) -> set[str]:

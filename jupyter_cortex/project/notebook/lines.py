@@ -114,12 +114,13 @@ def _as_ipython_reads(source: str) -> str:
 
 
 def _take_out(lines: list[str], cell: Python, saved: Loading) -> None:
-    number = 0
+    number = known = 0  # at the line `known` a statement begins
     while number < len(lines):
         line = lines[number]
-        if not _CANDIDATE.match(line) or not _begins_statement(lines[:number]):
+        if not _CANDIDATE.match(line) or not _begins_statement(lines[known:number]):
             number += 1
             continue
+        known = number
         last = number
         while lines[last].endswith("\\") and last + 1 < len(lines):
             last += 1
@@ -165,11 +166,11 @@ def _begins_statement(before: list[str]) -> bool:
     if before and before[-1].rstrip().endswith("\\"):
         return False
     try:
-        for _ in tokenize.generate_tokens(io.StringIO("\n".join(before) + "\n").readline):
+        for _ in tokenize.generate_tokens(io.StringIO("\n".join(map(str.lstrip, before)) + "\n").readline):
             pass
     except tokenize.TokenError as error:
         return "multi-line" not in str(error) and "unterminated" not in str(error)
-    except (SyntaxError, ValueError):  # an indentation that does not fit, half a character: the parser will name it
+    except (SyntaxError, ValueError):  # half a character, say: the parser will name it
         return True
     return True
 

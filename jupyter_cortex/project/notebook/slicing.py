@@ -175,7 +175,7 @@ class _Slicer:
             self._take(name, later[0], before, user, by)
             self.result.hoisted.append((self.steps[later[0]], self.steps[user], name))
             return
-        unknown = [star for star in self.index.unknown_stars if star < before]
+        unknown = list({self.steps[star].text: star for star in reversed(self.index.unknown_stars) if star < before}.values())
         for star in unknown:
             self._take(name, star, before, user, f"{by}, if `import *` brings it")
         if not unknown and not soft:

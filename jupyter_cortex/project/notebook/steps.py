@@ -122,7 +122,11 @@ def _add_steps(found: Timeline, cell: Cell, python: Python, tree: ast.Module, la
         before = body[position - 1] if position else None
         after = body[position + 1] if position + 1 < len(body) else None
         first, last, text = _text(lines, node, before)
-        names = names_of(node, last=after is None, lazy=lazy)
+        try:
+            names = names_of(node, last=after is None, lazy=lazy)
+        except RecursionError:
+            found.broken.append(Broken(cell, node.lineno, "too deeply nested"))
+            continue
         step = Step(len(found.steps), cell, node, names, text, first, last, node.lineno in python.loading)
         if cell.failed_line is not None and last >= cell.failed_line:
             found.unreached.append(step)
