@@ -1,19 +1,19 @@
-"""Makes README's picture from a real run of the demo: ``python tests/make_picture.py``; wants Chromium on PATH."""
+"""Makes README's picture from a real run of the iris notebook: ``python tests/make_picture.py``; wants Chromium on PATH."""
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-from rich.terminal_theme import MONOKAI
-
-PICTURE = Path(__file__).parent.parent / ".github" / "demo.png"
-WIDTH = 108
+PICTURE = Path(__file__).parent.parent / ".github" / "notebook.png"
+#: What of the notebook the picture shows: the cells whose text begins so, in this order.
+SHOWN = ("class Handler", '%%cortex payload --content-type application/json\n{"', "%cortex show", "%cortex deploy")
+SIZE = (1000, 1560)
 
 
 def main() -> None:
@@ -22,26 +22,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         os.environ["JUPYTER_CORTEX_HOME"] = f"{directory}/home"
         os.chdir(directory)
-        from jupyter_cortex import cli, demo
-        from jupyter_cortex.operator import local
-
-        context = cli.Context("local", "pretty")
-        context.console = Console(record=True, width=WIDTH, force_terminal=True, highlight=False)
-        context.console.print("[dim]$[/] cortex demo")
-        try:
-            demo.run(context, "iris-classifier")
-        finally:
-            local.down(context.settings)
-        code = "<pre style='font: 14px/1.35 monospace; margin: 18px'>{code}</pre>"
-        html = context.console.export_html(theme=MONOKAI, inline_styles=True, code_format=code)
-        html = html.replace(directory, "~")
-        # The story up to the first answer fits a picture; the rest repeats it.
-        html = re.split(r"(?=\n[^\n]*\$</span> curl -X POST[^\n]*text/plain)", html)[0]
-        page = Path(directory) / "page.html"
-        page.write_text(f"<body style='margin:0;background:#0c0c0c;color:#d9d9d9'>{html}</body>")
+        subprocess.run([sys.executable, "-m", "jupyter_cortex.cli", "demo"], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "jupyter_cortex.cli", "down"], check=True, capture_output=True)
+        document = json.loads(Path("iris-classifier/iris-classifier.ipynb").read_text())
+        cells = [cell for cell in document["cells"] if cell["cell_type"] == "code"]
+        document["cells"] = [next(cell for cell in cells if "".join(cell["source"]).startswith(begin)) for begin in SHOWN]
+        Path("picture.ipynb").write_text(json.dumps(document).replace(directory, "~"))
+        subprocess.run([sys.executable, "-m", "nbconvert", "--to", "html", "picture.ipynb"], check=True, capture_output=True)
         PICTURE.parent.mkdir(exist_ok=True)
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-background-networking"]
-        command = [chromium, *flags, f"--user-data-dir={directory}/chromium", "--window-size=1000,1170", f"--screenshot={PICTURE}", page.as_uri()]
+        size = f"--window-size={SIZE[0]},{SIZE[1]}"
+        page = (Path(directory) / "picture.html").as_uri()
+        command = [chromium, *flags, f"--user-data-dir={directory}/chromium", size, f"--screenshot={PICTURE}", page]
         subprocess.run(command, check=True, capture_output=True)
 
 

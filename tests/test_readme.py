@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from jupyter_cortex.core.settings import PREFIX, Settings
+from jupyter_cortex.project.samples import Sample, load
 
 from .conftest import Environment
+from .notebook.conftest import KernelMaker, kernel
+
+__all__ = ["kernel"]
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -50,14 +54,42 @@ def test_the_five_minute_story_runs_as_written(own_environment: Callable[..., En
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     for said in (
-        "creating sentiment (AsyncAPI)",
-        '"score": 0.3333333333333333',
-        "scored",
+        "creating flowers (AsyncAPI)",
+        '"label": "setosa"',
+        '"label":"versicolor"',
         "Workload(id=",
-        "deleting sentiment",
+        "deleting flowers",
         "stopped 1 operator",
     ):
         assert said in done.stdout
+
+
+def test_the_notebook_story_runs_in_a_kernel_as_written(kernel: KernelMaker, tmp_path: Path) -> None:
+    one = kernel()
+    shown = "".join(one.run(cell).text for block in blocks("ipython") for cell in [block])
+    for said in (
+        "kept samples/lovely.yaml",
+        "`GOOD`, used in Handler.handle_async",
+        "sentiment is live",
+        '"score": 0.3333333333333333',
+        "scored",
+        "deleting sentiment",
+    ):
+        assert said in shown, said
+
+
+def test_the_sample_that_readme_shows_is_one(tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "lovely.yaml").write_text(blocks("yaml")[0])
+    assert load(tmp_path) == [Sample("lovely", "text/plain", b"a lovely day", {"score": 1 / 3})]
+
+
+def test_every_magic_that_readme_names_exists() -> None:
+    from jupyter_cortex.magics.cortex import group
+
+    named = set(re.findall(r"%cortex ([a-z]+)", README))
+    assert named <= set(group().commands)
+    assert {"payload", "try", "sample", "save", "show", "check", "deploy"} <= named
 
 
 @pytest.mark.parametrize("command", re.findall(r"`(pytest [^`]+)`", README))

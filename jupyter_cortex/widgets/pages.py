@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -101,17 +102,24 @@ def _kind(line: str) -> str:
 
 
 def _code(data: dict[str, Any]) -> str:
-    """The module, and beside each statement the cell it came from and why it is in."""
-    notes: dict[int, str] = {}
-    for row in data["reasons"]:
-        more = f" (+{len(row['reasons']) - 1})" if len(row["reasons"]) > 1 else ""
-        title = esc("; ".join(row["reasons"]))
-        notes[row["module_line"]] = f'<span title="{title}"><b>{esc(row["cell"])}</b>: {_ticks(row["reasons"][0])}{more}</span>'
-    rows = []
-    for number, line in enumerate(highlighted(data["source"].rstrip("\n")), 1):
-        first = ' class="first"' if number in notes else ""
-        rows.append(f'<tr{first}><td class="no">{number}</td><td>{line or " "}</td><td class="why">{notes.get(number, "")}</td></tr>')
-    return f'<div class="code"><table class="code"><tbody>{"".join(rows)}</tbody></table></div>'
+    """The module statement by statement, and beside each the cell it came from and why it is in."""
+    lines = highlighted(data["source"].rstrip("\n"))
+    rows = {row["module_line"]: row for row in data["reasons"]}
+    starts = sorted({1, *rows, len(lines) + 1})
+    parts = []
+    for first, behind in itertools.pairwise(starts):
+        block = lines[first - 1 : behind - 1]
+        while block and not block[-1]:
+            block.pop()
+        numbered = "\n".join(f'<span class="no">{number:3} </span>{line}' for number, line in enumerate(block, first))
+        parts.append(f'<pre>{numbered}</pre><div class="why">{_why(rows[first]) if first in rows else ""}</div>')
+    return f'<div class="code">{"".join(parts)}</div>'
+
+
+def _why(row: dict[str, Any]) -> str:
+    more = f" (+{len(row['reasons']) - 1})" if len(row["reasons"]) > 1 else ""
+    title = esc("; ".join(row["reasons"]))
+    return f'<span title="{title}"><b>{esc(row["cell"])}</b>: {_ticks(row["reasons"][0])}{more}</span>'
 
 
 def _ticks(text: str) -> str:

@@ -25,10 +25,9 @@ STYLE = """<style>
 .cx .str,.cx .s{color:var(--jp-mirror-editor-string-color,#a11)}.cx .num,.cx .m{color:var(--jp-mirror-editor-number-color,#164)}
 .cx .lit,.cx .k{color:var(--jp-mirror-editor-keyword-color,#080)}.cx .c{color:var(--jp-mirror-editor-comment-color,#6a737d);font-style:italic}
 .cx .f{color:var(--jp-mirror-editor-def-color,#00f)}
-.cx div.code{overflow-x:auto}.cx table.code{table-layout:auto!important;font-family:var(--jp-code-font-family,ui-monospace,monospace)}
-.cx table.code td{white-space:pre;padding:0 10px 0 0}.cx table.code td.no{color:var(--jp-ui-font-color3,#999);text-align:right!important;user-select:none;width:1%}
-.cx table.code td.why{white-space:normal;color:var(--jp-ui-font-color2,#666);font-family:var(--jp-ui-font-family,sans-serif);min-width:230px}
-.cx table.code tr.first td{padding-top:3px;border-top:1px solid var(--jp-border-color2,#e0e0e0)}
+.cx div.code{display:grid;grid-template-columns:minmax(0,1fr) minmax(160px,230px);margin:6px 0;background:var(--jp-layout-color2,#f5f5f5);border-radius:3px}
+.cx div.code pre{margin:0;padding:3px 8px;background:none;border-radius:0}.cx div.code .no{color:var(--jp-ui-font-color3,#999);user-select:none}
+.cx div.code .why{padding:3px 8px;color:var(--jp-ui-font-color2,#666);border-left:1px solid var(--jp-border-color2,#ddd);font-size:12px}
 .cx .plus{color:var(--jp-success-color0,#1a7f37)}.cx .minus{color:var(--jp-error-color0,#c0201b)}
 .cx .bar{height:6px;background:var(--jp-layout-color3,#ddd);border-radius:3px;overflow:hidden;max-width:420px;margin:6px 0}
 .cx .bar>div{height:100%;background:var(--jp-brand-color1,#1976d2);transition:width .2s}
@@ -122,5 +121,4 @@ def highlighted(source: str) -> list[str]:
                 lines.append("")
             if piece:
                 lines[-1] += f'<span class="{kind}">{html.escape(piece)}</span>' if kind else html.escape(piece)
-    # Exports fold blanks between tags, so indentation is made of those that do not fold.
-    return [line.replace(" ", "&nbsp;", len(line) - len(line.lstrip(" "))) if line[:1] == " " else line for line in lines]
+    return lines

@@ -18,6 +18,7 @@ import deploy
 import drain
 import kill
 import load
+import notebook
 import pickup
 import redeploy
 import throughput
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "drain": drain.run,
     "deploy": deploy.run,
     "redeploy": redeploy.run,
+    "notebook": notebook.run,
 }
 
 

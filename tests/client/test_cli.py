@@ -199,17 +199,22 @@ def test_every_verb_explains_itself() -> None:
     assert [name for name, command in main.commands.items() if not (command.help or "").strip()] == []
 
 
-def test_the_demo_answers_a_json_a_text_and_a_binary_request(environment: Environment, tmp_path: Path) -> None:
+def test_the_demo_runs_the_iris_notebook_and_leaves_its_api_running(environment: Environment, tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     told = data_of(environment, "demo", "--dir", str(tmp_path / "iris"))
-    labels = [request["answer"]["result"]["label"] for request in told["requests"]]  # type: ignore[index, call-overload]
-    assert labels == ["setosa", "versicolor", "virginica"]
+    assert told["api"]["status"] == "live"  # type: ignore[index, call-overload]
+    client = environment.client()
+    for body, content_type in (
+        (b'{"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}', "application/json"),
+        (b"5.1,3.5,1.4,0.2", "text/plain"),
+    ):
+        request_id = client.submit("iris-classifier", body, content_type)
+        assert client.result("iris-classifier", request_id, wait=60).result["label"] == "setosa"
+    notebook = json.loads((tmp_path / "iris" / "iris-classifier.ipynb").read_text())
+    assert all(cell["execution_count"] for cell in notebook["cells"] if cell["cell_type"] == "code")
     again = environment.cortex("demo", "--dir", str(tmp_path / "iris")).stdout
-    assert "up to date" in again
-    for request in told["requests"]:  # type: ignore[index, call-overload]
-        answer = subprocess.run(["bash", "-c", f"{request['curl']} --silent --noproxy '*'"], capture_output=True, text=True, check=True).stdout
-        request_id = json.loads(answer)["id"]
-        assert environment.client().result("iris-classifier", request_id, wait=60).result["label"] == request["answer"]["result"]["label"]
+    assert "found" in again
+    assert "goes on running" in again
 
 
 def test_the_demo_leaves_a_strangers_directory_alone(environment: Environment, tmp_path: Path) -> None:
