@@ -49,6 +49,7 @@ class ShellDoor:
     """Tables on standard output, steps and questions on standard error and the terminal."""
 
     in_cell = False
+    command = "cortex"
 
     def __init__(self, output: str, env: str | None) -> None:
         self.json = output == "json"
@@ -112,7 +113,7 @@ class ShellDoor:
             self.show("logs", [record], raw=raw)
 
     def follow(self, client: Client, name: str, request_id: str, seconds: float) -> None:
-        self.show("workload", commands.result(client, name, request_id, seconds), name=name)
+        self.show("workload", commands.result(client, name, request_id, seconds), name=name, command=self.command)
 
     def notebook(self, path: Path | None) -> Any:
         from .project.notebook import cells

@@ -61,7 +61,7 @@ def table(*columns: str) -> Table:
     return shown
 
 
-def deployed(console: Console, rows: list[dict[str, Any]], *, live: bool = True) -> None:
+def deployed(console: Console, rows: list[dict[str, Any]], *, live: bool = True, command: str = "cortex") -> None:
     for row in rows:
         console.print(row["message"], highlight=False)
         if live and row["outcome"] != "up_to_date":
@@ -78,15 +78,15 @@ def deployed(console: Console, rows: list[dict[str, Any]], *, live: bool = True)
     hints = table()
     hints.add_column()
     hints.add_column(style="dim")
-    for command, what in (("cortex get", "all APIs"), (f"cortex get {name}", "one API"), (f"cortex logs {name}", "its log")):
-        hints.add_row(command, what)
+    for verb, what in (("get", "all APIs"), (f"get {name}", "one API"), (f"logs {name}", "its log")):
+        hints.add_row(f"{command} {verb}", what)
     hints.show_header = False
     console.print(hints)
 
 
-def api_list(console: Console, apis: list[dict[str, Any]], *, env: str = "local") -> None:
+def api_list(console: Console, apis: list[dict[str, Any]], *, env: str = "local", command: str = "cortex") -> None:
     if not apis:
-        console.print("no apis are deployed\n[dim]publish one with `cortex deploy`, or see `cortex demo`[/]")
+        console.print(f"no apis are deployed\n[dim]publish one with `{command} deploy`, or see `cortex demo`[/]")
         return
     stale = any(api["stale"] for api in apis)
     shown = table(
@@ -136,7 +136,7 @@ def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", v
         console.print(JSON.from_data(api["spec"]))
 
 
-def workload(console: Console, shown: dict[str, Any], *, name: str = "") -> None:
+def workload(console: Console, shown: dict[str, Any], *, name: str = "", command: str = "cortex") -> None:
     console.print(Group(Text.assemble("id: ", (shown["id"], "bold"))), highlight=False)
     if "status" in shown:
         console.print(Text.assemble("status: ", status_text(shown["status"])))
@@ -144,9 +144,9 @@ def workload(console: Console, shown: dict[str, Any], *, name: str = "") -> None
         console.print(JSON.from_data(shown["result"]))
     if "error" in shown:
         console.print(f"[red]{escape(shown['error']['type'])}:[/] {escape(shown['error']['message'])}", highlight=False)
-        console.print(f"[dim]the traceback is in `cortex logs {name}`[/]")
+        console.print(f"[dim]the traceback is in `{command} logs {name}`[/]")
     if shown.get("status") in ("in_queue", "in_progress"):
-        console.print(f"[dim]not finished yet: `cortex result {name} {shown['id']} --wait 30`[/]")
+        console.print(f"[dim]not finished yet: `{command} result {name} {shown['id']} --wait 30`[/]")
 
 
 def logs(console: Console, records: list[dict[str, Any]], *, raw: bool = False) -> None:

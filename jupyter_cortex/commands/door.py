@@ -39,6 +39,8 @@ class Door(Protocol):
 
     json: bool
     in_cell: bool
+    #: What stands in front of a verb here: "cortex" or "%cortex".
+    command: str
     settings: Settings
 
     def client(self) -> Client:

@@ -164,7 +164,7 @@ def deploy(
     if notebook is not None:
         rows[0]["warnings"] += [str(row) for row in notebook.surprises]
         rows[0]["travels"] = [{"path": one.path, "bytes": one.size, "why": one.why} for one in notebook.travels]
-    door.show("deployed", rows, live=not no_wait)
+    door.show("deployed", rows, live=not no_wait, command=door.command)
 
 
 # Looking ------------------------------------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def get(door: Door, name: str | None, watch: bool, verbose: bool, report: str | 
 
     def look() -> tuple[str, Any, dict[str, Any]]:
         data = commands.get(client, name)
-        facts = {"verbose": verbose, "url": client.environment.url} if name else {"env": client.environment.name}
+        facts = {"verbose": verbose, "url": client.environment.url} if name else {"env": client.environment.name, "command": door.command}
         return ("api" if name else "apis"), data, facts
 
     if not watch:
@@ -215,7 +215,7 @@ def submit(
         door.follow(client, name, sent, seconds)
         return
     data = commands.result(client, name, sent, seconds) if seconds else {"id": sent}
-    door.show("workload", data, name=name)
+    door.show("workload", data, name=name, command=door.command)
 
 
 @shared
@@ -224,7 +224,7 @@ def submit(
 @click.option("--wait", type=float, default=0.0, help="Wait so many seconds for the end.")
 def result(door: Door, name: str, request_id: str, wait: float) -> None:
     """Status and result of a request."""
-    door.show("workload", commands.result(door.client(), name, request_id, wait), name=name)
+    door.show("workload", commands.result(door.client(), name, request_id, wait), name=name, command=door.command)
 
 
 @shared
@@ -233,7 +233,7 @@ def result(door: Door, name: str, request_id: str, wait: float) -> None:
 def cancel(door: Door, name: str, request_id: str) -> None:
     """Take a request back: it does not run any more, or its result is dropped."""
     workload = door.client().cancel(name, request_id)
-    door.show("workload", {"id": workload.id, "status": workload.status}, name=name)
+    door.show("workload", {"id": workload.id, "status": workload.status}, name=name, command=door.command)
 
 
 @shared

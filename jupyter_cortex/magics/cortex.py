@@ -42,8 +42,9 @@ def run(session: Any, line: str, cell: str | None = None) -> None:
         raise shortened(KeyboardInterrupt("interrupted; nothing more is done here, and a version that was starting goes on by itself")) from None
     except click.ClickException as error:
         context_of = getattr(error, "ctx", None)
-        hint = f"; see `{context_of.command_path} --help`" if context_of is not None else ""
-        raise UsageError(f"{error.format_message()}{hint}") from None
+        said = error.format_message()
+        hint = f"see `{context_of.command_path} --help`" if context_of is not None else "see `%cortex --help`"
+        raise UsageError(f"{said} S{hint[1:]}" if said.endswith("?") else f"{said.rstrip('.')}; {hint}") from None
     except CortexError as error:
         raise shortened(error) from None
 

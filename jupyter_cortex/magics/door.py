@@ -29,6 +29,7 @@ class CellDoor:
     """``body``: what stands below ``%%cortex``."""
 
     in_cell = True
+    command = "%cortex"
 
     def __init__(self, session: Any, output: str, env: str | None, body: str | None = None) -> None:
         self.session, self.body = session, body
@@ -113,7 +114,7 @@ class CellDoor:
 
         data = follow(client, name, request_id, seconds, live=self.live and not self.json)
         if self.json:
-            self.show("workload", data, name=name)
+            self.show("workload", data, name=name, command=self.command)
 
     def notebook(self, path: Path | None) -> Notebook:
         from ..project.notebook import cells

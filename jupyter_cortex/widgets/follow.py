@@ -49,7 +49,7 @@ def _finish(client: Client, name: str, data: dict[str, Any], widget: Any, handle
     records = [record for record in client.logs(name, 500) if record.get("request_id") == data["id"]]
     html = pages.workload(data, name=name) + (page(f"<h4>Log</h4>{pages.log_table(records)}") if records else "")
     with render.as_text() as (console, text_of):
-        render.workload(console, data, name=name)
+        render.workload(console, data, name=name, command="%cortex")
         render.logs(console, records)
         bundle = {"text/plain": text_of(), "text/html": html}
     if handle is None:

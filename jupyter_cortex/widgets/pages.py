@@ -14,7 +14,7 @@ from .style import badge, box, copyable, esc, highlighted, page, pre, table, tre
 LEVELS = {"ERROR": "bad", "CRITICAL": "bad", "WARNING": "warn", "DEBUG": "dim"}
 
 
-def apis(data: list[dict[str, Any]], *, env: str = "local") -> str:
+def apis(data: list[dict[str, Any]], *, env: str = "local", command: str = "%cortex") -> str:
     if not data:
         return page("<p>No APIs are deployed. <code>%cortex deploy</code> publishes this notebook's Handler.</p>")
     rows = []
@@ -62,7 +62,7 @@ def api(data: list[dict[str, Any]], *, url: str = "", verbose: bool = False) -> 
     return page(*parts)
 
 
-def deployed(data: list[dict[str, Any]], *, live: bool = True) -> str:
+def deployed(data: list[dict[str, Any]], *, live: bool = True, command: str = "%cortex") -> str:
     parts = []
     for row in data:
         one = row["api"]
@@ -181,7 +181,7 @@ def log_table(records: list[dict[str, Any]]) -> str:
     return table(["time", "level", "message", "extra", "request"], rows)
 
 
-def workload(data: dict[str, Any], *, name: str = "") -> str:
+def workload(data: dict[str, Any], *, name: str = "", command: str = "%cortex") -> str:
     parts = [f"<p><span class=mono>{esc(data['id'])}</span> {badge(data['status']) if 'status' in data else ''}</p>"]
     if "result" in data:
         parts.append(tree(data["result"], "result"))
