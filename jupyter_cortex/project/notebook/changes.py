@@ -30,6 +30,7 @@ LOOKING = frozenset(
     get mean sum std min max count corr groupby query save dump to_csv to_json to_parquet to_pickle to_excel write writelines
     flush get_params state_dict parameters named_parameters isnull isna any all equals format join split lower upper startswith endswith copy
     debug warning error exception critical log len assert_allclose assert_equal assert_array_equal testmod doctest
+    index find rfind rindex isin contains
     submit result get_api list_apis logs status help dir type id repr sleep time perf_counter""".split()
 )
 #: Functions that change an argument, and its position.
@@ -92,7 +93,8 @@ def changes_in(statements: Sequence[ast.stmt], looked_at: ast.stmt | None = None
             if name := root_name(node):
                 found.append(Change(name, _short(node), node.lineno, True))
         elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and not isinstance(node.value, ast.Constant):
-            found.append(Change(node.target.id, _short(node), node.lineno, True, Kind.AUGMENTED))
+            grows = isinstance(node.value, (ast.List, ast.Dict, ast.Set, ast.ListComp))  # what that is added to is no number
+            found.append(Change(node.target.id, _short(node), node.lineno, True, Kind.CALL if grows else Kind.AUGMENTED))
         elif isinstance(node, ast.Call):
             found += _call(node, discarded=False, looked_at=False)
         elif isinstance(node, ast.Expr):
