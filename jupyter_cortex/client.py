@@ -187,8 +187,12 @@ class Client:
         take_over: bool = False,
         confirm: Callable[[str], bool] | None = None,
         progress: Progress = lambda step: None,
+        distributions: dict[str, str] | None = None,
     ) -> list[Deployed]:
-        """Publish a project that is a value already; see :meth:`deploy` for the rest."""
+        """Publish a project that is a value already; see :meth:`deploy` for the rest.
+
+        ``distributions``: what `provenance.distributions` says of its files, where that was asked already.
+        """
         progress("bundling")
         warnings = list(project.warnings)
         packed = bundle.pack(project.files, meta=project.meta)
@@ -196,12 +200,13 @@ class Client:
         specs = check_specs(project.documents, packed.names, project.config_name)
         env_file = _read_env(project.files, specs)
         contents = artifacts.read(project.documents, project.artifact_sources(), self._settings.home / "digests.json")
+        made_with = provenance.distributions(project.files) if distributions is None else distributions
         deployed = []
         for document, spec in zip(project.documents, specs, strict=True):
             notes = [*warnings, *spec.warnings, *_check_surroundings(project.root, spec)]
             self._upload_artifacts([artifact.path for artifact in spec.artifacts], contents, progress)
             document = artifacts.sent(document, contents)
-            deployed.append(self._deploy_one(document, spec.name, project, packed, env_file, force, take_over, notes, progress))
+            deployed.append(self._deploy_one(document, spec.name, project, packed, env_file, made_with, force, take_over, notes, progress))
         if wait:
             for one in deployed:
                 self.wait_live(one.api, one.version, progress)
@@ -214,6 +219,7 @@ class Client:
         project: Project,
         packed: bundle.Bundle,
         env_file: str,
+        distributions: dict[str, str],
         force: bool,
         take_over: bool,
         notes: list[str],
@@ -227,7 +233,7 @@ class Client:
             "digest": packed.digest,
             "dotenv": env_file,
             "source": f"{_user()}@{platform.node()}:{project.source}",
-            "distributions": provenance.distributions(project.files),
+            "distributions": distributions,
             "force": force,
             "take_over": take_over,
             **provenance.interpreter(),

@@ -8,6 +8,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from packaging.markers import InvalidMarker
@@ -49,7 +50,8 @@ def distributions(files: Iterable[ProjectFile]) -> dict[str, str]:
             own.add(file.path.partition("/")[0].removesuffix(".py"))
             if size < SCAN_BYTES:
                 size += file.size
-                sources.append(file.read())
+                with suppress(OSError):  # a file that vanished is named when it is packed
+                    sources.append(file.read())
     modules = imported_modules(sources) - sys.stdlib_module_names - own - {"cortex_internal"}
     if not modules:
         return {}  # without reading the metadata of everything that is installed, which takes 0.1 s and more
