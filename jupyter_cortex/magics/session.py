@@ -69,6 +69,8 @@ class Session:
         self.recorder = Recorder(shell)
         self.last: Tried | None = None
         self.workbench: Any = None
+        #: (file, variable) -> the line that loads what `%cortex save` wrote in this kernel.
+        self.saved: dict[tuple[str, str], str] = {}
         self.stream = LogStream()
         self._instance: tuple[type, str, Instance] | None = None
         self._applied: dict[str, str | None] = {}
@@ -120,7 +122,12 @@ class Session:
         hidden = self.shell.user_ns_hidden
         alive = frozenset(name for name in self.shell.user_ns if name not in hidden and not name.startswith("_"))
         saved_at = path.stat().st_mtime if path else 0.0
-        return timeline.executed_notebook(self.recorder.runs, path, document, saved_at, alive, objects.loading_from(self.root))
+        found = objects.loading_from(self.root)
+
+        def loading(name: str, target: str) -> str:
+            return (self.saved.get((name, target)) or found(name, target)) if found(name, target) else ""
+
+        return timeline.executed_notebook(self.recorder.runs, path, document, saved_at, alive, loading)
 
     def _place(self, file: str, line: int) -> str:
         count = self.recorder.count_of(file)

@@ -212,12 +212,18 @@ def _save(session: Session, word: str, artifact: bool | None) -> dict[str, Any]:
         value = eval(source, session.shell.user_global_ns, space)
     except Exception as error:
         raise NotebookError(f"`{source}` cannot be saved: {type(error).__name__}: {error}", kind="unsavable") from None
-    saved = objects.save(session.root, name, value, source if source.isidentifier() else name)
+    saved = objects.save(session.root, name, value, saved_target(name, source))
+    session.saved[name, saved_target(name, source)] = saved.line
     large = saved.size > ARTIFACT_BYTES if artifact is None else artifact
     warning = saved.warning
     if large and (note := _as_artifact(session.root, saved.path.name)):
         warning = f"{warning}; {note}" if warning else note
     return {"name": name, "file": saved.path.name, "bytes": saved.size, "line": saved.line, "warning": warning, "artifact": large}
+
+
+def saved_target(name: str, source: str) -> str:
+    """The variable that a loading line sets: the one that was saved, else the name of the file."""
+    return source if source.isidentifier() else name
 
 
 def _as_artifact(root: Path, file: str) -> str:

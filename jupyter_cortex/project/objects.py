@@ -116,7 +116,10 @@ def save(root: Path, name: str, value: Any, target: str) -> Saved:
     finally:
         temporary.unlink(missing_ok=True)
     _forget_others(root, name, path)
-    return Saved(name, path, path.stat().st_size, form.line.format(target=target or name, path=path.name), _tied(chosen, value))
+    line = form.line.format(target=target or name, path=path.name)
+    if chosen == "torch_state" and value.training:
+        line = line.removesuffix(f"; {target or name}.eval()")  # what runs here is what runs in production
+    return Saved(name, path, path.stat().st_size, line, _tied(chosen, value))
 
 
 def choose(value: Any) -> str:
@@ -159,7 +162,8 @@ def _tied(chosen: str, value: Any) -> str:
         beside = "" if package in ("builtins", "__main__") else f" and to this version of {package}"
         return f"a pickle is tied to Python {platform.python_version()}{beside}: replicas that have another may not load it"
     if chosen == "torch_state":
-        return "only the weights are saved: the class stays code, so the statement that constructs it travels in the module"
+        mode = ", and it is in training mode: call .eval() and save again, unless replicas should drop out, too" if value.training else ""
+        return f"only the weights are saved: the class stays code, so the statement that constructs it travels in the module{mode}"
     return ""
 
 
