@@ -400,6 +400,11 @@ class Supervisor:
             lines = [json.loads(line).get("message", "") for line in list(replica.tail)[-20:]]
             if replica.failure is not None:
                 self._failure = {**replica.failure, "logs": lines}
+            elif any("No module named 'jupyter_cortex" in str(line) for line in lines):
+                self._failure = {
+                    "message": f"{self.interpreter}, with which it was deployed, lacks jupyter-cortex: {self.interpreter} -m pip install jupyter-cortex",
+                    "logs": lines,
+                }
             elif self._deaths >= START_DEATHS:
                 self._failure = {"message": f"the replica died {self._deaths} times before it was ready (last: {replica.why()})", "logs": lines}
 

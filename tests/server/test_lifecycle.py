@@ -293,3 +293,17 @@ def test_a_queue_makes_the_autoscaler_add_replicas(environment: Environment, pro
     for request_id in ids:
         client.cancel("grow", request_id)
     client.delete("grow")
+
+
+def test_a_python_without_the_package_is_named_with_the_one_line_that_helps(
+    environment: Environment, project: ProjectMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel's environment that lost the package since: replicas run on that interpreter, and on no other."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    bare = str(tmp_path / "bare" / "bin" / "python")
+    from jupyter_cortex.project import provenance
+
+    monkeypatch.setattr(provenance, "interpreter", lambda: {"interpreter": bare, "python_version": platform.python_version(), "host": platform.node()})
+    with pytest.raises(DeployFailed) as caught:
+        project("bare-python").deploy(environment)
+    assert f"{bare} -m pip install jupyter-cortex" in caught.value.message
