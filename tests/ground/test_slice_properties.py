@@ -272,11 +272,11 @@ def test_the_module_answers_what_the_notebook_answers_or_a_surprise_names_what_m
 
 def test_hardly_any_notebook_needs_that_surprise() -> None:
     silent = 0
-    for seed in range(200):
+    for seed in range(100):
         author = Author(random.Random(seed))
         notebook, found = sliced(author.write(12))
         silent += not any(row.kind == "not_included" for row in surprises(found, notebook, None))
-    assert silent >= 150
+    assert silent >= 75
 
 
 def answered(module: str) -> str:

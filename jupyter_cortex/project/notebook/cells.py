@@ -99,8 +99,8 @@ def check_document(document: Any, shown: str) -> dict[str, Any]:
     if not isinstance(document, dict) or not isinstance(document.get("cells"), list):
         old = isinstance(document, dict) and "worksheets" in document
         raise _refused(shown, "its format is too old; open it in Jupyter and save it" if old else "it has no cells; is it a notebook?")
-    metadata = document.get("metadata") or {}
-    language = (metadata.get("language_info") or {}).get("name") or (metadata.get("kernelspec") or {}).get("language") or "python"
+    metadata = _section(document, "metadata")
+    language = _section(metadata, "language_info").get("name") or _section(metadata, "kernelspec").get("language") or "python"
     if str(language).lower() not in ("python", "ipython"):
         raise _refused(shown, f"it is a notebook of {printable(str(language))}; a Handler is written in Python")
     return document
@@ -116,14 +116,15 @@ def code_cells(document: dict[str, Any]) -> list[Cell]:
     for raw in document["cells"]:
         if not isinstance(raw, dict) or raw.get("cell_type") != "code":
             continue
-        metadata = raw.get("metadata") or {}
+        metadata = _section(raw, "metadata")
+        count, tags = raw.get("execution_count"), metadata.get("tags")
         cells.append(
             Cell(
-                text_of(raw.get("source", "")),
+                text_of(raw.get("source") or ""),
                 number=len(cells) + 1,
-                count=raw.get("execution_count"),
+                count=count if isinstance(count, int) else None,
                 id=str(raw.get("id") or ""),
-                tags=frozenset(map(str, metadata.get("tags") or ())),
+                tags=frozenset(map(str, tags)) if isinstance(tags, list) else frozenset(),
                 seconds=_seconds(metadata),
             )
         )
@@ -139,7 +140,7 @@ def text_of(source: Any) -> str:
 def snapshot(notebook: Notebook) -> bytes:
     """The notebook without its outputs, as it travels with the bundle: what a traceback's cell and line point into."""
     document = {key: value for key, value in notebook.document.items() if key != "cells"} or {"nbformat": 4, "nbformat_minor": 5, "metadata": {}}
-    raw = notebook.document.get("cells") or [
+    raw = [cell for cell in notebook.document.get("cells") or () if isinstance(cell, dict)] or [
         {"cell_type": "code", "id": cell.id or f"c{position}", "metadata": {}, "source": cell.source} for position, cell in enumerate(notebook.cells)
     ]
     cells = []
@@ -148,21 +149,27 @@ def snapshot(notebook: Notebook) -> bytes:
         if cell.get("cell_type") == "code":
             kept |= {"outputs": [], "execution_count": None}
         cells.append(kept)
-    metadata = {key: value for key, value in (document.get("metadata") or {}).items() if key in ("kernelspec", "language_info")}
+    metadata = {key: value for key, value in _section(document, "metadata").items() if key in ("kernelspec", "language_info")}
     return json.dumps({**document, "metadata": metadata, "cells": cells}, indent=1, ensure_ascii=True).encode()
 
 
 def _seconds(metadata: Mapping[str, Any]) -> float | None:
     """How long the saved run took, where papermill or JupyterLab's "record timing" wrote it down."""
-    duration = (metadata.get("papermill") or {}).get("duration")
+    duration = _section(metadata, "papermill").get("duration")
     if isinstance(duration, int | float):
         return float(duration)
-    timing = metadata.get("execution") or {}
+    timing = _section(metadata, "execution")
     try:
         begun, ended = (datetime.fromisoformat(str(timing[key])) for key in ("iopub.execute_input", "shell.execute_reply"))
         return (ended - begun).total_seconds()
     except (KeyError, ValueError, TypeError):
         return None
+
+
+def _section(found: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """An object of the notebook's JSON; empty where a damaged file has something else."""
+    value = found.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _refused(shown: str, sentence: str) -> ProjectError:
