@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Sequence
 
+from .tree import children, walk
+
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _TypeAlias = getattr(ast, "TypeAlias", ())
 #: Context managers that go on after an error, so that what is below them may not have happened.
@@ -14,12 +16,14 @@ _SWALLOWING = frozenset({"suppress", "raises", "warns", "ignored"})
 def bound_in(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """Every name that these statements bind in their own scope; nested functions and classes bind only their own name."""
     for node in shallow(nodes):
-        yield from _bound_by(node)
+        yield from bound_by(node)
 
 
-def _bound_by(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-        yield node.id
+def bound_by(node: ast.AST) -> Iterator[str]:
+    """The names that this node itself binds."""
+    if isinstance(node, ast.Name):
+        if isinstance(node.ctx, ast.Store):
+            yield node.id
     elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         yield node.name
     elif isinstance(node, ast.Import):
@@ -33,17 +37,17 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
 
 
 def declared_in(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Names that are only annotated (``x: int``): local to a function, but bound to nothing."""
-    for node in shallow(nodes):
+    """Names that are only annotated (``x: int``): local to a function, but bound to nothing. Of nodes that :func:`shallow` found."""
+    for node in nodes:
         if isinstance(node, ast.AnnAssign) and node.value is None and isinstance(node.target, ast.Name):
             yield node.target.id
 
 
 def deleted_in(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    for node in shallow(nodes):
-        if isinstance(node, ast.Delete):
-            parts = (part for target in node.targets for part in ast.walk(target))
-            yield from (part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Del))
+    """Names that ``del`` takes away, of nodes that :func:`shallow` found."""
+    for node in nodes:
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del):
+            yield node.id
 
 
 def shallow(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
@@ -51,11 +55,12 @@ def shallow(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
-        if isinstance(node, _COMPREHENSIONS):
-            waiting += [inner.target for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr)]
-            continue
         yield node
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        if isinstance(node, (ast.Name, ast.Constant)):
+            continue
+        if isinstance(node, _COMPREHENSIONS):
+            waiting += [inner.target for inner in walk(node) if isinstance(inner, ast.NamedExpr)]
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             waiting += [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]
         elif isinstance(node, ast.ClassDef):
             waiting += [*node.decorator_list, *node.bases, *node.keywords]
@@ -64,7 +69,7 @@ def shallow(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
         elif isinstance(node, ast.AnnAssign) and node.value is None and isinstance(node.target, ast.Name):
             continue
         elif not isinstance(node, ast.Lambda):
-            waiting += ast.iter_child_nodes(node)
+            waiting += children(node)
 
 
 def certainly_bound(statements: Sequence[ast.stmt]) -> set[str]:
@@ -102,15 +107,15 @@ def certain(node: ast.stmt) -> set[str]:
 def _evaluated(node: ast.AST) -> set[str]:
     """What a simple statement or an expression binds, without the walruses that it may skip."""
     skipped: set[str] = set()
-    for part in shallow([node]):
+    nodes = list(shallow([node]))
+    for part in nodes:
         if isinstance(part, ast.BoolOp):
             skipped |= set(bound_in(part.values[1:]))
         elif isinstance(part, ast.IfExp):
             skipped |= set(bound_in([part.body, part.orelse]))
-    for part in ast.walk(node):
-        if isinstance(part, _COMPREHENSIONS):
-            skipped |= {inner.target.id for inner in ast.walk(part) if isinstance(inner, ast.NamedExpr)}
-    return set(bound_in([node])) - skipped
+        elif isinstance(part, _COMPREHENSIONS):
+            skipped |= {inner.target.id for inner in walk(part) if isinstance(inner, ast.NamedExpr)}
+    return {name for part in nodes for name in bound_by(part)} - skipped
 
 
 def _called(node: ast.expr) -> str:

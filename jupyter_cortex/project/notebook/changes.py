@@ -7,8 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 
 from .secrets import hidden
+from .tree import children
 
 #: Methods that change what they are called on, in the standard library and in the libraries that models are made with.
 CHANGING = frozenset(
@@ -70,13 +72,24 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """``name`` is changed by ``text`` (source, cut short). Not ``certain``: it may be."""
+    """``name`` is changed by ``code``, a node or its text. Not ``certain``: it may be."""
 
     name: str
-    text: str
+    code: ast.AST | str
     line: int
     certain: bool
     kind: Kind = Kind.STORE
+
+    @cached_property
+    def text(self) -> str:
+        """Source, cut short, secrets left out."""
+        text = " ".join((self.code if isinstance(self.code, str) else hidden(self.code)).split())
+        return text if len(text) <= 60 else text[:57] + "..."
+
+    @property
+    def function(self) -> str:
+        """The function whose call this is, where a plain name is called."""
+        return self.code.func.id if isinstance(self.code, ast.Call) and isinstance(self.code.func, ast.Name) else ""
 
 
 def changes_of(statement: ast.stmt, *, last: bool) -> list[Change]:
@@ -91,10 +104,10 @@ def changes_in(statements: Sequence[ast.stmt], looked_at: ast.stmt | None = None
     for node in (node for statement in statements for node in _running(statement)):
         if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
             if name := root_name(node):
-                found.append(Change(name, _short(node), node.lineno, True))
+                found.append(Change(name, node, node.lineno, True))
         elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and not isinstance(node.value, ast.Constant):
             grows = isinstance(node.value, (ast.List, ast.Dict, ast.Set, ast.ListComp))  # what that is added to is no number
-            found.append(Change(node.target.id, _short(node), node.lineno, True, Kind.CALL if grows else Kind.AUGMENTED))
+            found.append(Change(node.target.id, node, node.lineno, True, Kind.CALL if grows else Kind.AUGMENTED))
         elif isinstance(node, ast.Call):
             found += _call(node, discarded=False, looked_at=False)
         elif isinstance(node, ast.Expr):
@@ -155,22 +168,22 @@ def _names(node: ast.expr) -> Iterator[str]:
 
 
 def _call(call: ast.Call, *, discarded: bool, looked_at: bool) -> Iterator[Change]:
-    function, text = call.func, _short(call)
+    function = call.func
     called = function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
     if isinstance(function, ast.Attribute) and (owner := root_name(function.value)):
         in_place = any(keyword.arg == "inplace" and getattr(keyword.value, "value", None) is True for keyword in call.keywords)
         kind = _kind(function, discarded=discarded)
         if in_place or _is_changing(called):
-            yield Change(owner, text, call.lineno, True, kind)
+            yield Change(owner, call, call.lineno, True, kind)
         elif kind is Kind.SETTING or (discarded and called not in LOOKING):
             # Its value goes nowhere, so it is there for what it does; the last line of a cell may be there to be looked at.
-            yield Change(owner, text, call.lineno, not looked_at or kind is Kind.SETTING, kind)
+            yield Change(owner, call, call.lineno, not looked_at or kind is Kind.SETTING, kind)
     if called in CHANGES_ARGUMENT and len(call.args) > CHANGES_ARGUMENT[called] and (name := root_name(call.args[CHANGES_ARGUMENT[called]])):
-        yield Change(name, text, call.lineno, True, Kind.CALL)
+        yield Change(name, call, call.lineno, True, Kind.CALL)
     elif discarded and called not in LOOKING and not (called in KEEPING and isinstance(function, ast.Attribute)):
         for argument in [*call.args, *(keyword.value for keyword in call.keywords)]:
             if name := root_name(argument):
-                yield Change(name, text, call.lineno, False, Kind.DISCARDED)
+                yield Change(name, call, call.lineno, False, Kind.DISCARDED)
 
 
 def _kind(function: ast.Attribute, *, discarded: bool) -> Kind:
@@ -201,16 +214,14 @@ def root_name(node: ast.AST) -> str:
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """The statement and what is below it, without the bodies of the functions that it defines."""
-    yield node
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        for part in [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]:
-            yield from _running(part)
-    elif not isinstance(node, ast.Lambda):
-        for child in ast.iter_child_nodes(node):
-            yield from _running(child)
-
-
-def _short(node: ast.AST) -> str:
-    text = " ".join(hidden(node).split())
-    return text if len(text) <= 60 else text[:57] + "..."
+    """The statement and what is below it in the order of the source, without the bodies of the functions that it defines."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.Name, ast.Constant)):
+            continue
+        yield node
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            waiting += reversed([*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)])
+        elif not isinstance(node, ast.Lambda):
+            waiting += reversed(children(node))

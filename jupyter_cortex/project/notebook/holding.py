@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .bindings import bound_in
 from .changes import KEEPING, part_of, root_name
+from .tree import walk
 
 _DISPLAYS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred, ast.IfExp, ast.BoolOp)
 
@@ -44,7 +45,7 @@ def held(statement: ast.stmt) -> list[Held]:
         elif owner := root_name(target):
             direct = not isinstance(target, ast.Name)
             found += [Held(part, owner, by) for part, by in _parts(value, direct=direct)]
-    for node in ast.walk(statement):
+    for node in walk(statement):
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)

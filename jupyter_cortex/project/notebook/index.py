@@ -25,8 +25,8 @@ class Index:
     def __init__(self, steps: list[Step], star_names: StarNames, target: str) -> None:
         self.steps, self.target = steps, target
         self.binders: dict[str, list[int]] = defaultdict(list)
-        self.changers: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        self.maybe: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        self.changers: dict[str, list[tuple[int, Change]]] = defaultdict(list)
+        self.maybe: dict[str, list[tuple[int, Change]]] = defaultdict(list)
         #: Where the object of a name got another name, or became a part of another object.
         self.shared: dict[str, list[int]] = defaultdict(list)
         #: Star imports whose names nobody can tell.
@@ -80,7 +80,7 @@ class Index:
                 known.add(call.function)
         for change in names.changes:
             # What a function of the notebook does to its arguments is known.
-            if change.certain or change.kind is not Kind.DISCARDED or change.text.partition("(")[0] not in known:
+            if change.certain or change.kind is not Kind.DISCARDED or change.function not in known:
                 self._change(step, change, trial=trial)
         self._rename(step, trial=trial)
 
@@ -91,14 +91,14 @@ class Index:
         augmented = change.kind is Kind.AUGMENTED
         certain = change.certain and not trial
         for name in together - {change.name} if augmented else together:
-            (self.changers if certain else self.maybe)[name].append((step.index, change.text))
+            (self.changers if certain else self.maybe)[name].append((step.index, change))
         for name, sure in self._holders(together).items():
             if name not in together:
-                (self.changers if certain and sure and not augmented else self.maybe)[name].append((step.index, change.text))
+                (self.changers if certain and sure and not augmented else self.maybe)[name].append((step.index, change))
         if change.kind in (Kind.CALL, Kind.DISCARDED):
             parts = {part for whole in together for part in self._parts.get(whole, ()) if self._wholes[part].get(whole)}
             for name in parts - together:
-                self.maybe[name].append((step.index, change.text))
+                self.maybe[name].append((step.index, change))
 
     def _call(self, step: Step, call: Call, *, trial: bool) -> bool:
         """What the called function does counts as done by the statement that calls it. Returns whether the function is the notebook's."""

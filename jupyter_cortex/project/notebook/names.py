@@ -10,7 +10,7 @@ import ast
 import sys
 from collections.abc import Sequence
 
-from .bindings import bound_in, certain, certainly_bound, deleted_in
+from .bindings import bound_by, bound_in, certain, certainly_bound, deleted_in, shallow
 from .changes import changes_of
 from .scopes import Names, Scopes, Use
 
@@ -27,9 +27,10 @@ def names_of(statement: ast.stmt, *, last: bool = False, lazy: bool = LAZY_ANNOT
     """
     found = Names()
     _Reader(found, lazy).statements([statement])
-    sure = certainly_bound([statement])
-    found.binds = {name: name in sure for name in bound_in([statement])}
-    found.deletes = set(deleted_in([statement]))
+    nodes = list(shallow([statement]))
+    sure = certain(statement)
+    found.binds = {name: name in sure for node in nodes for name in bound_by(node)}
+    found.deletes = set(deleted_in(nodes))
     found.changes = changes_of(statement, last=last)
     return found
 

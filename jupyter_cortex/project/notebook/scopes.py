@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from .bindings import bound_in, declared_in, deleted_in, shallow
+from .bindings import bound_by, bound_in, declared_in, deleted_in, shallow
 from .changes import Change, changes_in, root_name
 from .effects import CONSTRUCTING, Call, Effects
 
@@ -182,8 +182,8 @@ class Scopes(ast.NodeVisitor):
         nodes = list(shallow(body))
         outside = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
         inherited = {name for node in nodes if isinstance(node, ast.Nonlocal) for name in node.names}
-        bound = set(bound_in(body))
-        local = {argument.arg for argument in _arguments(args)} | bound | set(declared_in(body)) | set(deleted_in(body))
+        bound = {name for node in nodes for name in bound_by(node)}
+        local = {argument.arg for argument in _arguments(args)} | bound | set(declared_in(nodes)) | set(deleted_in(nodes))
         outermost = self.effects is None
         if self.effects is None:
             self.effects = self._effects(name, args)

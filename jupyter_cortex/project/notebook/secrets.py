@@ -6,6 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
+from .tree import walk
+
 _NAME = re.compile(
     r"(?:^|_)(?:password|passwd|passphrase|pwd|secret|token|api_?key|access_?key|secret_?key|private_?key|credentials?)(?:_?id)?"
     r"(?:_?\d+|_(?:prod|production|staging|dev|test|live))?$",
@@ -21,17 +23,24 @@ _PLACEHOLDER = re.compile(
 #: In a shell line: what follows these words.
 _ARGUMENT = re.compile(r"((?:password|passwd|token|secret|api[-_]?key|bearer)[\"']?\s*[=: ]\s*)(\S+)", re.IGNORECASE)
 HIDDEN = "..."
+_MAY_NAME = re.compile(r"pass|pwd|secret|token|key|credential", re.IGNORECASE)
+
+
+def may_have_secrets(text: str) -> bool:
+    """Whether it is worth to look into this source: most has no word that could name a secret."""
+    return bool(_MAY_NAME.search(text) or _TEXT.search(text))
 
 
 def secrets(node: ast.AST) -> Iterator[tuple[ast.Constant, str]]:
     """String literals that look like secrets, each with the name that it is given, or ""."""
     seen: set[int] = set()
-    for part in ast.walk(node):
+    nodes = list(walk(node))
+    for part in nodes:
         for name, value in _named_values(part):
-            if isinstance(value, ast.Constant) and id(value) not in seen and _NAME.search(name) and _is_secret(value.value):
+            if isinstance(value, ast.Constant) and id(value) not in seen and _is_secret(value.value) and _NAME.search(name):
                 seen.add(id(value))
                 yield value, name
-    for part in ast.walk(node):
+    for part in nodes:
         if isinstance(part, ast.Constant) and id(part) not in seen and _TEXT.search(_text(part.value)):
             yield part, ""
 

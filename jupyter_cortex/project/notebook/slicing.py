@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from .cells import ALWAYS, Cell, State
+from .changes import Change
 from .index import END, Index, StarNames
 from .names import Use
 from .steps import Step, Timeline
@@ -156,12 +157,12 @@ class _Slicer:
             self.edges[place].add(user)
 
     def _take_changes(self, name: str, since: int, before: int, user: int, by: str) -> None:
-        changes = [(place, text) for place, text in self.index.changers.get(name, []) if since < place < before and place != user]
+        changes = [(place, change) for place, change in self.index.changers.get(name, []) if since < place < before and place != user]
         # Weights that are loaded from a file replace whatever training did before.
         since = max((place for place, _ in changes if self.steps[place].loads), default=since)
-        for place, text in changes:
+        for place, change in changes:
             if place >= since:
-                self._include(place, Reason(name, by, text))
+                self._include(place, Reason(name, by, change.text))
                 self._need(name, place, place, f"changed in {self.steps[place].cell.label}", False)
                 if before != END and user >= 0:
                     self.edges[place].add(user)
@@ -245,20 +246,21 @@ class _Slicer:
             if since < 0 or self.steps[since].imports or self.steps[since].defines:
                 continue
             texts: dict[int, str] = {}
-            for place, text in [*self.index.maybe.get(name, []), *self._through(name)]:
+            for place, change in [*self.index.maybe.get(name, []), *self._through(name)]:
                 if place > since and place not in self.result.reasons:
-                    texts.setdefault(place, text)
+                    texts.setdefault(place, change.text)
             self.result.left_out += [(self.steps[place], name, text) for place, text in sorted(texts.items())]
             for step in self.result.timeline.unreached:
                 if step.ended and step.index > since:
                     self.result.left_out += [(step, name, change.text) for change in step.names.changes if change.name == name and change.certain][:1]
 
-    def _through(self, name: str) -> Iterator[tuple[int, str]]:
+    def _through(self, name: str) -> Iterator[tuple[int, Change]]:
         """Calls on objects that were made with the object: an optimizer's `step` changes the model that it was given."""
         for step in self.steps:
             if step.index not in self.result.reasons and any(name == passed for call in step.names.calls for _, passed in call.passed):
                 for other in step.names.binds:
-                    yield from ((place, text) for place, text in self.index.changers.get(other, ()) if place > step.index and _THROUGH.match(text))
+                    later = ((place, change) for place, change in self.index.changers.get(other, ()) if place > step.index)
+                    yield from ((place, change) for place, change in later if _THROUGH.match(change.text))
 
     def _ordered(self) -> Iterator[Step]:
         """Future imports first, then by the timeline, except that what is needed while a statement runs comes before it."""

@@ -74,7 +74,9 @@ class Timeline:
 def timeline(notebook: Notebook) -> Timeline:
     """Every statement of the notebook's cells. Never raises: what cannot be read is listed."""
     found = Timeline()
-    parsed: dict[str, tuple[Python, ast.Module | SyntaxError]] = {}  # a cell may have run a hundred times
+    # A cell may have run a hundred times.
+    parsed: dict[str, tuple[Python, ast.Module | SyntaxError]] = {}
+    known: dict[tuple[str, bool, int], Names] = {}
     lazy = LAZY_ANNOTATIONS
     for cell in notebook.cells:
         if NEVER in cell.tags:
@@ -94,7 +96,7 @@ def timeline(notebook: Notebook) -> Timeline:
             continue
         # IPython keeps a future import for the cells after it.
         lazy = lazy or any(isinstance(node, ast.ImportFrom) and node.module == "__future__" and _brings(node, "annotations") for node in tree.body)
-        _add_steps(found, cell, python, tree, lazy)
+        _add_steps(found, cell, python, tree, lazy, known)
     return found
 
 
@@ -112,7 +114,7 @@ def _parse(source: str, notebook: Notebook) -> tuple[Python, ast.Module | Syntax
         return python, SyntaxError(str(error) or "too deeply nested", ("", 1, 1, ""))
 
 
-def _add_steps(found: Timeline, cell: Cell, python: Python, tree: ast.Module, lazy: bool) -> None:
+def _add_steps(found: Timeline, cell: Cell, python: Python, tree: ast.Module, lazy: bool, known: dict[tuple[str, bool, int], Names]) -> None:
     lines = python.source.split("\n")
     dropped = {line.line for line in python.dropped}
     body = tree.body
@@ -123,7 +125,8 @@ def _add_steps(found: Timeline, cell: Cell, python: Python, tree: ast.Module, la
         after = body[position + 1] if position + 1 < len(body) else None
         first, last, text = _text(lines, node, before)
         try:
-            names = names_of(node, last=after is None, lazy=lazy)
+            key = (cell.source, lazy, position)
+            names = known.get(key) or known.setdefault(key, names_of(node, last=after is None, lazy=lazy))
         except RecursionError:
             found.broken.append(Broken(cell, node.lineno, "too deeply nested"))
             continue

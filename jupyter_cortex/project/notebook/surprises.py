@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .cells import Cell, Notebook, State
 from .changes import root_name
 from .lines import Dropped
-from .secrets import hidden, hidden_text, secrets
+from .secrets import hidden, hidden_text, may_have_secrets, secrets
 from .slicing import Missing, Slice
 from .steps import Step
 
@@ -160,7 +160,7 @@ def _secrets(found: Slice) -> Iterator[Surprise]:
     """In all cells: the notebook travels with the module, without its outputs. The value is never shown."""
     told: set[tuple[str, int, str]] = set()
     for step in [*found.timeline.steps, *found.timeline.unreached]:
-        for constant, name in secrets(step.node):
+        for constant, name in secrets(step.node) if may_have_secrets(step.text) else ():
             if (key := (step.cell.label, constant.lineno, name)) not in told:
                 told.add(key)
                 message = f"`{name}` looks like a secret written into the code" if name else "this looks like a secret written into the code"
