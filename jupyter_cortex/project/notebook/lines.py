@@ -8,6 +8,7 @@ import re
 import tokenize
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 #: Cell magics whose body is this kernel's Python. The body of any other is another language, or is not run in the notebook's namespace.
 PYTHON_CELL_MAGICS = frozenset({"time", "capture", "prun", "memit"})
@@ -89,8 +90,8 @@ def python_of(source: str, saved: Loading | None = None) -> Python:
         binds = tuple(re.findall(r"\b[A-Za-z_]\w*\b", match[2])) if match[1] == "capture" else ()
         cell.dropped.append(Dropped(first + 1, lines[first].rstrip(), binds))
         lines[first] = ""
-    if _parses("\n".join(lines)):
-        cell.source = "\n".join(lines)
+    cell.source = "\n".join(lines)
+    if isinstance(parse(cell.source), ast.Module):
         return cell
     if first is not None and not any(lines[first + 1 :]) and _AUTOMAGIC.match(lines[first]):
         lines[first] = f"%{lines[first]}"
@@ -175,9 +176,12 @@ def _begins_statement(before: list[str]) -> bool:
     return True
 
 
-def _parses(source: str) -> bool:
+@lru_cache(maxsize=1)  # who takes the lines out asks first, who reads the cell next
+def parse(source: str) -> ast.Module | SyntaxError:
+    """The syntax tree, or why there is none."""
     try:
-        ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
+        return ast.parse(source)
+    except SyntaxError as error:
+        return error
+    except (ValueError, RecursionError, MemoryError) as error:
+        return SyntaxError(str(error) or "too deeply nested", ("", 1, 1, ""))

@@ -51,7 +51,7 @@ class _Reader(Scopes, ast.NodeVisitor):
                 self.statements(statement.body)
             else:
                 self.visit(statement)
-            if self.scope is None:
+            if self.scope is None and statement is not body[-1]:  # nobody asks after the last
                 self.bound |= certain(statement)
 
     def _branches(self, statement: ast.stmt) -> None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from .cells import NEVER, Cell, Notebook
-from .lines import Dropped, Python, python_of
+from .lines import Dropped, Python, parse, python_of
 from .names import LAZY_ANNOTATIONS, Names, names_of
 
 
@@ -106,12 +106,7 @@ def _brings(node: ast.ImportFrom, name: str) -> bool:
 
 def _parse(source: str, notebook: Notebook) -> tuple[Python, ast.Module | SyntaxError]:
     python = python_of(source, notebook.loading)
-    try:
-        return python, ast.parse(python.source)
-    except SyntaxError as error:
-        return python, error
-    except (ValueError, RecursionError, MemoryError) as error:
-        return python, SyntaxError(str(error) or "too deeply nested", ("", 1, 1, ""))
+    return python, parse(python.source)
 
 
 def _add_steps(found: Timeline, cell: Cell, python: Python, tree: ast.Module, lazy: bool, known: dict[tuple[str, bool, int], Names]) -> None:
