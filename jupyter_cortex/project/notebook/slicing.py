@@ -143,7 +143,8 @@ class _Slicer:
         for place in found:
             self._take(name, self._first_alike(place), before, user, by)
         since = min(self._first_alike(place) for place in found)
-        self._take_changes(name, since, before, user, by)
+        if user < 0 or not self.steps[user].loads:  # weights from a file do not care what training did before
+            self._take_changes(name, since, before, user, by)
         if before != END:
             # What a function found here looks up later is looked up now if this statement calls it.
             for place in found:
@@ -243,6 +244,7 @@ class _Slicer:
         """Statements that may change a needed object and are not included; also through an object that was made from it."""
         for name in sorted({reason.name for reasons in self.result.reasons.values() for reason in reasons if reason.name}):
             since = min(self.index.reach(name, END), default=-1)
+            since = max([since, *(place for place, _ in self.index.changers.get(name, ()) if self.steps[place].loads)])
             if since < 0 or self.steps[since].imports or self.steps[since].defines:
                 continue
             texts: dict[int, str] = {}
