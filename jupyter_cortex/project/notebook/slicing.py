@@ -11,7 +11,7 @@ import builtins
 import heapq
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -160,13 +160,19 @@ class _Slicer:
     def _take_changes(self, name: str, since: int, before: int, user: int, by: str) -> None:
         changes = [(place, change) for place, change in self.index.changers.get(name, []) if since < place < before and place != user]
         # Weights that are loaded from a file replace whatever training did before.
-        since = max((place for place, _ in changes if self.steps[place].loads), default=since)
+        since = self._loaded(place for place, _ in changes) or since
         for place, change in changes:
             if place >= since:
                 self._include(place, Reason(name, by, change.text))
                 self._need(name, place, place, f"changed in {self.steps[place].cell.label}", False)
                 if before != END and user >= 0:
                     self.edges[place].add(user)
+
+    def _loaded(self, places: Iterable[int]) -> int:
+        """The first statement of the last line among these that loads from a file; 0 where none does."""
+        steps = [self.steps[place] for place in places if self.steps[place].loads]
+        last = steps[-1] if steps else None
+        return min((step.index for step in steps if last and step.cell is last.cell and step.first == last.first), default=0)
 
     def _elsewhere(self, name: str, before: int, user: int, by: str, soft: bool) -> None:
         """No statement before this point binds the name: a builtin, a later cell, a star import perhaps, or nobody."""
@@ -244,7 +250,7 @@ class _Slicer:
         """Statements that may change a needed object and are not included; also through an object that was made from it."""
         for name in sorted({reason.name for reasons in self.result.reasons.values() for reason in reasons if reason.name}):
             since = min(self.index.reach(name, END), default=-1)
-            since = max([since, *(place for place, _ in self.index.changers.get(name, ()) if self.steps[place].loads)])
+            since = max(since, self._loaded(place for place, _ in self.index.changers.get(name, ())))
             if since < 0 or self.steps[since].imports or self.steps[since].defines:
                 continue
             texts: dict[int, str] = {}
