@@ -10,25 +10,24 @@ print(cx.result("iris", request_id, wait=30).result)
 from __future__ import annotations
 
 import getpass
-import inspect
 import json
 import platform
 import sys
-import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
-from .core.errors import CortexError, DeployFailed, EnvironmentDown, ProjectError, SpecError, from_problem
+from .core.errors import CortexError, DeployFailed, EnvironmentDown, from_problem
 from .core.settings import Settings
 from .core.spec import check_specs
 from .environments import LOCAL, Environment, Environments, start_local
-from .project import artifacts, bundle, dotenv, files, from_notebook, provenance
+from .project import artifacts, bundle, dotenv, files, from_class, provenance
 from .project import project as projects
 from .project.project import Project
 
@@ -203,7 +202,7 @@ class Client:
         made_with = provenance.distributions(project.files) if distributions is None else distributions
         deployed = []
         for document, spec in zip(project.documents, specs, strict=True):
-            notes = [*warnings, *spec.warnings, *_check_surroundings(project.root, spec)]
+            notes = [*warnings, *spec.warnings, *_check_surroundings(project, spec)]
             self._upload_artifacts([artifact.path for artifact in spec.artifacts], contents, progress)
             document = artifacts.sent(document, contents)
             deployed.append(self._deploy_one(document, spec.name, project, packed, env_file, made_with, force, take_over, notes, progress))
@@ -225,9 +224,9 @@ class Client:
         notes: list[str],
         progress: Progress,
     ) -> Deployed:
-        if not self._control("GET", f"/apis/{name}/bundles/{packed.digest}")["present"]:
+        if not self._control("GET", f"/apis/{quoted(name)}/bundles/{packed.digest}")["present"]:
             progress(f"uploading {files.megabytes(len(packed.data))}")
-            self._control("PUT", f"/apis/{name}/bundles/{packed.digest}", content=packed.data)
+            self._control("PUT", f"/apis/{quoted(name)}/bundles/{packed.digest}", content=packed.data)
         body = {
             "spec": document,
             "digest": packed.digest,
@@ -238,7 +237,7 @@ class Client:
             "take_over": take_over,
             **provenance.interpreter(),
         }
-        said = self._control("PUT", f"/apis/{name}", json=body)
+        said = self._control("PUT", f"/apis/{quoted(name)}", json=body)
         self._endpoints[name] = said["endpoint"]
         return Deployed(name, said["outcome"], said["version"], said["message"], said["endpoint"], self.environment.url + said["endpoint"], notes)
 
@@ -265,50 +264,14 @@ class Client:
 
         Raises ProjectError when the class has neither, NotebookError when the notebook cannot be published.
         """
-        if not inspect.isclass(handler):
-            raise ProjectError(f"handler must be a class, not {type(handler).__name__}", kind="handler")
-        if not isinstance(api_spec, dict) or not api_spec.get("name"):
-            raise SpecError("api_spec: name is missing", path="name", kind="required")
-        spec = json.loads(json.dumps(api_spec))
-        spec.setdefault("kind", "AsyncAPI")
-        spec["handler"] = {**spec.get("handler", {}), "type": spec.get("handler", {}).get("type", "python"), "path": "handler.py"}
-        extra = {
-            name: "".join(f"{line}\n" for line in lines)
-            for name, lines in (("requirements.txt", requirements), ("conda-packages.txt", conda_packages))
-            if lines
-        }
-        if handler.__module__ == "__main__" and (session := _notebook_session()) is not None:
-            built = from_notebook.build(session.notebook(), session.root, document=spec, target=handler.__name__)
-            built.refuse(yes=True)
-            made = [files.ProjectFile.made(name, text.encode()) for name, text in extra.items()]
-            whole = replace(built.project, files=[*built.project.files, *made])
-            return self.publish(whole, force=force, **options)[0]
-        try:
-            file = Path(inspect.getsourcefile(handler) or "")
-            source = file.read_text("utf-8")
-        except (TypeError, OSError):
-            raise ProjectError(
-                f"{handler.__name__} has no source file (was it defined in a notebook? `%load_ext jupyter_cortex` there first); write it to a module",
-                kind="handler",
-            ) from None
-        if handler.__qualname__ != handler.__name__:
-            raise ProjectError(
-                f"{handler.__qualname__} is defined inside another class or function; move it to the module's top level", kind="handler"
-            )
-        with tempfile.TemporaryDirectory(prefix="cortex-") as directory:
-            project = Path(directory) / "project"
-            project.mkdir()
-            alias = "" if handler.__name__ == "Handler" else f"\n\nHandler = {handler.__name__}\n"
-            (project / "handler.py").write_text(source + alias, "utf-8")
-            for name, text in extra.items():
-                (project / name).write_text(text)
-            return self.deploy(spec, project, force=force, source=f"{file}:{handler.__name__}", **options)[0]
+        project = from_class.build(api_spec, handler, requirements, conda_packages)
+        return self.publish(project, force=force, **options)[0]
 
     def wait_live(self, name: str, version: int, progress: Progress = lambda step: None) -> None:
         """Until the version is live (or a newer one took its place). Raises DeployFailed with the reason and the last log lines."""
         progress(f"starting {name}")
         while True:
-            deployment = self._control("GET", f"/apis/{name}/deployments/{version}")
+            deployment = self._control("GET", f"/apis/{quoted(name)}/deployments/{version}")
             state = deployment["state"]
             if state in ("live", "draining", "stopped"):
                 progress(f"{name} is live")
@@ -328,11 +291,11 @@ class Client:
     def patch(self, api_spec: dict[str, Any], force: bool = False, wait: bool = True) -> Deployed:
         """Another spec for the project that is deployed already."""
         name = str(api_spec.get("name", ""))
-        return self._again(self._control("PATCH", f"/apis/{name}", json={"spec": api_spec, "force": force}), wait)
+        return self._again(self._control("PATCH", f"/apis/{quoted(name)}", json={"spec": api_spec, "force": force}), wait)
 
     def refresh(self, name: str, force: bool = False, wait: bool = True) -> Deployed:
         """Fresh replicas of what is deployed, the new ones live before the old ones drain."""
-        return self._again(self._control("POST", f"/apis/{name}/refresh", params={"force": force}), wait)
+        return self._again(self._control("POST", f"/apis/{quoted(name)}/refresh", params={"force": force}), wait)
 
     def _again(self, said: dict[str, Any], wait: bool) -> Deployed:
         deployed = Deployed(said["api"], said["outcome"], said["version"], said["message"], said["endpoint"], self.environment.url + said["endpoint"])
@@ -344,31 +307,31 @@ class Client:
     def delete(self, name: str, keep_cache: bool = False) -> dict[str, str]:
         """The API, its queue and its results. ``keep_cache`` is accepted for old callers and changes nothing: there is no cache."""
         self._endpoints.pop(name, None)
-        return dict(self._control("DELETE", f"/apis/{name}"))
+        return dict(self._control("DELETE", f"/apis/{quoted(name)}"))
 
     def stop(self, name: str) -> dict[str, str]:
         """Stop the replicas; requests are still accepted and wait."""
-        return dict(self._control("POST", f"/apis/{name}/stop"))
+        return dict(self._control("POST", f"/apis/{quoted(name)}/stop"))
 
     def start(self, name: str) -> dict[str, str]:
-        return dict(self._control("POST", f"/apis/{name}/start"))
+        return dict(self._control("POST", f"/apis/{quoted(name)}/start"))
 
     # Looking -----------------------------------------------------------------------------------------------------------------------------
 
     def get_api(self, name: str) -> dict[str, Any]:
-        return dict(self._control("GET", f"/apis/{name}"))
+        return dict(self._control("GET", f"/apis/{quoted(name)}"))
 
     def module(self, name: str, version: int) -> dict[str, Any]:
         """``{"path", "source", "reasons"}`` of a deployment's handler module; ``reasons`` says why each statement is in it."""
-        return dict(self._control("GET", f"/apis/{name}/deployments/{version}/module"))
+        return dict(self._control("GET", f"/apis/{quoted(name)}/deployments/{version}/module"))
 
     def report(self, name: str, version: int) -> bytes:
         """The check notebook (ipynb) that ran before a deployment."""
-        return self._call("GET", f"/_cortex/v1/apis/{name}/deployments/{version}/report", token=self.environment.token).content
+        return self._call("GET", f"/_cortex/v1/apis/{quoted(name)}/deployments/{version}/report", token=self.environment.token).content
 
     def put_report(self, name: str, version: int, data: bytes) -> None:
         """Keep a deployment's check notebook."""
-        self._control("PUT", f"/apis/{name}/deployments/{version}/report", content=data)
+        self._control("PUT", f"/apis/{quoted(name)}/deployments/{version}/report", content=data)
 
     def list_apis(self) -> list[dict[str, Any]]:
         return list(self._control("GET", "/apis"))
@@ -379,21 +342,21 @@ class Client:
     def workloads(self, name: str, status: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """The newest workloads, newest first."""
         params: dict[str, Any] = {"limit": limit, **({"status": status} if status else {})}
-        return list(self._control("GET", f"/apis/{name}/workloads", params=params))
+        return list(self._control("GET", f"/apis/{quoted(name)}/workloads", params=params))
 
     def workload(self, name: str, request_id: str) -> dict[str, Any]:
         """Everything kept of one workload: times, attempts, replica, version, result or failure."""
-        return dict(self._control("GET", f"/apis/{name}/workloads/{request_id}"))
+        return dict(self._control("GET", f"/apis/{quoted(name)}/workloads/{quoted(request_id)}"))
 
     def logs(self, name: str, lines: int = 200) -> list[dict[str, Any]]:
         """The newest log records of all replicas, oldest first."""
-        text = self._call("GET", f"/_cortex/v1/apis/{name}/logs", token=self.environment.token, params={"lines": lines}).text
+        text = self._call("GET", f"/_cortex/v1/apis/{quoted(name)}/logs", token=self.environment.token, params={"lines": lines}).text
         return [_record(line) for line in text.splitlines() if line]
 
     def stream_api_logs(self, name: str, lines: int = 200) -> Iterator[dict[str, Any]]:
         """Log records as they come, until the caller stops or the API is deleted."""
         headers = {"authorization": f"Bearer {self.environment.token}"}
-        path = f"/_cortex/v1/apis/{name}/logs"
+        path = f"/_cortex/v1/apis/{quoted(name)}/logs"
         try:
             with self._connection().stream(
                 "GET", path, params={"lines": lines, "follow": True}, headers=headers, timeout=httpx.Timeout(30.0)
@@ -437,20 +400,19 @@ class Client:
         while True:
             left = max(0.0, deadline - time.monotonic())
             params = {"wait": min(left, POLL_S)} if left else {}
-            answer = self._call("GET", f"{self._path(name)}/{request_id}", token=self._settings.call_token, params=params)
+            answer = self._call("GET", f"{self._path(name)}/{quoted(request_id)}", token=self._settings.call_token, params=params)
             workload = Workload(**answer.json())
             if workload.status not in ("in_queue", "in_progress") or time.monotonic() >= deadline:
                 return workload
 
     def cancel(self, name: str, request_id: str) -> Workload:
         """Take a workload back; what it had ended as, when it was over already."""
-        return Workload(**self._call("DELETE", f"{self._path(name)}/{request_id}", token=self._settings.call_token).json())
+        return Workload(**self._call("DELETE", f"{self._path(name)}/{quoted(request_id)}", token=self._settings.call_token).json())
 
 
-def _notebook_session() -> Any:
-    """The session that `%load_ext jupyter_cortex` made in this kernel, None elsewhere."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return getattr(shell, "cortex_session", None)
+def quoted(part: str) -> str:
+    """A name or an id as one part of a path, whatever it holds: ``../x`` must not mean another one's."""
+    return quote(part, safe="").replace(".", "%2E") if part.strip(".") == "" else quote(part, safe="")
 
 
 def _error(answer: httpx.Response) -> CortexError:
@@ -499,12 +461,14 @@ def _read_env(shipped: list[files.ProjectFile], specs: list[Any]) -> str:
     return data.decode("utf-8-sig")
 
 
-def _check_surroundings(root: Path, spec: Any) -> list[str]:
+def _check_surroundings(project: Project, spec: Any) -> list[str]:
     """Refuse an unsatisfied requirements.txt; notes on the files that are not run."""
     dependencies = spec.handler.dependencies
-    provenance.check_requirements(root / dependencies.pip, dependencies.pip)
+    shipped = {file.path: file for file in project.files}
+    if dependencies.pip in shipped:
+        provenance.check_requirements(shipped[dependencies.pip].read(), dependencies.pip)
     notes = []
     for name, what in ((dependencies.conda, "its packages"), (dependencies.shell, "what it sets up")):
-        if (root / name).is_file():
+        if name in shipped or (project.root / name).is_file():
             notes.append(f"{name} is not run: {what} must be in this Python's environment already")
     return notes

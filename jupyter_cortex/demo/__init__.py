@@ -18,6 +18,7 @@ from rich.text import Text
 
 from ..core.errors import EnvironmentProblem, ProjectError
 from ..project import run_notebook
+from ..project.notebook import cells
 
 NOTEBOOK = "iris-classifier.ipynb"
 API = "iris-classifier"
@@ -34,7 +35,10 @@ def source() -> Path:
 def write_notebook(directory: Path) -> bool:
     """Put the notebook there; False when it is there already, edited or not. Raises ProjectError when something else is."""
     if (directory / NOTEBOOK).is_file():
+        cells.read(directory / NOTEBOOK)  # an edited one that is no notebook any more is said now
         return False
+    if directory.exists() and not directory.is_dir():
+        raise ProjectError(f"{directory} is a file; choose another place with --dir")
     if directory.exists() and any(directory.iterdir()):
         raise ProjectError(f"{directory} is not empty and has no {NOTEBOOK}; choose another place with --dir")
     try:

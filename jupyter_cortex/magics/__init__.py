@@ -18,13 +18,14 @@ def load(shell: Any) -> None:
     setattr(shell, ATTRIBUTE, session)
     session.start()
 
-    def cortex(line: str, cell: str | None = None) -> None:
+    def cortex(line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> None:
         """Publish and try this notebook's Handler: `%cortex --help` lists the verbs."""
         from .cortex import run
 
-        run(session, line, cell)
+        run(session, line, cell, local_ns)
 
     cortex._ipython_magic_no_var_expand = True  # type: ignore[attr-defined]  # JSON's braces are not ours to expand: see words.py
+    cortex.needs_local_scope = True  # type: ignore[attr-defined]
     shell.register_magic_function(cortex, "line_cell", "cortex")
     shell.set_hook("complete_command", _complete, re_key=r"%{1,2}cortex\b")
 

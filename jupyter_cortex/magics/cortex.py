@@ -27,9 +27,9 @@ def group() -> click.Group:
     return cortex
 
 
-def run(session: Any, line: str, cell: str | None = None) -> None:
+def run(session: Any, line: str, cell: str | None = None, local: dict[str, Any] | None = None) -> None:
     """One ``%cortex`` line or ``%%cortex`` cell. Raises CortexError (shown as one line) and UsageError."""
-    arguments = words(line, session.shell)
+    arguments = words(line, session.shell, local)
     if cell is not None and arguments[:1] != ["payload"]:
         raise UsageError("%%cortex: only `%%cortex payload` takes a body; write the verb with one %, as in `%cortex deploy`")
     try:
@@ -39,7 +39,8 @@ def run(session: Any, line: str, cell: str | None = None) -> None:
         if isinstance(error, click.exceptions.Abort) and not isinstance(error.__cause__, KeyboardInterrupt):
             print("nothing was done")
             return
-        raise shortened(KeyboardInterrupt("interrupted; nothing more is done here, and a version that was starting goes on by itself")) from None
+        on = ", and a version that was starting goes on by itself" if arguments[:1] == ["deploy"] else ""
+        raise shortened(KeyboardInterrupt(f"interrupted; nothing more is done here{on}")) from None
     except click.ClickException as error:
         context_of = getattr(error, "ctx", None)
         said = error.format_message()

@@ -8,13 +8,14 @@ import shlex
 from typing import Any
 
 from IPython.core.error import UsageError
+from IPython.utils.text import DollarFormatter
 
 _WHOLE = re.compile(r"^(?:\$([A-Za-z_]\w*)|\{(.+)\})$", re.DOTALL)
 
 
-def words(line: str, shell: Any) -> list[str]:
-    """Split and expand. Raises UsageError for a quote or brace that never closes."""
-    return [expand(word, quoted, shell) for word, quoted in split(line)]
+def words(line: str, shell: Any, local: dict[str, Any] | None = None) -> list[str]:
+    """Split and expand; ``local``: the variables of the function in which the magic stands. Raises UsageError for what never closes."""
+    return [expand(word, quoted, shell, local or {}) for word, quoted in split(line)]
 
 
 def split(line: str) -> list[tuple[str, bool]]:
@@ -68,18 +69,26 @@ def _balanced(raw: str) -> bool:
     return raw.count("{") == raw.count("}")
 
 
-def expand(word: str, quoted: bool, shell: Any) -> str:
+def expand(word: str, quoted: bool, shell: Any, local: dict[str, Any]) -> str:
     """One word with the notebook's values in it. What is JSON, or stood in single quotes and is no single expression, stays."""
     if _is_json(word):
         return word
     if match := _WHOLE.match(word):
         source = match[1] or match[2]
         try:
-            value = eval(source, shell.user_global_ns, shell.user_ns)
+            value = eval(source, shell.user_global_ns, {**shell.user_ns, **local})
         except Exception:  # as IPython does: what is no expression is text
             return word
         return as_text(value)
-    return word if quoted else str(shell.var_expand(word))
+    return word if quoted else _formatted(word, shell, local)
+
+
+def _formatted(word: str, shell: Any, local: dict[str, Any]) -> str:
+    """IPython's own filling-in, which looks into the calling frame by itself; here the frame is given."""
+    try:
+        return str(DollarFormatter().vformat(word, args=[], kwargs={**shell.user_ns, **local}))
+    except Exception:  # as IPython does: what cannot be filled in stays
+        return word
 
 
 def as_text(value: Any) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.checks import NAME, NAME_LIMIT
+from ..core.checks import NAME, NAME_LIMIT, is_portable
 from ..core.errors import NotebookError, SpecError
 from ..core.readers import printable
 from ..handler import origin
@@ -137,6 +137,14 @@ def _signatures(found: Slice, target: str, section: dict[str, Any]) -> list[Surp
 # The spec -----------------------------------------------------------------------------------------------------------------------------------
 
 
+def entry_of(root: Path, name: str | None) -> dict[str, Any]:
+    """The entry of the cortex.yaml in ``root`` that a notebook is: the one of that name, else the only one; {} without the file.
+
+    Raises SpecError, and NotebookError (kind ``which_api``) when that cannot be told.
+    """
+    return _choose(config_file.load(root / CONFIG), name) if (root / CONFIG).is_file() else {}
+
+
 def _document(notebook: Notebook, root: Path, name: str | None, given: dict[str, Any] | None) -> dict[str, Any]:
     if given is not None:
         document = json.loads(json.dumps(given))
@@ -147,11 +155,19 @@ def _document(notebook: Notebook, root: Path, name: str | None, given: dict[str,
     document.setdefault("kind", "AsyncAPI")
     section = document.setdefault("handler", {})
     if not isinstance(section, dict):
-        raise SpecError(f"{CONFIG}: handler must be a map", path="handler")
+        raise SpecError(f"{CONFIG}: handler must be a map; write its keys below it", path="handler", kind="type")
     section.setdefault("type", "python")
     section.setdefault("path", MODULE)
-    if not isinstance(section["path"], str) or not section["path"].endswith(".py"):
-        raise SpecError(f"{CONFIG}: handler.path must end in .py: it is the module that is made from the notebook", path="handler.path")
+    path = section["path"].removeprefix("./") if isinstance(section["path"], str) else ""
+    if not path.endswith(".py") or not is_portable(path):
+        raise SpecError(
+            f"{CONFIG}: handler.path must be a path below the project that ends in .py: it is the module that is made from the notebook",
+            path="handler.path",
+            kind="value",
+        )
+    for key in ("config", "env", "dependencies"):
+        if not isinstance(section.get(key) or {}, dict):
+            raise SpecError(f"{CONFIG}: handler.{key} must be a map; write one key per line below it", path=f"handler.{key}", kind="type")
     return document
 
 
@@ -170,11 +186,14 @@ def _choose(documents: list[dict[str, Any]], name: str | None) -> dict[str, Any]
 
 def default_name(notebook: Notebook) -> str:
     """An API's name made from the notebook's file name. Raises NotebookError where there is none."""
-    stem = notebook.path.stem if notebook.path else ""
+    stem = notebook.path.name.removesuffix(".ipynb") if notebook.path else ""
     made = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
     made = re.sub(r"^[^a-z]+", "", made)[:NAME_LIMIT].strip("-")
     if not NAME.fullmatch(made) or made.startswith("b-"):
-        raise NotebookError("the notebook has no file name that could name the API; give one, as in `deploy my-api`", kind="unnamed")
+        raise NotebookError(
+            "the notebook has no file name that could name the API; give one: `%cortex deploy my-api` in a cell, `--name my-api` in a shell",
+            kind="unnamed",
+        )
     return made
 
 
@@ -254,7 +273,7 @@ def star_names(module: str, root: Path) -> set[str] | None:
 
 
 def _source_of(module: str, root: Path) -> Path | None:
-    path = root / module.replace(".", "/")
+    path = root / module.lstrip(".").replace(".", "/")
     for local in (path.with_suffix(".py"), path / "__init__.py"):
         if local.is_file():
             return local

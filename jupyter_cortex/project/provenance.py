@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 
 from packaging.markers import InvalidMarker
 from packaging.requirements import InvalidRequirement, Requirement
@@ -60,15 +59,13 @@ def distributions(files: Iterable[ProjectFile]) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in sorted(names)}
 
 
-def check_requirements(path: Path, shown: str) -> None:
-    """Refuse a requirements file that this interpreter does not satisfy.
+def check_requirements(content: bytes, shown: str) -> None:
+    """Refuse a requirements file (its bytes, and its name for people) that this interpreter does not satisfy.
 
     Raises RequirementsError listing what is missing or has another version. Options, URLs and nested files are not judged.
     """
-    if not path.is_file():
-        return
     problems = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+    for number, line in enumerate(content.decode("utf-8-sig", "replace").splitlines(), 1):
         text = re.sub(r"(^|\s)#.*$", "", line).strip()
         if not text or text.startswith("-") or "://" in text.partition("@")[0]:
             continue
