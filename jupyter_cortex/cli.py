@@ -122,6 +122,9 @@ class ShellDoor:
             raise NotebookError("name the notebook: `cortex deploy NOTEBOOK.ipynb`", kind="unnamed")
         return cells.read(path)
 
+    def remember(self, name: str) -> None:
+        """A shell forgets."""
+
     def root(self) -> Path:
         return Path.cwd()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.json import JSON
 from rich.markup import escape
 from rich.syntax import Syntax
@@ -22,6 +22,8 @@ from .core.errors import CortexError
 STATUS_STYLE = {"live": "green", "updating": "yellow", "error": "red", "stopped": "dim", "completed": "green", "failed": "red", "cancelled": "dim"}
 #: What every log record has; the rest is what the author added.
 STANDARD_KEYS = {"asctime", "levelname", "message", "process", "exc_info", "stack_info", "labels", "request_id", "replica", "stream"}
+#: How much of a JSON value a screen gets.
+JSON_CHARACTERS, JSON_LINES = 20_000, 400
 #: Columns of text that is shown beside a page.
 TEXT_WIDTH = 120
 #: How many lines of a difference a screen gets.
@@ -36,6 +38,18 @@ def as_text(width: int = TEXT_WIDTH, *, colours: bool = False) -> Iterator[tuple
     system: Any = "standard" if colours else None
     console = Console(file=buffer, width=width, highlight=False, force_terminal=colours, color_system=system, force_jupyter=False)
     yield console, lambda: buffer.getvalue().rstrip("\n")
+
+
+def json_value(value: Any) -> RenderableType:
+    """JSON in colours, cut where a screen has seen enough: a result of 100,000 numbers took 10 s to draw."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return Text(f"{type(value).__name__}, nested too deeply to show")
+    if len(text) > JSON_CHARACTERS or text.count("\n") > JSON_LINES:
+        lines = text[:JSON_CHARACTERS].split("\n")[:JSON_LINES]
+        return Text("\n".join([*lines, f"… {len(text):,} characters in all"]))
+    return JSON(text, ensure_ascii=False)
 
 
 def age(ms: int) -> str:
@@ -68,6 +82,9 @@ def deployed(console: Console, rows: list[dict[str, Any]], *, live: bool = True,
             console.print(f"{row['api']['name']} is [green]live[/] (version {row['api']['version']})", highlight=False)
         for warning in row["warnings"]:
             console.print(f"  [yellow]note:[/] {escape(warning)}", highlight=False)
+        if row.get("travels"):
+            files = ", ".join(f"{file['path']} ({file['bytes']:,} bytes)" for file in row["travels"][:8])
+            console.print(Text(f"  travelled: {files}", style="dim"), soft_wrap=True)
     names = [row["api"]["name"] for row in rows]
     console.print()
     for row in rows:
@@ -133,7 +150,7 @@ def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", v
     for ended in api["exits"][:3]:
         console.print(f"[dim]{age(ended['at'])} ago:[/] {ended['replica']} ended: {escape(ended['reason'])}", highlight=False)
     if verbose:
-        console.print(JSON.from_data(api["spec"]))
+        console.print(json_value(api["spec"]))
 
 
 def workload(console: Console, shown: dict[str, Any], *, name: str = "", command: str = "cortex") -> None:
@@ -141,7 +158,7 @@ def workload(console: Console, shown: dict[str, Any], *, name: str = "", command
     if "status" in shown:
         console.print(Text.assemble("status: ", status_text(shown["status"])))
     if "result" in shown:
-        console.print(JSON.from_data(shown["result"]))
+        console.print(json_value(shown["result"]))
     if "error" in shown:
         console.print(f"[red]{escape(shown['error']['type'])}:[/] {escape(shown['error']['message'])}", highlight=False)
         console.print(f"[dim]the traceback is in `{command} logs {name}`[/]")
@@ -150,6 +167,8 @@ def workload(console: Console, shown: dict[str, Any], *, name: str = "", command
 
 
 def logs(console: Console, records: list[dict[str, Any]], *, raw: bool = False) -> None:
+    if not records:
+        console.print("no log lines yet", style="dim")
     for record in records:
         if raw:
             console.print(json.dumps(record), highlight=False, markup=False, soft_wrap=True)
@@ -290,7 +309,7 @@ def tried(console: Console, data: dict[str, Any]) -> None:
     logs(console, data["records"])
     console.print(Text.assemble(status_text(data["status"]), (f"  {data['run_ms']:.1f} ms", "dim")))
     if data["status"] == "completed":
-        console.print(JSON.from_data(data["result"]))
+        console.print(json_value(data["result"]))
     else:
         console.print(f"[red]{escape(data['error']['type'])}:[/] {escape(data['error']['message'])}")
         console.print(Text(data["traceback"], style="red"), soft_wrap=True)
@@ -302,14 +321,15 @@ def samples(console: Console, rows: list[dict[str, Any]]) -> None:
         return
     shown = table("sample", "content type", "bytes", "expected")
     for row in rows:
-        shown.add_row(row["name"], row["content_type"], f"{row['bytes']:,}", json.dumps(row["expected"]) if row["expected"] else "any result")
+        expected = json.dumps(row["expected"]) if row["expected"] is not None else "any result"
+        shown.add_row(*map(Text, (row["name"], row["content_type"], f"{row['bytes']:,}", expected)))
     console.print(shown)
 
 
 def saved(console: Console, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         where = "an artifact: outside the bundle" if row["artifact"] else "a file of the project"
-        console.print(f"[green]saved[/] [bold]{row['file']}[/] [dim]({row['bytes']:,} bytes, {where})[/]\n  {escape(row['line'])}")
+        console.print(f"[green]saved[/] [bold]{row['file']}[/] [dim]({row['bytes']:,} bytes, {where})[/]\n  {escape(row['line'])}", soft_wrap=True)
         if row["warning"]:
             console.print(f"  [yellow]note:[/] {escape(row['warning'])}")
 

@@ -63,6 +63,10 @@ class Door(Protocol):
         """The notebook of that path, else the one in which the verb was typed. Raises NotebookError, ProjectError."""
         ...
 
+    def remember(self, name: str) -> None:
+        """The API that the notebook of this door is."""
+        ...
+
     def root(self) -> Path:
         """The project's directory."""
         ...

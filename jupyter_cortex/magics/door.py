@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.display import display
 
-from .. import render
+from .. import commands, render
 from ..client import Client
 from ..core.settings import Settings
 from ..environments import Environments, start_local, stop_local
@@ -49,8 +49,10 @@ class CellDoor:
     def working(self, what: str) -> Iterator[Callable[[str], None]]:
         from ..widgets.progress import Progress
 
-        progress = Progress(what, live=self.live and not self.json)
-        with progress:
+        if self.json:
+            yield lambda step: None
+            return
+        with Progress(what, live=self.live) as progress:
             yield progress.step
 
     @contextmanager
@@ -112,14 +114,18 @@ class CellDoor:
     def follow(self, client: Client, name: str, request_id: str, seconds: float) -> None:
         from ..widgets.follow import follow
 
-        data = follow(client, name, request_id, seconds, live=self.live and not self.json)
         if self.json:
-            self.show("workload", data, name=name, command=self.command)
+            self.show("workload", commands.result(client, name, request_id, seconds))
+        else:
+            follow(client, name, request_id, seconds, live=self.live)
 
     def notebook(self, path: Path | None) -> Notebook:
         from ..project.notebook import cells
 
         return cells.read(path) if path else self.session.notebook()
+
+    def remember(self, name: str) -> None:
+        self.session.api = name
 
     def root(self) -> Path:
         return self.session.root
@@ -134,7 +140,9 @@ class CellDoor:
 
 def bundle(view: str, data: Any, **facts: Any) -> dict[str, str]:
     """The page, and the same as text for where pages cannot be shown (a terminal, a text export)."""
-    return {"text/plain": text(view, data, **facts), "text/html": pages.VIEWS[view](data, **facts)}
+    # JSON may hold lone surrogates, which no message to a front end can.
+    shown = {"text/plain": text(view, data, **facts), "text/html": pages.VIEWS[view](data, **facts)}
+    return {kind: content.encode("utf-8", "backslashreplace").decode() for kind, content in shown.items()}
 
 
 def text(view: str, data: Any, **facts: Any) -> str:

@@ -9,12 +9,14 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..handler import chaining, logs, masking, origin, shim
+from ..core.errors import CortexError
+from ..handler import chaining, log_lines, logs, origin, shim
 from .recorder import Recorder
+from .surroundings import Surroundings, standing_in
 
 if TYPE_CHECKING:
     from ..handler.execution import Outcome
@@ -32,10 +34,13 @@ class Tried:
     payload: Any = None
     refusal: str = ""
     outcome: Outcome | None = None
+    #: Records of the Handler's own threads, which belong to no request.
+    others: list[dict[str, Any]] = field(default_factory=list)
 
-    @property
     def records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.outcome.lines] if self.outcome else []
+        """The log of this try, by time."""
+        own = [json.loads(line) for line in self.outcome.lines] if self.outcome else []
+        return sorted([*own, *self.others], key=lambda record: str(record.get("asctime", "")))
 
 
 class LogStream:
@@ -50,17 +55,29 @@ class LogStream:
         return len(text)
 
     @contextmanager
-    def quiet(self, watcher: logging.Handler | None) -> Iterator[None]:
-        """Log records go to ``watcher`` alone."""
-        if watcher is not None:
-            logs.logger.addHandler(watcher)
+    def quiet(self, watcher: logging.Handler | None) -> Iterator[list[dict[str, Any]]]:
+        """Log records go to ``watcher`` alone; those of no request are collected."""
+        others = _Others()
+        watching = [others, *([watcher] if watcher is not None else [])]
+        for handler in watching:
+            logs.logger.addHandler(handler)
         self._quiet = True
         try:
-            yield
+            yield others.records
         finally:
             self._quiet = False
-            if watcher is not None:
-                logs.logger.removeHandler(watcher)
+            for handler in watching:
+                logs.logger.removeHandler(handler)
+
+
+class _Others(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[dict[str, Any]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if logs.current_request_id() is None:
+            self.records.append(json.loads(logs.masked_line(log_lines.encode(log_lines.fields(record)))))
 
 
 class Session:
@@ -72,9 +89,11 @@ class Session:
         #: (file, variable) -> the line that loads what `%cortex save` wrote in this kernel.
         self.saved: dict[tuple[str, str], str] = {}
         self.stream = LogStream()
+        self.surroundings = Surroundings(self.stream)
         self._instance: tuple[type, str, Instance] | None = None
-        self._applied: dict[str, str | None] = {}
-        self._env_stamp: tuple[float, float] = (0.0, 0.0)
+        #: The API of cortex.yaml that this notebook is, once a verb has said it.
+        self.api: str | None = None
+        self._labels: tuple[Any, dict[int, str]] = (None, {})
 
     def start(self) -> None:
         self.recorder.start()
@@ -82,13 +101,16 @@ class Session:
         logs.setup_notebook(self.stream)  # type: ignore[arg-type]
         origin.use(self._place, instead=True)
         chaining.install_lookup(_chaining_door)
-        self.apply_env()
+        try:
+            self.surroundings.apply(self.root, None)
+        except CortexError as error:
+            print(f"the project's variables: {error}")  # and again with each payload, until it is mended
 
     def stop(self) -> None:
         self.recorder.stop()
         origin.use(None)
         chaining.install_lookup(None)
-        self._restore_env()
+        self.surroundings.restore()
         if self._instance:
             self._instance[2].close()
 
@@ -137,75 +159,53 @@ class Session:
 
     def label(self, count: int) -> str:
         """``cell 3`` for the run with this execution count, ``In [5]`` where the notebook is not known."""
-        try:
-            found = next((cell for cell in self.notebook().cells if cell.count == count), None)
-        except Exception:  # an error is being described: its place must not raise another
-            found = None
-        return found.label if found else f"In [{count}]"
-
-    # The project's variables -------------------------------------------------------------------------------------------------------------
-
-    def apply_env(self) -> None:
-        """Put the spec's env and ``.env`` into this kernel's environment, as a replica gets them; what they set before is taken back.
-
-        A file that cannot be used is warned about: the kernel must start all the same.
-        """
-        root = self.root
-        stamp = (_stamp(root / "cortex.yaml"), _stamp(root / ".env"))
-        if stamp == self._env_stamp:
-            return
-        self._env_stamp = stamp
-        self._restore_env()
-        try:
-            values, secrets = _project_env(root)
-        except Exception as error:
-            print(f"the project's variables were not set: {error}")
-            return
-        masking.mask(secrets)
-        for name, value in values.items():
-            self._applied[name] = os.environ.get(name)
-            os.environ[name] = value
-
-    def _restore_env(self) -> None:
-        for name, before in self._applied.items():
-            if before is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = before
-        self._applied.clear()
+        known = (len(self.recorder.runs), self.path)
+        if self._labels[0] != known:  # a traceback asks for each of its frames
+            try:
+                labels = {cell.count: cell.label for cell in self.notebook().cells if cell.count}
+            except Exception:  # an error is being described: its place must not raise another
+                labels = {}
+            self._labels = (known, labels)
+        return self._labels[1].get(count, f"In [{count}]")
 
     # The Handler -------------------------------------------------------------------------------------------------------------------------
 
     def instance(self, config: dict[str, Any]) -> Instance:
         """This notebook's Handler, constructed once per class and config. Raises NotebookError, HandlerError."""
-        from ..core.errors import NotebookError
+        from ..core.errors import HandlerError, NotebookError
         from ..handler import metrics
         from ..handler.instance import Instance
 
         cls = self.shell.user_ns.get("Handler")
         if not isinstance(cls, type):
             raise NotebookError("this kernel has no class Handler yet; run the cell that defines it (`%cortex init` shows one)", kind="no_handler")
-        key = json.dumps(config, sort_keys=True, default=str)
+        key = json.dumps([config, self.surroundings.generation], sort_keys=True, default=str)
         if self._instance and self._instance[0] is cls and self._instance[1] == key:
             return self._instance[2]
         if self._instance:
             self._instance[2].close()
             self._instance = None
-        with logs.capture_prints():
-            made = Instance(cls, config=config, metrics_client=metrics.MetricsClient(metrics.Registry()), path="this notebook")
+        try:
+            with logs.capture_prints():
+                made = Instance(cls, config=config, metrics_client=metrics.MetricsClient(metrics.Registry()), path="this notebook")
+        except HandlerError as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                raise error.__cause__ from None  # the kernel's interrupt, not the author's
+            raise
         self._instance = (cls, key, made)
         return made
 
-    def config(self, given: dict[str, Any]) -> dict[str, Any]:
-        """``handler.config`` of the project's cortex.yaml with ``given`` laid over it. Raises SpecError, NotebookError."""
-        from ..project import config_file, from_notebook
+    def config(self, given: dict[str, Any], api: str | None = None) -> dict[str, Any]:
+        """``handler.config`` of the API that this notebook is, with ``given`` laid over it. Raises SpecError, NotebookError."""
+        from ..core.errors import SpecError
+        from ..project import from_notebook
 
-        path = self.root / from_notebook.CONFIG
-        if not path.is_file():
-            return given
-        documents = config_file.load(path)
-        section = documents[0].get("handler") if len(documents) == 1 else {}
-        return {**((section or {}).get("config") or {}), **given}
+        self.api = api or self.api
+        section = from_notebook.entry_of(self.root, self.api).get("handler") or {}
+        config = (section.get("config") or {}) if isinstance(section, dict) else section
+        if not isinstance(config, dict):
+            raise SpecError("cortex.yaml: handler and handler.config must be maps; write their keys below them", path="handler.config", kind="type")
+        return {**config, **given}
 
     def run(
         self, body: bytes, content_type: str, config: dict[str, Any], headers: dict[str, str] | None = None, watcher: logging.Handler | None = None
@@ -217,7 +217,8 @@ class Session:
         from ..core.errors import PayloadError
         from ..handler import execution, payload
 
-        self.apply_env()
+        root = self.root
+        self.surroundings.apply(root, self.api)
         tried = Tried(body, content_type, headers or {})
         self.last = tried
         try:
@@ -225,9 +226,13 @@ class Session:
         except PayloadError as error:
             tried.refusal = error.message
             return tried
-        instance = self.instance(config)
-        with logs.capture_prints(), self.stream.quiet(watcher):
-            tried.outcome = execution.execute(instance, body, content_type, tried.headers.get("x-request-id") or str(uuid.uuid4()), str(self.root))
+        with standing_in(root):
+            instance = self.instance(config)
+            with logs.capture_prints(), self.stream.quiet(watcher) as tried.others:
+                request_id = tried.headers.get("x-request-id") or str(uuid.uuid4())
+                tried.outcome = execution.execute(instance, body, content_type, request_id, str(root))
+        if isinstance(tried.outcome.exception, KeyboardInterrupt):
+            raise tried.outcome.exception from None
         self._remember_failure(tried.outcome.exception)
         return tried
 
@@ -240,30 +245,6 @@ class Session:
             step = step.tb_next
         sys.last_type, sys.last_value, sys.last_traceback = type(error), error, step or error.__traceback__
         self.shell.InteractiveTB.tb = sys.last_traceback
-
-
-def _stamp(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _project_env(root: Path) -> tuple[dict[str, str], list[str]]:
-    """The spec's env under ``.env``, and the values that no line may show. Raises EnvFileError, SpecError."""
-    from ..project import dotenv
-
-    values: dict[str, str] = {}
-    if (root / "cortex.yaml").is_file():
-        from ..project import config_file
-
-        documents = config_file.load(root / "cortex.yaml")
-        section = (documents[0].get("handler") or {}) if len(documents) == 1 else {}
-        values = {str(name): str(value) for name, value in (section.get("env") or {}).items()}
-    secrets: dict[str, str] = {}
-    if (root / ".env").is_file():
-        secrets = dotenv.parse((root / ".env").read_bytes(), {**os.environ, **values})
-    return {**values, **secrets}, list(secrets.values())
 
 
 def _chaining_door() -> tuple[str, int] | None:

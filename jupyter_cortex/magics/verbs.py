@@ -30,6 +30,7 @@ content_type_option = click.option(
     "--content-type", "-t", help="Default: by the file's name; application/json for text that is JSON, else text/plain."
 )
 file_option = click.option("--file", "-f", "file", help="A file's bytes as the body.")
+api_option = click.option("--name", "api", help="The API of cortex.yaml that this notebook is; default: the one that was shown or deployed last.")
 header_option = click.option("--header", "-H", "headers", multiple=True, metavar="NAME:VALUE", help="An extra header; may be repeated.")
 
 
@@ -38,13 +39,14 @@ header_option = click.option("--header", "-H", "headers", multiple=True, metavar
 @file_option
 @header_option
 @config_option
-def payload(door: CellDoor, content_type: str | None, file: str | None, headers: tuple[str, ...], pairs: tuple[str, ...]) -> None:
+@api_option
+def payload(door: CellDoor, content_type: str | None, file: str | None, headers: tuple[str, ...], pairs: tuple[str, ...], api: str | None) -> None:
     """Send the cell's body through parse → handle_async → JSON, here in this kernel, exactly as a replica does."""
     if (door.body is None) == (file is None):
         raise BadRequest("write the body below `%%cortex payload`, or name a file: `%cortex payload --file photo.png`")
     # The newline that ends the cell's last line is the editor's, not the payload's.
     body, kind = _body(None if door.body is None else door.body.removesuffix("\n"), file, content_type)
-    config = door.session.config(publishing.read_settings(pairs))
+    config = door.session.config(publishing.read_settings(pairs), api)
     with door.drawing() as watcher:
         tried = door.session.run(body, kind, config, read_headers(headers), watcher)
     door.show("tried", tried_row(tried))
@@ -91,7 +93,7 @@ def tried_row(tried: Tried) -> dict[str, Any]:
         "result": json.loads(outcome.result) if outcome and outcome.result else None,
         "error": json.loads(outcome.error) if outcome and outcome.error else None,
         "traceback": details.get("traceback", ""),
-        "records": [record for record in tried.records if record.get("message") != "failed to process workload"],
+        "records": [record for record in tried.records() if record.get("message") != "failed to process workload"],
         "run_ms": round(outcome.run_ms, 2) if outcome else 0.0,
     }
 
@@ -109,8 +111,13 @@ def arrived(payload: Any) -> dict[str, Any]:
 
 
 def _plain(payload: Any) -> Any:
-    """The value for a tree; None where a tree says no more than its text."""
-    return payload if isinstance(payload, (dict, list)) and payload and len(str(payload)) <= 200_000 else None
+    """The value for a tree; None where a tree says no more than its text, or JSON has no form for it (NaN)."""
+    if not isinstance(payload, (dict, list)) or not payload:
+        return None
+    try:
+        return payload if len(json.dumps(payload, allow_nan=False)) <= 200_000 else None
+    except (ValueError, RecursionError):
+        return None
 
 
 @verb
@@ -119,10 +126,19 @@ def _plain(payload: Any) -> Any:
 @file_option
 @header_option
 @config_option
-def try_(door: CellDoor, payload: str | None, content_type: str | None, file: str | None, headers: tuple[str, ...], pairs: tuple[str, ...]) -> None:
+@api_option
+def try_(
+    door: CellDoor,
+    payload: str | None,
+    content_type: str | None,
+    file: str | None,
+    headers: tuple[str, ...],
+    pairs: tuple[str, ...],
+    api: str | None,
+) -> None:
     """Open the payload workbench; with a payload (or samples) it has run one already."""
     session = door.session
-    config = session.config(publishing.read_settings(pairs))
+    config = session.config(publishing.read_settings(pairs), api)
     recorded = samples.load(session.root)
     first: tuple[bytes, str] | None = None
     if payload is not None or file is not None:
@@ -196,13 +212,14 @@ def keep_sample(session: Session, name: str, *, expect: bool) -> Path:
 @verb
 @click.argument("objects_", metavar="NAME[=OBJECT]…", nargs=-1, required=True)
 @click.option("--artifact/--no-artifact", default=None, help="Store it outside the bundle; default: when it is larger than 8 MiB.")
-def save(door: CellDoor, objects_: tuple[str, ...], artifact: bool | None) -> None:
+@click.option("--force", is_flag=True, help="Replace a file that `%cortex save` did not write.")
+def save(door: CellDoor, objects_: tuple[str, ...], artifact: bool | None, force: bool) -> None:
     """Write objects of this kernel to files that the Handler can load, and show the line that loads each."""
-    rows = [_save(door.session, word, artifact) for word in objects_]
+    rows = [_save(door.session, word, artifact, force=force) for word in objects_]
     door.show("saved", rows)
 
 
-def _save(session: Session, word: str, artifact: bool | None) -> dict[str, Any]:
+def _save(session: Session, word: str, artifact: bool | None, *, force: bool) -> dict[str, Any]:
     name, equals, source = word.partition("=")
     name, source = name.strip(), (source.strip() if equals else name.strip())
     if not name.isidentifier():
@@ -212,7 +229,7 @@ def _save(session: Session, word: str, artifact: bool | None) -> dict[str, Any]:
         value = eval(source, session.shell.user_global_ns, space)
     except Exception as error:
         raise NotebookError(f"`{source}` cannot be saved: {type(error).__name__}: {error}", kind="unsavable") from None
-    saved = objects.save(session.root, name, value, saved_target(name, source))
+    saved = objects.save(session.root, name, value, saved_target(name, source), force=force)
     session.saved[name, saved_target(name, source)] = saved.line
     large = saved.size > ARTIFACT_BYTES if artifact is None else artifact
     warning = saved.warning

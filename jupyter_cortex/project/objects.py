@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pickle
 import platform
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,14 +96,22 @@ FORMATS = {
 }
 
 
-def save(root: Path, name: str, value: Any, target: str) -> Saved:
-    """Write ``value`` to ``<name>.<suffix>`` in ``root``; a file of that name is replaced in one step.
+def save(root: Path, name: str, value: Any, target: str, *, force: bool = False) -> Saved:
+    """Write ``value`` to ``<name>.<suffix>`` in ``root``. A file that an earlier save wrote is replaced in one step, anybody else's only with
+    ``force``.
 
-    Raises ProjectError (kind ``unsavable`` or ``unwritable``).
+    Raises ProjectError (kind ``unsavable``, ``unwritable`` or ``exists``).
     """
     chosen = choose(value)
     form = FORMATS[chosen]
     path = root / f"{name}{form.suffix}"
+    ours = _Ours(root)
+    if path.exists() and not force and not ours.wrote(path):
+        raise ProjectError(
+            f"{printable(path.name)} is there already and was not written by `%cortex save`; choose another name, or replace it with --force",
+            kind="exists",
+            path=path.name,
+        )
     temporary = root / f".{name}{form.suffix}.{os.getpid()}"
     try:
         form.write(value, temporary)
@@ -115,7 +125,8 @@ def save(root: Path, name: str, value: Any, target: str) -> Saved:
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
-    _forget_others(root, name, path)
+    ours.forget_others(name, path)
+    ours.remember(path)
     line = form.line.format(target=target or name, path=path.name)
     if chosen == "torch_state" and value.training:
         line = line.removesuffix(f"; {target or name}.eval()")  # what runs here is what runs in production
@@ -134,11 +145,37 @@ def choose(value: Any) -> str:
         return "parquet"
     if numpy is not None and type(value) is numpy.ndarray and not value.dtype.hasobject:
         return "numpy"
-    if _is_json(value):
-        return "json"
-    if importlib.util.find_spec("joblib") and any(cls.__module__.partition(".")[0] == "sklearn" for cls in type(value).__mro__):
+    with suppress(RecursionError):  # a list that holds itself
+        if _is_json(value):
+            return "json"
+    estimator = any(cls.__module__.partition(".")[0] == "sklearn" for cls in type(value).__mro__)
+    if estimator and importlib.util.find_spec("joblib") and not _needs_the_notebook(value):
         return "joblib"
     return "cloudpickle"
+
+
+class _Sink:
+    """Takes bytes and keeps none."""
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+class _Looking(pickle.Pickler):
+    """Pickles into nothing, to see whether a class or function of the notebook is in it: another process could not import it by name."""
+
+    found = False
+
+    def reducer_override(self, value: Any) -> Any:
+        self.found = self.found or getattr(value, "__module__", None) == "__main__"
+        return NotImplemented
+
+
+def _needs_the_notebook(value: Any) -> bool:
+    looking = _Looking(_Sink(), protocol=5, buffer_callback=lambda buffer: False)  # type: ignore[arg-type]
+    with suppress(Exception):  # what cannot be pickled is told when it is written
+        looking.dump(value)
+    return looking.found
 
 
 def _holds_tensors(value: Any, torch: Any) -> bool:
@@ -167,12 +204,41 @@ def _tied(chosen: str, value: Any) -> str:
     return ""
 
 
-def _forget_others(root: Path, name: str, kept: Path) -> None:
-    """An older file of the same object in another format would be found instead of this one."""
-    for form in FORMATS.values():
-        other = root / f"{name}{form.suffix}"
-        if other != kept and form.suffix != ".json" and other.is_file() and other.stat().st_mtime < kept.stat().st_mtime:
-            other.unlink(missing_ok=True)
+class _Ours:
+    """Which files `%cortex save` wrote, in a hidden file beside them: nobody else's may be replaced or removed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._path = root, root / ".cortex-saved.json"
+        try:
+            known = json.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            known = {}
+        self._known: dict[str, list[int]] = known if isinstance(known, dict) else {}
+
+    def wrote(self, path: Path) -> bool:
+        """Whether the file is as a save left it."""
+        try:
+            return self._known.get(path.name) == _stamp(path)
+        except OSError:
+            return False
+
+    def forget_others(self, name: str, kept: Path) -> None:
+        """Remove what an earlier save of the same object wrote in another format: it would be found instead."""
+        for form in FORMATS.values():
+            other = self._root / f"{name}{form.suffix}"
+            if other != kept and other.is_file() and self.wrote(other):
+                other.unlink(missing_ok=True)
+                del self._known[other.name]
+
+    def remember(self, path: Path) -> None:
+        self._known[path.name] = _stamp(path)
+        with suppress(OSError):  # then the next save asks for --force
+            self._path.write_text(json.dumps(self._known))
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 def loading_from(root: Path) -> Loading:

@@ -236,7 +236,8 @@ def said(data: dict[str, Any], *, text: str = "") -> str:
 
 
 def init(data: dict[str, Any]) -> str:
-    return page(f"<p>wrote <code>{esc(data['file'])}</code> for the API <b>{esc(data['name'])}</b></p>")
+    code = "\n".join(highlighted(data["handler"].rstrip("\n")))
+    return page(f"<p>wrote <code>{esc(data['file'])}</code> for the API <b>{esc(data['name'])}</b>; a Handler to start from:</p><pre>{code}</pre>")
 
 
 def samples(data: list[dict[str, Any]]) -> str:
@@ -247,7 +248,7 @@ def samples(data: list[dict[str, Any]]) -> str:
             f"<b>{esc(row['name'])}</b>",
             esc(row["content_type"]),
             f"{row['bytes']:,}",
-            esc(json.dumps(row["expected"])) if row["expected"] else "any result",
+            esc(json.dumps(row["expected"])) if row["expected"] is not None else "any result",
         ]
         for row in data
     ]

@@ -38,6 +38,8 @@ STYLE = """<style>
 MAX_TEXT = 20_000
 #: Items of one container that a tree shows.
 MAX_ITEMS = 200
+#: Levels of a value that a tree shows.
+MAX_DEPTH = 40
 
 BADGES = {"live": "good", "completed": "good", "updating": "warn", "in_progress": "warn", "in_queue": "dim", "error": "bad", "failed": "bad"}
 
@@ -81,6 +83,8 @@ def copyable(text: str) -> str:
 def tree(value: Any, key: str = "", *, depth: int = 0) -> str:
     """A JSON value as a tree that opens and closes."""
     label = f'<span class="key">{esc(key)}</span>: ' if key else ""
+    if depth > MAX_DEPTH:
+        return '<div class="leaf dim">… deeper</div>'
     if isinstance(value, (dict, list)) and value:
         items = list(value.items()) if isinstance(value, dict) else [(str(at), item) for at, item in enumerate(value)]
         inner = "".join(tree(item, str(name), depth=depth + 1) for name, item in items[:MAX_ITEMS])

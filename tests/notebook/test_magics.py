@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -254,11 +255,72 @@ def test_env_and_dotenv_are_set_as_in_a_replica_masked_and_taken_back(
     assert "PASSPHRASE" not in os.environ
 
 
-def test_a_broken_dotenv_is_said_and_the_kernel_goes_on(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_dotenv_is_said_at_each_payload_until_it_is_mended(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     Path(".env").write_text("NO EQUALS\n")
     shell.run(HANDLER)
-    row = tried(shell, "%%cortex payload -t text/plain -o json\nyou", capsys)
-    assert row["status"] == "completed"
+    for _ in range(2):
+        assert ".env, line 1" in refused(shell, "%%cortex payload -t text/plain\nyou").message
+    Path(".env").write_text("YES=equals\n")
+    assert tried(shell, "%%cortex payload -t text/plain -o json\nyou", capsys)["status"] == "completed"
+    Path("cortex.yaml").write_text("- name: a\n  kind: AsyncAPI\n  handler: {type: python, path: handler.py, env: {FLAG: true}}\n")
+    assert "handler.env" in refused(shell, "%%cortex payload -t text/plain\nyou").message
+
+
+def test_a_changed_dotenv_makes_the_handler_anew(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run("import os\nclass Handler:\n    def __init__(self, config):\n        self.word = os.environ.get('WORD')\n    def handle_async(self):\n        return {'word': self.word}")
+    cell = "%%cortex payload -t text/plain -o json\nx"
+    assert tried(shell, cell, capsys)["result"] == {"word": None}
+    Path(".env").write_text("WORD=said\n")
+    assert tried(shell, cell, capsys)["result"]["word"] == "said"
+
+
+def test_of_several_apis_the_notebook_s_own_gives_config_and_env(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = [f"- name: {name}\n  kind: AsyncAPI\n  handler: {{type: python, path: handler.py, config: {{who: {name}}}, env: {{WHO: {name}}}}}\n" for name in ("one", "two")]
+    Path("cortex.yaml").write_text("".join(entries))
+    shell.run("import os\nclass Handler:\n    def __init__(self, config):\n        self.who = config['who']\n    def handle_async(self):\n        return {'config': self.who, 'env': os.environ['WHO']}")
+    assert "one, two" in refused(shell, "%%cortex payload -t text/plain\nx").message
+    assert tried(shell, "%%cortex payload --name two -t text/plain -o json\nx", capsys)["result"] == {"config": "two", "env": "two"}
+    shell.run("%cortex show one --no-diff")
+    assert tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)["result"] == {"config": "one", "env": "one"}
+
+
+def test_a_payload_runs_in_the_project_s_root_with_its_import_path(shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("lib").mkdir()
+    Path("lib/only_in_lib.py").write_text("X = 7\n")
+    Path("cortex.yaml").write_text("- name: a\n  kind: AsyncAPI\n  handler: {type: python, path: handler.py, python_path: lib, log_level: error}\n")
+    shell.run(HANDLER.replace("def handle_async", "def other(self): pass\n    def handle_async"))
+    shell.run("class Handler:\n    def handle_async(self):\n        import os, only_in_lib\n        from cortex_internal.lib.log import logger\n        logger.info('hidden')\n        return {'x': only_in_lib.X, 'here': os.listdir('.')}")
+    row = tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)
+    assert row["result"]["x"] == 7
+    assert "cortex.yaml" in row["result"]["here"]
+    assert row["records"] == []
+
+
+def test_what_a_handler_s_own_thread_prints_is_in_the_log(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run("import threading\nclass Handler:\n    def handle_async(self):\n        t = threading.Thread(target=print, args=('from a thread',))\n        t.start(); t.join()\n        return {}")
+    row = tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)
+    assert [record["message"] for record in row["records"]] == ["from a thread"]
+
+
+def test_the_variables_of_a_function_are_filled_in(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run(HANDLER)
+    shell.run("def send(word):\n    get_ipython().run_line_magic('cortex', 'try {word} -o json')\n    get_ipython().run_line_magic('cortex', 'try x-$word -o json')")
+    capsys.readouterr()
+    shell.run("send('local')")
+    said = [json.loads(line)["result"]["said"] for line in capsys.readouterr().out.strip().splitlines()]
+    assert said == ["hello local", "hello x-local"]
+
+
+def test_json_beyond_utf_8_and_very_deep_or_large_values_are_shown(shell: Shell) -> None:
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'back': payload}")
+    shell.run('%%cortex payload -t application/json\n{"t": "\\ud800"}')
+    assert "completed" in shell.text
+    shell.run("%%cortex payload -t application/json\n" + "[" * 400 + "]" * 400)
+    assert "completed" in shell.html
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'many': list(range(payload))}")
+    shell.run("%%cortex payload -t application/json\n100000")
+    assert "characters in all" in shell.text
+    assert len(shell.text) < 100_000
 
 
 # Samples ------------------------------------------------------------------------------------------------------------------------------------
@@ -328,6 +390,29 @@ def test_a_pickle_says_what_it_ties_to(shell: Shell) -> None:
     shell.run("obj = {1, 2}")
     shell.run("%cortex save obj")
     assert "tied to Python" in shell.text
+
+
+def test_a_file_that_somebody_else_wrote_is_neither_replaced_nor_removed(shell: Shell) -> None:
+    Path("config.json").write_text('{"mine": 1}')
+    Path("train.parquet").write_bytes(b"data")
+    shell.run("config = {'theirs': 2}\ntrain = {1: 2}")
+    assert "--force" in refused(shell, "%cortex save config").message
+    shell.run("%cortex save train")
+    assert json.loads(Path("config.json").read_text()) == {"mine": 1}
+    assert Path("train.parquet").read_bytes() == b"data"
+    shell.run("%cortex save config --force")
+    shell.run("config = {'third': 3}\n%cortex save config")
+    assert json.loads(Path("config.json").read_text()) == {"third": 3}
+    shell.run("config = {3: 3}\n%cortex save config")
+    assert not Path("config.json").exists(), "our own file in another format would be found instead"
+
+
+def test_an_estimator_of_a_class_of_the_notebook_is_saved_with_its_class(shell: Shell) -> None:
+    shell.run("from sklearn.linear_model import LinearRegression\nclass Mine(LinearRegression):\n    pass\nmodel = Mine().fit([[1], [2]], [1, 2])")
+    shell.run("%cortex save model")
+    assert Path("model.pkl").is_file()
+    code = "import pickle; print(round(float(pickle.loads(open('model.pkl', 'rb').read()).predict([[3]])[0])))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "3"
 
 
 def test_what_is_saved_takes_the_place_of_the_training_in_the_module(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:

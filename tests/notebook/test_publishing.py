@@ -101,7 +101,7 @@ def test_without_a_cortex_yaml_only_what_is_needed_travels(environment: Environm
     path = write_notebook(
         tmp_path / "home.ipynb",
         "import os\nfrom pathlib import Path\nfrom helpers import words\nSTOP = set(Path('stop.txt').read_text().split())",
-        "class Handler:\n    def handle_async(self, payload):\n        return {'words': [w for w in words(payload) if w not in STOP], 'files': sorted(os.listdir('.'))}",
+        "class Handler:\n    def handle_async(self, payload):\n        return {'words': [w for w in words(payload) if w not in STOP], 'files': sorted(set(os.listdir('.')) - {'__pycache__'})}",
     )
     row = published(environment, path, "--name", "from-home")[0]
     assert sorted(file["path"] for file in row["travels"]) == ["handler.py", "helpers.py", "inner.py", "stop.txt"]
@@ -294,6 +294,47 @@ def test_the_samples_never_reach_a_replica(environment: Environment, tmp_path: P
     environment.cortex("deploy", cwd=tmp_path)
     assert answer(environment, "no-samples", "x").result == {"files": ["handler.py"]}
     shutil.rmtree(tmp_path / "samples")
+
+
+@pytest.mark.parametrize("path", ["/tmp/somewhere/victim.py", "../victim.py", "a//b.py", "handler.txt"])
+def test_a_module_cannot_be_written_outside_of_the_project(environment: Environment, tmp_path: Path, path: str) -> None:
+    directory = tmp_path / "project"
+    directory.mkdir()
+    (tmp_path / "victim.py").write_text("precious")
+    (directory / "cortex.yaml").write_text(f"- name: escaping\n  kind: AsyncAPI\n  handler: {{type: python, path: {path}}}\n")
+    write_notebook(directory / "n.ipynb", HANDLER)
+    for verb in ("check", "deploy", "show"):
+        assert "handler.path" in refusal(environment, verb, "n.ipynb", cwd=directory)
+    assert (tmp_path / "victim.py").read_text() == "precious"
+
+
+def test_a_class_is_the_one_that_was_passed_and_its_requirements_are_checked(environment: Environment) -> None:
+    from jupyter_cortex.core.errors import ProjectError, RequirementsError, SpecError
+
+    class Inner:
+        def handle_async(self) -> dict[str, int]:
+            return {}
+
+    client = environment.client()
+    with pytest.raises(ProjectError, match="inside another class or function"):
+        client.deploy_async_api({"name": "inner"}, Inner)
+    from ..client.deployable import Doubler
+
+    with pytest.raises(RequirementsError, match="no-such-thing-zzz"):
+        client.deploy_async_api({"name": "unmet"}, Doubler, requirements=["no-such-thing-zzz==1"])
+    with pytest.raises(ProjectError, match="list of lines"):
+        client.deploy_async_api({"name": "letters"}, Doubler, requirements="requests")  # type: ignore[arg-type]
+    for spec in ({"name": "x", "handler": "text"}, {"name": "x", "handler": {"config": {1, 2}}}):
+        with pytest.raises(SpecError):
+            client.deploy_async_api(spec, Doubler)
+
+
+def test_a_name_with_a_slash_reaches_nobody_else_s_request(environment: Environment, tmp_path: Path) -> None:
+    published(environment, write_notebook(tmp_path / "n.ipynb", HANDLER), "--name", "slashed")
+    done = environment.cortex("result", "slashed", "../healthz", check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert environment.cortex("get", "../status", check=False).returncode == 1
 
 
 def test_refuse_lists_everything_that_is_in_the_way(tmp_path: Path) -> None:
