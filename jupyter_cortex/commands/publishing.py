@@ -49,7 +49,9 @@ def from_target(door: Door, target: str | None, name: str | None, pairs: tuple[s
         path = Path(target).absolute()
         return from_notebook.build(door.notebook(path), path.parent, name=name, config=config, confirm=confirm)
     if door.in_cell and not (target and is_config(target)):
-        return from_notebook.build(door.notebook(None), door.root(), name=target or name, config=config, confirm=confirm)
+        built = from_notebook.build(door.notebook(None), door.root(), name=target or name, config=config, confirm=confirm)
+        door.remember(built.name)
+        return built
     if config or name:
         raise BadRequest("--config and --name are for notebooks; a project has its config in cortex.yaml")
     return projects.from_config(Path(target or "cortex.yaml"), confirm=confirm)
