@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from dataclasses import dataclass, field
 
@@ -74,9 +75,7 @@ class Timeline:
 def timeline(notebook: Notebook) -> Timeline:
     """Every statement of the notebook's cells. Never raises: what cannot be read is listed."""
     found = Timeline()
-    # A cell may have run a hundred times.
-    parsed: dict[str, tuple[Python, ast.Module | SyntaxError]] = {}
-    known: dict[tuple[str, bool, int], Names] = {}
+    parsed: dict[str, tuple[Python, ast.Module | SyntaxError]] = {}  # a cell may have run a hundred times
     lazy = LAZY_ANNOTATIONS
     for cell in notebook.cells:
         if NEVER in cell.tags:
@@ -96,7 +95,7 @@ def timeline(notebook: Notebook) -> Timeline:
             continue
         # IPython keeps a future import for the cells after it.
         lazy = lazy or any(isinstance(node, ast.ImportFrom) and node.module == "__future__" and _brings(node, "annotations") for node in tree.body)
-        _add_steps(found, cell, python, tree, lazy, known)
+        _add_steps(found, cell, python, tree, lazy)
     return found
 
 
@@ -109,7 +108,18 @@ def _parse(source: str, notebook: Notebook) -> tuple[Python, ast.Module | Syntax
     return python, parse(python.source)
 
 
-def _add_steps(found: Timeline, cell: Cell, python: Python, tree: ast.Module, lazy: bool, known: dict[tuple[str, bool, int], Names]) -> None:
+@functools.lru_cache(maxsize=8192)
+def _names(source: str, position: int, lazy: bool) -> Names:
+    """The names of one statement of a cell, kept: a notebook is shown and deployed again and again, and reading names is most of the work.
+
+    Raises RecursionError.
+    """
+    tree = parse(source)
+    assert isinstance(tree, ast.Module)
+    return names_of(tree.body[position], last=position == len(tree.body) - 1, lazy=lazy)
+
+
+def _add_steps(found: Timeline, cell: Cell, python: Python, tree: ast.Module, lazy: bool) -> None:
     lines = python.source.split("\n")
     dropped = {line.line for line in python.dropped}
     body = tree.body
@@ -117,11 +127,9 @@ def _add_steps(found: Timeline, cell: Cell, python: Python, tree: ast.Module, la
         if isinstance(node, ast.Pass) and node.lineno in dropped:
             continue
         before = body[position - 1] if position else None
-        after = body[position + 1] if position + 1 < len(body) else None
         first, last, text = _text(lines, node, before)
         try:
-            key = (cell.source, lazy, position)
-            names = known.get(key) or known.setdefault(key, names_of(node, last=after is None, lazy=lazy))
+            names = _names(python.source, position, lazy)
         except RecursionError:
             found.broken.append(Broken(cell, node.lineno, "too deeply nested"))
             continue
