@@ -106,7 +106,10 @@ def test_the_plan_has_no_circle() -> None:
 
 
 def test_the_towers_are_joined_by_http_only() -> None:
-    client_tower, server_tower = {"client", "commands", "render", "environments", "demo", "magics", "widgets"}, {"store", "serving", "operator", "gateway"}
+    client_tower, server_tower = (
+        {"client", "commands", "render", "environments", "demo", "magics", "widgets"},
+        {"store", "serving", "operator", "gateway"},
+    )
     assert not any(ROOMS[room] & server_tower for room in client_tower)
     assert not any(ROOMS[room] & client_tower for room in server_tower)
 

@@ -401,10 +401,8 @@ class Supervisor:
             if replica.failure is not None:
                 self._failure = {**replica.failure, "logs": lines}
             elif any("No module named 'jupyter_cortex" in str(line) for line in lines):
-                self._failure = {
-                    "message": f"{self.interpreter}, with which it was deployed, lacks jupyter-cortex: {self.interpreter} -m pip install jupyter-cortex",
-                    "logs": lines,
-                }
+                remedy = f"{self.interpreter} -m pip install jupyter-cortex"
+                self._failure = {"message": f"{self.interpreter}, with which it was deployed, lacks jupyter-cortex: {remedy}", "logs": lines}
             elif self._deaths >= START_DEATHS:
                 self._failure = {"message": f"the replica died {self._deaths} times before it was ready (last: {replica.why()})", "logs": lines}
 

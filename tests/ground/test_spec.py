@@ -371,9 +371,10 @@ def test_merges_work_but_not_those_that_explode(tmp_path: Path) -> None:
     try:
         merged = load(written(tmp_path, bomb))  # PyYAML from 6.0.4 on takes a key that is merged twice only once
     except SpecError as error:
-        assert "merges too many keys" in error.message
+        said = error.message
     else:
-        assert all(value == {"k": 1} for value in merged[0].values())
+        said = "merges too many keys" if all(value == {"k": 1} for value in merged[0].values()) else "it grew"
+    assert "merges too many keys" in said
 
 
 def test_no_document_brings_out_another_kind_of_error() -> None:

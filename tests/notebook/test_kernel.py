@@ -140,3 +140,23 @@ def test_a_deleted_cell_s_name_travels_and_is_pointed_out(kernel: KernelMaker, t
     shown = one.run("%cortex show ghost --no-diff")
     assert "LABEL = 'from a cell that is gone'" in shown.text
     assert "`LABEL` comes from a cell that is not in the notebook any more" in shown.text
+
+
+def test_json_mode_prints_json_and_nothing_else(kernel: KernelMaker) -> None:
+    one = kernel()
+    one.run(HANDLER)
+    for line in ("check as-json", "deploy as-json", "submit as-json hello", "get as-json"):
+        ran = one.run(f"%cortex {line} -o json")
+        assert not ran.displays, line
+        json.loads(ran.stdout)
+
+
+def test_an_interrupted_payload_is_an_interrupt(kernel: KernelMaker) -> None:
+    one = kernel()
+    one.run("import time\nclass Handler:\n    def handle_async(self):\n        print('begun', flush=True)\n        time.sleep(600)\n        return {}")
+    message = one.client.execute("%%cortex payload -t text/plain\nx")
+    wait_until(lambda: one.client.get_iopub_msg(timeout=60)["msg_type"] == "execute_input", "the cell runs")
+    time.sleep(0.5)  # into the handler: an interrupt before it ends the cell just the same
+    one.manager.interrupt_kernel()
+    assert one.collect(message).error_name == "KeyboardInterrupt"
+    assert one.value("1 + 1") == 2

@@ -303,7 +303,9 @@ def test_a_python_without_the_package_is_named_with_the_one_line_that_helps(
     bare = str(tmp_path / "bare" / "bin" / "python")
     from jupyter_cortex.project import provenance
 
-    monkeypatch.setattr(provenance, "interpreter", lambda: {"interpreter": bare, "python_version": platform.python_version(), "host": platform.node()})
+    monkeypatch.setattr(
+        provenance, "interpreter", lambda: {"interpreter": bare, "python_version": platform.python_version(), "host": platform.node()}
+    )
     with pytest.raises(DeployFailed) as caught:
         project("bare-python").deploy(environment)
     assert f"{bare} -m pip install jupyter-cortex" in caught.value.message
