@@ -148,7 +148,10 @@ def publish(
         deployed = client.publish(project, confirm=confirm, progress=progress, distributions=made_with.result(), **options)
     for one in deployed:
         if one.api in passed and passed[one.api].report:
-            client.put_report(one.api, one.version, passed[one.api].report)
+            try:
+                client.put_report(one.api, one.version, passed[one.api].report)
+            except (CortexError, ValueError) as error:  # the API is live already
+                one.warnings.append(f"the report of the checks was not kept: {error}")
     return deployed, notebook
 
 
