@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
+import threading
+import time
+import types
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from jupyter_cortex.core.errors import GateFailed
+from jupyter_cortex.client import Deployed
+from jupyter_cortex.commands import publishing
+from jupyter_cortex.core.errors import BodyTooLarge, CortexError, EnvFileError, GateFailed, ProjectError
 from jupyter_cortex.core.spec import check_specs
+from jupyter_cortex.handler import masking
 from jupyter_cortex.project import from_notebook, gate, samples
 from jupyter_cortex.project.check_cells import differs
+from jupyter_cortex.project.files import ProjectFile
+from jupyter_cortex.project.gate_report import MAX_REPORT_BYTES, Masking, finished
+from jupyter_cortex.project.gate_watch import Heard
 from jupyter_cortex.project.notebook.cells import read
+from jupyter_cortex.project.project import Project
 from jupyter_cortex.project.samples import Sample
 
 from ..conftest import wait_until
@@ -161,6 +173,243 @@ def test_two_results_differ_in_words(expected: Any, found: Any, said: str) -> No
     assert differs(expected, found) == said
 
 
+# What must not leave the check ---------------------------------------------------------------------------------------------------------------
+
+
+def handler(call: str, *, construct: str = "pass", before: str = "import os, subprocess, sys, time") -> str:
+    """A cell with a Handler of these bodies."""
+    lines = [before, "class Handler:", "    def __init__(self, config):", *(f"        {line}" for line in construct.split("\n"))]
+    return "\n".join([*lines, "    def handle_async(self, payload):", *(f"        {line}" for line in call.split("\n"))])
+
+
+def everything(error: CortexError) -> str:
+    return error.message + json.dumps(error.details) + json.dumps(error.details, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("place", ["files", "meta"])
+@pytest.mark.parametrize("above", [True, False])
+def test_a_path_that_leaves_the_project_is_refused_and_nothing_is_written(tmp_path: Path, place: str, above: bool) -> None:
+    victim = tmp_path / "victim.py"
+    victim.write_text("mine")
+    path = f"../../../../../../../../..{victim}" if above else str(victim)
+    module = ProjectFile.made("handler.py", b"class Handler:\n    def handle_async(self): return {}\n")
+    files = [module, ProjectFile.made(path, b"x")] if place == "files" else [module]
+    document = {"name": "a", "kind": "AsyncAPI", "handler": {"type": "python", "path": "handler.py"}}
+    project = Project(tmp_path, [document], files, "here", meta={path: b"x"} if place == "meta" else {})
+    with pytest.raises(ProjectError, match=r"victim\.py"):
+        gate.run(project, check_specs([document], ["handler.py"])[0], [])
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["missing", "in the way", "too long"])
+def test_a_file_that_cannot_be_copied_is_named_in_one_sentence(tmp_path: Path, kind: str) -> None:
+    bad = {
+        "missing": ProjectFile("gone.txt", 1, tmp_path / "gone.txt"),
+        "in the way": ProjectFile.made("handler.py/more", b""),
+        "too long": ProjectFile.made("x" * 300, b""),
+    }[kind]
+    module = ProjectFile.made("handler.py", b"class Handler:\n    def handle_async(self): return {}\n")
+    document = {"name": "a", "kind": "AsyncAPI", "handler": {"type": "python", "path": "handler.py"}}
+    with pytest.raises(ProjectError, match=bad.path[:10]):
+        gate.run(Project(tmp_path, [document], [module, bad], "here"), check_specs([document], ["handler.py"])[0], [])
+
+
+@pytest.mark.parametrize("value", ["sesame-street-9", '"quo\'te\\d"-ü'])
+def test_what_was_written_past_the_streams_is_masked(tmp_path: Path, value: str) -> None:
+    (tmp_path / ".env").write_text(f"TOK='{value}'\n" if "'" not in value else 'TOK="' + value.replace("\\", "\\\\").replace('"', '\\"') + '"\n')
+    call = "import json\ntok = os.environ['TOK']\nos.write(1, f'{tok} {tok!r} {json.dumps(tok)}\\nend'.encode())\nos._exit(3)"
+    error = failed(tmp_path, handler(call), recorded=[sample("1")])
+    assert error.details["logs"][-1] == "end"
+    assert "***" in error.details["logs"][-2]
+    for form in (value, repr(value)[1:-1], json.dumps(value)[1:-1]):
+        assert form not in everything(error)
+    assert masking.masked(value) == value, "this process has masks of its own, and these are not among them"
+
+
+def test_a_value_that_was_cut_in_half_is_not_shown() -> None:
+    heard = Heard()
+    heard.printed(b"x" * (400 * 1024) + b"sesame-street-9")
+    heard.printed(b"y" * (256 * 1024 - 6) + b"\nlast line")
+    assert heard.lines(Masking(["sesame-street-9"])) == ["last line"]
+
+
+def test_details_of_a_failing_sample_are_masked(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PHRASE=sesame-street-9\nPIN=471147\nSHORT=abc\n")
+    call = "phrase = os.environ['PHRASE']\nreturn {phrase: [phrase, {'kind': phrase}], 'pin': int(os.environ['PIN']), 'short': os.environ['SHORT']}"
+    error = failed(tmp_path, handler(call), recorded=[sample("1", {"y": 1})])
+    assert error.details["result"] == {"***": ["***", {"kind": "***"}], "pin": "***", "short": "abc"}
+    assert "sesame-street-9" not in everything(error)
+
+
+def test_a_value_with_a_reference_is_masked_as_the_handler_gets_it(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DSN=abc${HOME}def\n")
+    error = failed(tmp_path, handler("print(os.environ['DSN'])\nraise ValueError(os.environ['DSN'])"), recorded=[sample("1")])
+    assert error.message.startswith("sample mine: ValueError: ***")
+    assert f"abc{os.environ['HOME']}def" not in everything(error)
+
+
+def test_a_report_holds_no_value_of_samples_or_of_the_environment(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PHRASE=sesame-street-9\n")
+    (tmp_path / "cortex.yaml").write_text(
+        "- name: gated\n  kind: AsyncAPI\n  handler:\n    type: python\n    path: handler.py\n    env: {KEY: key-of-the-spec}\n    config: {c: config-value}\n"
+    )
+    body = json.dumps({"token": "sesame-street-9", "filler": "f" * 1990, "tail": "sesame-street-9"})
+    recorded = [sample(body, {"y": "sesame-street-9", "n": "expected-only"})]
+    source = handler("print(payload)\nreturn {'y': payload['token'], 'n': 'expected-only'}")
+    report = run(tmp_path, source, recorded=recorded).report.decode()
+    for value in ("sesame", "key-of-the-spec", "config-value"):
+        assert value not in report
+    parameters = json.loads(report)["metadata"]["papermill"]["parameters"]
+    assert parameters["api"] == "gated"
+    assert parameters["samples"] == [{"sample": "mine", "content_type": "application/json", "bytes": len(body)}]
+
+
+def test_words_of_a_notebook_may_be_values_of_the_environment(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=code\nB=cells\nC=stdout\nD=stream\nE=parameters\nF=metadata\nG=sample\n")
+    from nbformat import reads, validate
+
+    report = run(tmp_path, GOOD, recorded=[sample("1")]).report.decode()
+    validate(reads(report, as_version=4))
+
+
+@pytest.mark.parametrize("size", [3_000_000, 100])
+def test_a_report_does_not_grow_with_its_samples(tmp_path: Path, size: int) -> None:
+    recorded = [sample(json.dumps("x" * size), {"y": "x" * size})]
+    passed = run(tmp_path, handler("return {'y': payload}"), recorded=recorded)
+    assert len(passed.report) < 20_000
+
+
+def test_a_report_of_too_much_is_cut_and_still_a_notebook() -> None:
+    from nbformat import reads, v4, validate
+
+    cells = [v4.new_markdown_cell("# title")]
+    for _ in range(60):
+        cells.append(v4.new_code_cell("1", outputs=[v4.new_output("stream", name="stdout", text="y" * 100_000)]))
+    report = finished(json.dumps(v4.new_notebook(cells=cells)).encode(), Masking([]))
+    assert 0 < len(report) <= MAX_REPORT_BYTES
+    document = reads(report.decode(), as_version=4)
+    validate(document)
+    assert "more was left out" in document.cells[1].outputs[0].text
+    assert finished(report[:1000], Masking([])) == b"", "a kill cut it off"
+
+
+def test_a_report_that_cannot_be_kept_is_a_note_beside_what_is_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else of a publication is not looked at here."""
+    (tmp_path / "cortex.yaml").write_text("- name: noted\n  kind: AsyncAPI\n  handler: {type: python, path: handler.py}\n")
+    (tmp_path / "handler.py").write_text(GOOD)
+
+    def refuse(*_: Any) -> None:
+        raise BodyTooLarge("a report may have at most 2 bytes")
+
+    live = Deployed("noted", "created", 1, "noted is live", "/noted", "http://x/noted")
+    client = types.SimpleNamespace(ensure_up=lambda *_: None, publish=lambda *_, **__: [live], put_report=refuse)
+    monkeypatch.setattr(publishing, "run_gate", lambda *_, **__: {"noted": gate.Passed(b"{}")})
+    door = types.SimpleNamespace(in_cell=False)
+    config = str(tmp_path / "cortex.yaml")
+    deployed, _ = publishing.publish(door, client, config, None, (), yes=False, check=True, progress=lambda step: None)  # type: ignore[arg-type]
+    assert deployed[0].warnings == ["the report of the checks was not kept: a report may have at most 2 bytes"]
+
+
+def test_an_env_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"A=\xff\xfe\n")
+    with pytest.raises(EnvFileError, match="UTF-8"):
+        run(tmp_path, GOOD)
+
+
+# What keeps a check from ending --------------------------------------------------------------------------------------------------------------
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "child = subprocess.Popen(['sleep', '41']).pid",
+        "child = os.fork()\nif child == 0:\n    time.sleep(41)\n    os._exit(0)",
+        "import multiprocessing\np = multiprocessing.get_context('fork').Process(target=time.sleep, args=(41,))\np.start()\nchild = p.pid",
+        "child = subprocess.Popen([sys.executable, '-c', 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(41)']).pid",
+    ],
+)
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_child_that_the_handler_starts_neither_holds_up_the_check_nor_outlives_it(tmp_path: Path, start: str, crash: bool) -> None:
+    note = tmp_path / "pid"
+    construct = f"{start}\nopen({str(note)!r}, 'w').write(str(child))\n" + ("os._exit(3)" if crash else "")
+    cell = handler("return {}", construct=construct.strip())
+    began = time.monotonic()
+    if crash:
+        assert "exit status 3" in failed(tmp_path, cell, recorded=[sample("1")]).message
+    else:
+        run(tmp_path, cell, recorded=[sample("1")])
+    assert time.monotonic() - began < 20
+    wait_until(lambda: not alive(int(note.read_text())), "the child has ended, too")
+
+
+def test_an_interrupt_ends_the_check_with_its_children(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    construct = f"child = subprocess.Popen(['sleep', '41']).pid\nopen({str(note)!r}, 'w').write(f'{{os.getpid()}} {{child}} ')\ntime.sleep(41)"
+    threading.Thread(
+        target=lambda: (wait_until(lambda: note.is_file() and note.read_text().endswith(" "), "it runs"), os.kill(os.getpid(), signal.SIGINT))
+    ).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, handler("return {}", construct=construct))
+    wait_until(lambda: not any(alive(int(pid)) for pid in note.read_text().split()), "both have ended")
+
+
+@pytest.mark.parametrize("write", ["os.write(1, b'z' * 5_000_000)", "subprocess.run([sys.executable, '-c', 'print(5_000_000 * chr(122))'])"])
+def test_much_output_past_the_streams_does_not_stop_the_handler(tmp_path: Path, write: str) -> None:
+    began = time.monotonic()
+    assert run(tmp_path, handler(f"{write}\nreturn {{}}"), recorded=[sample("1")]).samples == ["mine"]
+    assert time.monotonic() - began < 20
+
+
+def test_a_handler_that_asks_gets_no_answer_as_in_a_replica(tmp_path: Path) -> None:
+    assert "EOFError" in failed(tmp_path, handler("return {'y': input()}"), recorded=[sample("1")]).message
+
+
+def test_streams_of_the_check_can_do_what_a_replicas_can(tmp_path: Path) -> None:
+    construct = "import logging\nlogging.basicConfig(stream=sys.stderr, level='INFO')\nsys.stdout.buffer.write(b'bytes of it')\nsubprocess.run(['true'], stdout=sys.stdout)"
+    report = run(tmp_path, handler("print('lone \\ud800')\nreturn {}", construct=construct), recorded=[sample("1")]).report.decode()
+    assert "bytes of it" in report
+
+
+def test_a_module_that_exits_with_0_has_not_passed(tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    error = failed(tmp_path, "import leaves\n" + GOOD.replace("payload + self.add", "leaves.x"))
+    assert "must not exit" in error.message
+
+
+def test_an_exit_in_a_cell_of_the_checks_themselves_is_no_pass(tmp_path: Path) -> None:
+    """papermill takes SystemExit(0) for the end of a notebook that wants to end."""
+    source = "class Odd(type):\n    def __getattribute__(cls, name):\n        raise SystemExit(0)\nclass Handler(metaclass=Odd):\n    def handle_async(self, payload):\n        return {}"
+    assert "SystemExit" in failed(tmp_path, source, recorded=[sample("1")]).message
+
+
+def test_a_check_that_papermill_cannot_run_says_so(tmp_path: Path) -> None:
+    """Here because the handler took the report's place."""
+    construct = "os.mkdir(os.path.join(os.path.dirname(os.getcwd()), 'report.ipynb'))"
+    error = failed(tmp_path, handler("return {}", construct=construct), recorded=[sample("1")])
+    assert "the checks themselves failed: IsADirectoryError" in error.message
+    assert error.details["traceback"]
+
+
+def test_an_event_that_a_kill_cut_off_is_none() -> None:
+    heard, steps = Heard(), []
+    heard.tell(b'{"name": "one"}\n{"name": "tw', steps.append)
+    heard.tell(b'o"}\n{"ended": "pas', steps.append)
+    assert heard.last == {"name": "two"}
+    assert steps == ["checking: one", "checking: two"]
+
+
+def test_a_result_that_no_float_holds_differs_in_words() -> None:
+    assert differs({"a": 10**400}, {"a": 1.5}).startswith("result.a was 1000")
+    assert "sesame" not in differs({"a": "sesame-street-9" + "x" * 60}, {"a": "x" * 50 + "sesame-street-9"}, masks=Masking(["sesame-street-9"]))
+
+
 # Samples as files ----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -206,7 +455,175 @@ def test_a_sample_that_cannot_be_used_names_its_file(tmp_path: Path, text: str, 
     assert said in str(caught.value)
 
 
+def test_every_text_comes_back_from_a_sample(tmp_path: Path) -> None:
+    """What YAML 1.1 and the config file's rules take for numbers, dates, booleans, merges; and texts made of what they are made of."""
+    texts = "1e5 -.5 1e-7 1E5 .5 5. 1_000 0x1F 0o17 017 0b1 1:30 2024-01-01 ~ null yes on off no true = << .inf -.inf .nan + - . .. --- ... ? : ! & * # % @ ` | >".split()
+    texts += [
+        "",
+        " ",
+        "\t",
+        "\n",
+        "\n\n",
+        " x",
+        "x ",
+        "x\n",
+        "\nx",
+        "a: b",
+        "- a",
+        "a #b",
+        "'",
+        '"',
+        "\\",
+        "\x85",
+        "\u2028",
+        "\ufeff",
+        "a\x85b",
+        "é" * 200,
+        "😀",
+        "\x7f",
+    ]
+    texts += ["\xa0", "\u200b", "\ufffe", "word " * 60, "  indented\n   more\n", "x\n  \ny", "\r", "a\rb", "{{}}", "!!str x", "%TAG", "\ud800"]
+    chosen = random.Random(7)
+    letters = "0123456789eE+-._:xob \n\t'\"#&*!|>%@`{}[],?~=<\\\x85\u2028\xa0\ufeffäz"
+    texts += ["".join(chosen.choices(letters, k=chosen.randrange(1, 12))) for _ in range(1500)]
+    for at in range(0, len(texts), 50):
+        some = texts[at : at + 50]
+        whole = Sample(
+            "s", "text/plain", b"x", {"values": some, "keys": dict.fromkeys(some, 1), "n": [1e-7, 1e22, -0.0, 1.0, 1, 10**30, True, None, 5e-324]}
+        )
+        samples.save(tmp_path, whole)
+        assert repr(samples.load(tmp_path)) == repr([whole])
+    for text in texts:
+        if "\ud800" not in text:
+            samples.save(tmp_path, Sample("s", text, text.encode()))
+            assert samples.load(tmp_path) == [Sample("s", text, text.encode())]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("body: x\nexpected: {a: !!timestamp 2024-01-01}\n", "expected has a date"),
+        ("body: x\nexpected: {a: !!set {b}}\n", "expected has a set"),
+        ("body: x\nexpected: {a: !!binary aGk=}\n", "expected has a bytes"),
+        ("body: x\nexpected: {a: !!omap [b: 1]}\n", "expected has a tuple"),
+        ("body: x\nexpected: {a: .nan}\n", "JSON has no such number"),
+        ("body: x\nexpected: &a {b: *a}\n", "holds itself"),
+        ("body: x\nexpected: &a {b: [*a]}\n", "holds itself"),
+        ("body: x\nexpected: {1: a}\n", "the key 1"),
+        ("body: x\nexpected: {a: {yes: a}}\n", "the key True"),
+        ("body: x\n1: a\n", "1 is no key"),
+        ('body: "\\ud800"\n', "surrogate"),
+        ('body_file: "x\\0y"\n', "name of a file"),
+        ('body_file: "x\\ud800y"\n', "name of a file"),
+        ("body_file: .\n", "name of a file"),
+        ("body_file: {}\n", "name of a file"),
+        ("body_file: pipe\n", "not a file"),
+        ("body_file: loop\n", "cannot be read"),
+        ("body_file: outside\n", "name of a file"),
+        ("body: x\nexpected: {a: " + "[" * 120 + "]" * 120 + "}\n", "deep"),
+        (
+            "body: x\nexpected:\n  a: &a [1,1,1,1,1,1,1,1,1]\n"
+            + "".join(f"  {b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)),
+            "values",
+        ),
+    ],
+)
+def test_a_sample_that_somebody_wrote_by_hand_is_refused_in_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    directory = tmp_path / "samples"
+    directory.mkdir()
+    os.mkfifo(directory / "pipe")
+    (directory / "loop").symlink_to("loop")
+    (tmp_path / "elsewhere").write_text("x")
+    (directory / "outside").symlink_to(tmp_path / "elsewhere")
+    (directory / "bad.yaml").write_text("content_type: text/plain\n" + text)
+    with pytest.raises(ProjectError, match=r"samples/bad\.yaml") as caught:
+        samples.load(tmp_path)
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["a\nimport os.yaml", "größe.yaml", "with space.yml", "x" * 101 + ".yaml", "_.yaml"])
+def test_a_file_whose_name_cannot_name_a_sample_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / name).write_text("content_type: text/plain\nbody: x\n")
+    with pytest.raises(ProjectError, match="rename the file") as caught:
+        samples.load(tmp_path)
+    assert "\n" not in caught.value.message
+
+
+def test_a_name_never_becomes_code_of_the_checks(tmp_path: Path) -> None:
+    passed = run(tmp_path, GOOD, recorded=[Sample("a\nraise Exception('ran')", "application/json", b"1")])
+    assert len(passed.samples) == 1
+
+
+def test_a_sample_replaces_the_file_that_is_there_whatever_its_suffix(tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "s.yml").write_text("content_type: text/plain\nbody: old\n")
+    (tmp_path / "samples" / ".#s.yml").write_text("an editor's")
+    assert samples.save(tmp_path, Sample("s", "text/plain", b"new")).name == "s.yml"
+    assert samples.load(tmp_path) == [Sample("s", "text/plain", b"new")]
+    (tmp_path / "samples" / "s.yaml").write_text("content_type: text/plain\nbody: old\n")
+    with pytest.raises(ProjectError, match=r"samples/s\.yml: there is s\.yaml, too"):
+        samples.load(tmp_path)
+    with pytest.raises(ProjectError, match=r"s\.yml"):
+        samples.save(tmp_path, Sample("s", "text/plain", b"newer"))
+
+
+def test_a_sample_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "mine").write_text("mine")
+    for name in ("s.yaml", "s.body"):
+        (tmp_path / "samples" / name).symlink_to(tmp_path / "mine")
+    samples.save(tmp_path, Sample("s", "text/plain", b"\x00\xff"))
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert samples.load(tmp_path) == [Sample("s", "text/plain", b"\x00\xff")]
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a directory", "a dangling link", "a link to itself"])
+def test_a_sample_that_is_no_readable_file_is_refused_in_one_sentence(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "samples" / "odd.yaml"
+    path.parent.mkdir()
+    {"a pipe": os.mkfifo, "a directory": os.mkdir}.get(kind, lambda path: path.symlink_to(path if "itself" in kind else "nowhere"))(path)
+    with pytest.raises(ProjectError, match=r"samples/odd\.yaml: it (is not a file|cannot be read)"):
+        samples.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["a file", "a dangling link", "a link to itself"])
+def test_samples_that_are_no_directory_are_none_and_none_can_be_kept(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "samples"
+    if kind == "a file":
+        path.write_text("data of the project")
+    else:
+        path.symlink_to(path if "itself" in kind else "nowhere")
+    assert samples.load(tmp_path) == []
+    with pytest.raises(ProjectError, match="is not a directory"):
+        samples.save(tmp_path, Sample("s", "text/plain", b"x"))
+
+
+def test_a_directory_of_samples_that_cannot_be_listed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "samples").mkdir()
+    monkeypatch.setattr(samples.os, "listdir", refuse)
+    for ask in (samples.load, lambda root: samples.free_name(root, "x"), lambda root: samples.save(root, Sample("s", "text/plain", b"x"))):
+        with pytest.raises(ProjectError, match="samples/ cannot be read: Permission denied"):
+            ask(tmp_path)
+
+
+def test_a_result_that_no_file_brings_back_is_not_kept(tmp_path: Path) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(200):
+        deep = {"a": deep}
+    for expected, said in ((deep, "deeper"), ({"a": float("nan")}, "nan"), ({"a": 10**5000}, "cannot be written")):
+        with pytest.raises(ProjectError, match=said):
+            samples.save(tmp_path, Sample("s", "text/plain", b"x", expected))
+    assert samples.load(tmp_path) == []
+
+
 def test_a_free_name_does_not_replace_a_sample(tmp_path: Path) -> None:
     assert samples.free_name(tmp_path, "My sample!") == "My-sample"
     samples.save(tmp_path, Sample("My-sample", "text/plain", b"x"))
     assert samples.free_name(tmp_path, "My sample!") == "My-sample-2"
+    assert samples.free_name(tmp_path, "_x" * 100)[0] == "x"
+    samples.save(tmp_path, Sample(samples.free_name(tmp_path, "_x" * 100), "text/plain", b"x"))
