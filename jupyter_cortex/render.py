@@ -36,7 +36,8 @@ def as_text(width: int = TEXT_WIDTH, *, colours: bool = False) -> Iterator[tuple
     """A console that only collects, and what gives its text. In a kernel rich would display by itself; here it must not."""
     buffer = io.StringIO()
     system: Any = "standard" if colours else None
-    console = Console(file=buffer, width=width, highlight=False, force_terminal=colours, color_system=system, force_jupyter=False)
+    # A cell's red box wraps by itself.
+    console = Console(file=buffer, width=width, highlight=False, force_terminal=colours, color_system=system, force_jupyter=False, soft_wrap=colours)
     yield console, lambda: buffer.getvalue().rstrip("\n")
 
 

@@ -15,6 +15,8 @@ from .views import show_widget
 
 #: One long poll; short enough that the elapsed time moves.
 LOOK_S = 0.5
+#: How long log lines are waited for; a workload that logged nothing costs this once.
+SHIPPED_S = 0.6
 FINAL = ("completed", "failed", "cancelled")
 
 
@@ -41,12 +43,22 @@ def follow(client: Client, name: str, request_id: str, seconds: float, *, live: 
     return data
 
 
+def _records(client: Client, name: str, request_id: str) -> list[dict[str, Any]]:
+    """The workload's own log lines; workers ship lines in batches, so they may be a moment behind the result."""
+    deadline = time.monotonic() + SHIPPED_S
+    while True:
+        records = [record for record in client.logs(name, 500) if record.get("request_id") == request_id]
+        if records or time.monotonic() > deadline:
+            return records
+        time.sleep(0.05)
+
+
 def _line(request_id: str, status: str, seconds: float) -> str:
     return page(f"<p><span class=mono>{esc(request_id)}</span> {badge(status)} <span class=dim>{seconds:.1f} s</span></p>")
 
 
 def _finish(client: Client, name: str, data: dict[str, Any], widget: Any, handle: Any) -> None:
-    records = [record for record in client.logs(name, 500) if record.get("request_id") == data["id"]]
+    records = _records(client, name, data["id"])
     html = pages.workload(data, name=name) + (page(f"<h4>Log</h4>{pages.log_table(records)}") if records else "")
     with render.as_text() as (console, text_of):
         render.workload(console, data, name=name, command="%cortex")

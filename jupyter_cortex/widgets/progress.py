@@ -48,11 +48,11 @@ class Progress:
             bar = ipywidgets.FloatProgress(value=self._done, min=0, max=1, layout={"width": "420px"})
             text = ipywidgets.HTML()
             self._widget = ipywidgets.VBox([bar, text])
-            text.value = self._html(ended=False)
+            text.value = page(self._html(ended=False))
             self._handle = show_widget(self._widget, {"text/plain": f"{self.what} …"})
             return
         bar, text = self._widget.children
-        bar.value, text.value = self._done, self._html(ended=False)
+        bar.value, text.value = self._done, page(self._html(ended=False))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._handle is None:

@@ -38,7 +38,7 @@ class Workbench:
     def __init__(self, run: Run, keep: Keep, samples: dict[str, tuple[str, bytes]]) -> None:
         self._run, self._keep, self._samples = run, keep, samples
         self._body: bytes | None = None  #: of an uploaded file or a sample that is no text
-        wide = {"width": "100%"}
+        wide = {"width": "auto", "max_width": "1000px"}
         self.sample = ipywidgets.Dropdown(options=[("— a new payload —", ""), *((name, name) for name in samples)], description="sample")
         self.content_type = ipywidgets.Combobox(
             value="application/json", options=CONTENT_TYPES, description="type", ensure_option=False, layout={"width": "380px"}
