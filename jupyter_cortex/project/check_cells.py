@@ -18,6 +18,8 @@ from .gate_report import Masking
 
 #: Floats may differ by this much of themselves: another number of threads adds up in another order.
 FLOAT_TOLERANCE = 1e-6
+#: A result that is not what it was goes along with the refusal up to this size.
+TOLD_BYTES = 1_000_000
 #: Characters of a payload and of a result that the report shows.
 SHOWN = 2000
 
@@ -68,9 +70,8 @@ class Checked:
         result = json.loads(outcome.result)
         print(f"result after {outcome.run_ms:.1f} ms: {self._shown(outcome.result.decode())}")
         if sample["expected"] is not None and (difference := differs(sample["expected"], result, masks=self.masks)):
-            raise GateFailed(
-                f"sample {name}: its result has changed: {difference}; if that is right, record the sample again", sample=name, result=result
-            )
+            message = f"sample {name}: its result has changed: {difference}; if that is right, record the sample again"
+            raise GateFailed(message, sample=name, result=result if len(outcome.result) <= TOLD_BYTES else None)
 
     def _shown(self, text: str) -> str:
         text = self.masks.text(text)  # before it is cut: half a value would not be found any more

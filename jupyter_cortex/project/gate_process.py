@@ -14,6 +14,7 @@ import io
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -115,7 +116,7 @@ def main() -> None:
     directory, events, alive = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     for descriptor in (events, alive):
         os.set_inheritable(descriptor, False)
-    threading.Thread(target=_end_with_parent, args=(alive, os.getppid()), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(alive, os.getppid(), directory), daemon=True).start()
     pipe = os.fdopen(events, "wb")
 
     def tell(**facts: Any) -> None:
@@ -164,10 +165,11 @@ def _tell_failure(tell: Any, error: BaseException) -> None:
         tell(ended="failed", message=_plain(message), details={})
 
 
-def _end_with_parent(alive: int, parent: int) -> None:
-    """Whoever asked holds the other end of ``alive``; when nobody does, the check and what it started are of no use."""
+def _end_with_parent(alive: int, parent: int, directory: Path) -> None:
+    """Whoever asked holds the other end of ``alive``; when nobody does, the check, what it started and its directory are of no use."""
     while not select.select([alive], [], [], 1.0)[0] and os.getppid() == parent:
         pass
+    shutil.rmtree(directory, ignore_errors=True)  # the project, its samples and the values of .env
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

@@ -20,8 +20,8 @@ from .gate_report import Masking
 
 #: Bytes of what the process printed itself, past Python's streams, that are kept: the last ones. Of them this many lines are shown, each cut.
 KEPT_OUTPUT, SHOWN_LINES, SHOWN_CHARACTERS = 256 * 1024, 15, 2000
-#: Seconds that processes which the author's code left behind get to end by themselves.
-GRACE_S = 0.5
+#: Seconds that processes which the author's code left behind get to end by themselves, and those that the system gets to end them.
+GRACE_S, KILL_S = 0.5, 0.1
 
 
 def run(env: dict[str, str], directory: Path, progress: Callable[[str], None]) -> Heard:
@@ -132,9 +132,9 @@ def _watch(check: _Check, progress: Callable[[str], None]) -> Heard:
 def _end(check: _Check) -> None:
     """End the whole session, asked first and made to after :data:`GRACE_S`: a helper that cleans up shared memory behind others can do so."""
     try:
-        _signal(check, signal.SIGTERM)
+        _signal(check, signal.SIGTERM, GRACE_S)
     finally:  # also when somebody is in a hurry and interrupts once more
-        _signal(check, signal.SIGKILL)
+        _signal(check, signal.SIGKILL, KILL_S)
         check.process.wait()
         os.close(check.events)
         os.close(check.alive)
@@ -142,9 +142,9 @@ def _end(check: _Check) -> None:
             check.process.stdout.close()
 
 
-def _signal(check: _Check, wish: signal.Signals) -> None:
-    """Returns when nobody is left in the session, or after a while."""
-    deadline = time.monotonic() + GRACE_S
+def _signal(check: _Check, wish: signal.Signals, seconds: float) -> None:
+    """Returns when nobody is left in the session, or after ``seconds``: where nothing reaps orphans, they stay listed for ever."""
+    deadline = time.monotonic() + seconds
     with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody there; macOS has the second for processes that have ended
         os.killpg(check.process.pid, wish)
         while time.monotonic() < deadline:
