@@ -168,13 +168,17 @@ def workload(console: Console, shown: dict[str, Any], *, name: str = "", command
 
 
 def logs(console: Console, records: list[dict[str, Any]], *, raw: bool = False) -> None:
-    if not records:
-        console.print("no log lines yet", style="dim")
     for record in records:
         if raw:
             console.print(json.dumps(record), highlight=False, markup=False, soft_wrap=True)
         else:
             log_record(console, record)
+
+
+def log_view(console: Console, records: list[dict[str, Any]], *, raw: bool = False) -> None:
+    if not records:
+        console.print("no log lines yet", style="dim")
+    logs(console, records, raw=raw)
 
 
 def log_record(console: Console, record: dict[str, Any]) -> None:
@@ -343,7 +347,7 @@ VIEWS: dict[str, Callable[..., None]] = {
     "deployed": deployed,
     "environments": environments,
     "init": init,
-    "logs": logs,
+    "logs": log_view,
     "module": module,
     "processes": processes,
     "said": said,

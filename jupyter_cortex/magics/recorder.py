@@ -19,6 +19,12 @@ class Run:
     failed_line: int | None = None
     running: bool = False
 
+    @property
+    def blank_lines(self) -> int:
+        """Empty lines at the beginning, which IPython leaves out of what it compiles: its line numbers begin after them."""
+        lines = self.source.split("\n")
+        return next((at for at, line in enumerate(lines) if line.strip()), 0)
+
 
 class Recorder:
     """Listens to a shell's events from :meth:`start` on; earlier cells come from its input history."""
@@ -59,7 +65,8 @@ class Recorder:
         if result.error_before_exec is not None:
             run.failed_line = 0
         elif result.error_in_exec is not None:
-            run.failed_line = self._line_of(result.error_in_exec, run.count)
+            line = self._line_of(result.error_in_exec, run.count)
+            run.failed_line = None if line is None else line + run.blank_lines
 
     def _line_of(self, error: BaseException, count: int) -> int | None:
         """The line of the cell at which its run ended; None when the traceback does not tell."""

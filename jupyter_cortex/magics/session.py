@@ -155,7 +155,8 @@ class Session:
         count = self.recorder.count_of(file)
         if count is None:
             return ""
-        return f"{self.label(count)}, line {line}"
+        run = self.recorder.run_of(count)
+        return f"{self.label(count)}, line {line + (run.blank_lines if run else 0)}"
 
     def label(self, count: int) -> str:
         """``cell 3`` for the run with this execution count, ``In [5]`` where the notebook is not known."""

@@ -119,7 +119,7 @@ def test_the_workbench_runs_what_stands_in_its_form(front: FrontEnd) -> None:
     front.change(bench["body"], value="boom")
     front.click(bench["run"])
     assert "ValueError" in shown(front)
-    assert "line 11" in shown(front), "the traceback names the cell's line"
+    assert "In [1], line 11, in handle_async" in shown(front), "the traceback names the cell and its line"
     assert front.states[bench["run"]]["disabled"] is False
 
 
