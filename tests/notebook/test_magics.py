@@ -267,7 +267,9 @@ def test_a_broken_dotenv_is_said_at_each_payload_until_it_is_mended(shell: Shell
 
 
 def test_a_changed_dotenv_makes_the_handler_anew(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
-    shell.run("import os\nclass Handler:\n    def __init__(self, config):\n        self.word = os.environ.get('WORD')\n    def handle_async(self):\n        return {'word': self.word}")
+    shell.run(
+        "import os\nclass Handler:\n    def __init__(self, config):\n        self.word = os.environ.get('WORD')\n    def handle_async(self):\n        return {'word': self.word}"
+    )
     cell = "%%cortex payload -t text/plain -o json\nx"
     assert tried(shell, cell, capsys)["result"] == {"word": None}
     Path(".env").write_text("WORD=said\n")
@@ -275,21 +277,30 @@ def test_a_changed_dotenv_makes_the_handler_anew(shell: Shell, capsys: pytest.Ca
 
 
 def test_of_several_apis_the_notebook_s_own_gives_config_and_env(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
-    entries = [f"- name: {name}\n  kind: AsyncAPI\n  handler: {{type: python, path: handler.py, config: {{who: {name}}}, env: {{WHO: {name}}}}}\n" for name in ("one", "two")]
+    entries = [
+        f"- name: {name}\n  kind: AsyncAPI\n  handler: {{type: python, path: handler.py, config: {{who: {name}}}, env: {{WHO: {name}}}}}\n"
+        for name in ("one", "two")
+    ]
     Path("cortex.yaml").write_text("".join(entries))
-    shell.run("import os\nclass Handler:\n    def __init__(self, config):\n        self.who = config['who']\n    def handle_async(self):\n        return {'config': self.who, 'env': os.environ['WHO']}")
+    shell.run(
+        "import os\nclass Handler:\n    def __init__(self, config):\n        self.who = config['who']\n    def handle_async(self):\n        return {'config': self.who, 'env': os.environ['WHO']}"
+    )
     assert "one, two" in refused(shell, "%%cortex payload -t text/plain\nx").message
     assert tried(shell, "%%cortex payload --name two -t text/plain -o json\nx", capsys)["result"] == {"config": "two", "env": "two"}
     shell.run("%cortex show one --no-diff")
     assert tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)["result"] == {"config": "one", "env": "one"}
 
 
-def test_a_payload_runs_in_the_project_s_root_with_its_import_path(shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_payload_runs_in_the_project_s_root_with_its_import_path(
+    shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("lib").mkdir()
     Path("lib/only_in_lib.py").write_text("X = 7\n")
     Path("cortex.yaml").write_text("- name: a\n  kind: AsyncAPI\n  handler: {type: python, path: handler.py, python_path: lib, log_level: error}\n")
     shell.run(HANDLER.replace("def handle_async", "def other(self): pass\n    def handle_async"))
-    shell.run("class Handler:\n    def handle_async(self):\n        import os, only_in_lib\n        from cortex_internal.lib.log import logger\n        logger.info('hidden')\n        return {'x': only_in_lib.X, 'here': os.listdir('.')}")
+    shell.run(
+        "class Handler:\n    def handle_async(self):\n        import os, only_in_lib\n        from cortex_internal.lib.log import logger\n        logger.info('hidden')\n        return {'x': only_in_lib.X, 'here': os.listdir('.')}"
+    )
     row = tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)
     assert row["result"]["x"] == 7
     assert "cortex.yaml" in row["result"]["here"]
@@ -297,14 +308,18 @@ def test_a_payload_runs_in_the_project_s_root_with_its_import_path(shell: Shell,
 
 
 def test_what_a_handler_s_own_thread_prints_is_in_the_log(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
-    shell.run("import threading\nclass Handler:\n    def handle_async(self):\n        t = threading.Thread(target=print, args=('from a thread',))\n        t.start(); t.join()\n        return {}")
+    shell.run(
+        "import threading\nclass Handler:\n    def handle_async(self):\n        t = threading.Thread(target=print, args=('from a thread',))\n        t.start(); t.join()\n        return {}"
+    )
     row = tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)
     assert [record["message"] for record in row["records"]] == ["from a thread"]
 
 
 def test_the_variables_of_a_function_are_filled_in(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     shell.run(HANDLER)
-    shell.run("def send(word):\n    get_ipython().run_line_magic('cortex', 'try {word} -o json')\n    get_ipython().run_line_magic('cortex', 'try x-$word -o json')")
+    shell.run(
+        "def send(word):\n    get_ipython().run_line_magic('cortex', 'try {word} -o json')\n    get_ipython().run_line_magic('cortex', 'try x-$word -o json')"
+    )
     capsys.readouterr()
     shell.run("send('local')")
     said = [json.loads(line)["result"]["said"] for line in capsys.readouterr().out.strip().splitlines()]
