@@ -19,7 +19,7 @@ from . import artifacts, config_file, files
 from .files import Confirm, ProjectFile
 from .notebook import module as modules
 from .notebook.cells import Notebook, snapshot
-from .notebook.references import references
+from .notebook.references import MAX_ENTRIES, references
 from .notebook.slicing import Slice, slice_timeline
 from .notebook.steps import timeline
 from .notebook.surprises import Surprise, surprises
@@ -239,6 +239,10 @@ def _without_config(
     outside = [
         Surprise("outside", f"{module.path}, line {line}", f"{value!r} is not below the notebook's directory and does not travel", "copy it there")
         for value, line in named.outside
+    ]
+    outside += [
+        Surprise("cut", module.path, f"{directory}/ has more than {MAX_ENTRIES:,} files and is cut short", "write a cortex.yaml: then it does")
+        for directory in sorted(named.cut)
     ]
     return Project(root, [document], [*shipped, *env], source, "the notebook's spec", meta=meta), travels, outside
 

@@ -338,7 +338,8 @@ def test_a_big_directory_is_bounded_in_files_and_in_directories(root: Path, monk
             yield row
 
     monkeypatch.setattr(os, "walk", counted)
-    assert len(references("load('many')", root).files) == 20
+    assert len((many := references("load('many')", root)).files) == 20
+    assert many.cut == {"many"}, "and it is said"
     assert references("load('hollow')", root).files == {}
     assert len(walked) <= 2 + 20 + 2
 

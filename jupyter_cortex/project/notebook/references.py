@@ -16,10 +16,12 @@ _PATH_MAKERS = frozenset({"Path", "PurePath", "join", "abspath", "expanduser", "
 
 @dataclass
 class References:
-    """``files``: path below the root -> why it travels. ``outside``: (path, line) of named files that are elsewhere on this machine."""
+    """``files``: path below the root -> why it travels. ``outside``: (path, line) of named files that are elsewhere on this machine. ``cut``:
+    directories that hold more than travels."""
 
     files: dict[str, str] = field(default_factory=dict)
     outside: list[tuple[str, int]] = field(default_factory=list)
+    cut: set[str] = field(default_factory=set)
 
 
 def references(source: str, root: Path, *, skip: frozenset[str] = frozenset()) -> References:
@@ -34,7 +36,7 @@ def references(source: str, root: Path, *, skip: frozenset[str] = frozenset()) -
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         for name in _imported(tree, path):
-            for module in _module_files(root, name):
+            for module in _module_files(found, root, name):
                 if module not in seen:
                     seen.add(module)
                     found.files[module] = f"imported by {path}"
@@ -68,20 +70,20 @@ def _imported(tree: ast.AST, path: str) -> Iterator[str]:
             yield from (name for name in [_text(node.args[0], {})] if name and not name.startswith("."))
 
 
-def _module_files(root: Path, name: str) -> list[str]:
+def _module_files(found: References, root: Path, name: str) -> list[str]:
     """The files below the root that importing ``name`` runs or may look for: a module, or all of its top package."""
     top = name.partition(".")[0]
     if top and (root / top).is_dir() and (root / top / "__init__.py").is_file():
-        return _below(root, top)
+        return _below(found, root, top)
     if (root / f"{top}.py").is_file():
         return [f"{top}.py"]
     module = root / name.replace(".", "/")  # without __init__.py a directory is a package all the same
     if top and (root / top).is_dir() and any(place.is_file() or any(place.glob("*.py")) for place in (module.with_suffix(".py"), module, root / top)):
-        return _below(root, top)
+        return _below(found, root, top)
     return []
 
 
-def _below(root: Path, directory: str) -> list[str]:
+def _below(references: References, root: Path, directory: str) -> list[str]:
     """The files of a directory, hidden ones left out; neither files nor directories beyond the limit are looked at."""
     found: list[str] = []
     for looked, (base, directories, names) in enumerate(os.walk(root / directory)):
@@ -89,6 +91,7 @@ def _below(root: Path, directory: str) -> list[str]:
         visible = (Path(base) / name for name in sorted(names)[: MAX_ENTRIES + 1] if not name.startswith(".") and not name.endswith(".pyc"))
         found += [path.relative_to(root).as_posix() for path in visible if path.is_file()]
         if len(found) > MAX_ENTRIES or looked > MAX_ENTRIES:
+            references.cut.add(directory)
             break
     return found[:MAX_ENTRIES]
 
@@ -173,7 +176,7 @@ def _note(found: References, root: Path, value: str, line: int, path: str, seen:
     relative = target.relative_to(root).as_posix()
     if any(part.startswith(".") for part in relative.split("/")):
         return
-    for name in [relative] if target.is_file() else _below(root, relative):
+    for name in [relative] if target.is_file() else _below(found, root, relative):
         if name not in seen:
             seen.add(name)
             found.files[name] = f"named in {path}, line {line}"
