@@ -94,12 +94,13 @@ class Story:
             self._console.print(Markdown(text.strip()), width=min(100, self._console.width))
             self._console.print()
             return
-        self._console.print(Padding(Syntax(text, "python", background_color="default"), (0, 0, 0, 2)))
+        code = Syntax("", "python", background_color="default").highlight(text.rstrip("\n"))
+        self._console.print(Padding(code, (0, 0, 0, 2), expand=False), soft_wrap=True)
         for output in outputs:
             shown = output.get("text") or (output.get("data") or {}).get("text/plain") or ""
             lines = str(shown).rstrip("\n").split("\n")
             if len(lines) > OUTPUT_LINES:
                 lines = [*lines[:OUTPUT_LINES], f"… {len(lines) - OUTPUT_LINES} more lines"]
             if any(lines):
-                self._console.print(Padding(Text("\n".join(lines), style="cyan"), (0, 0, 0, 4)), soft_wrap=True)
+                self._console.print(Padding(Text("\n".join(lines), style="cyan"), (0, 0, 0, 4), expand=False), soft_wrap=True)
         self._console.print()
