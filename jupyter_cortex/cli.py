@@ -26,8 +26,17 @@ from .environments import Environments
 WATCH_S = 2.0
 
 
+#: Verbs that need a kernel.
+IN_CELLS = ("payload", "try", "sample", "save")
+
+
 class Shell(Verbs):
     """Turns refusals into one line (or JSON) and exit status 1."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in IN_CELLS:
+            ctx.fail(f"`{cmd_name}` needs a notebook's kernel: write `%cortex {cmd_name}` in a cell")
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -116,14 +125,17 @@ class ShellDoor:
         self.show("workload", commands.result(client, name, request_id, seconds), name=name, command=self.command)
 
     def notebook(self, path: Path | None) -> Any:
-        from .project.notebook import cells
+        from .project import from_notebook
 
         if path is None:
             raise NotebookError("name the notebook: `cortex deploy NOTEBOOK.ipynb`", kind="unnamed")
-        return cells.read(path)
+        return from_notebook.read(path)
 
     def remember(self, name: str) -> None:
         """A shell forgets."""
+
+    def remembered(self) -> None:
+        return None
 
     def root(self) -> Path:
         return Path.cwd()

@@ -202,7 +202,7 @@ class Client:
         made_with = provenance.distributions(project.files) if distributions is None else distributions
         deployed = []
         for document, spec in zip(project.documents, specs, strict=True):
-            notes = [*warnings, *spec.warnings, *_check_surroundings(project, spec)]
+            notes = [*warnings, *spec.warnings, *provenance.check_surroundings(project, spec)]
             self._upload_artifacts([artifact.path for artifact in spec.artifacts], contents, progress)
             document = artifacts.sent(document, contents)
             deployed.append(self._deploy_one(document, spec.name, project, packed, env_file, made_with, force, take_over, notes, progress))
@@ -459,16 +459,3 @@ def _read_env(shipped: list[files.ProjectFile], specs: list[Any]) -> str:
     for spec in specs:
         dotenv.parse(data, spec.handler.env)
     return data.decode("utf-8-sig")
-
-
-def _check_surroundings(project: Project, spec: Any) -> list[str]:
-    """Refuse an unsatisfied requirements.txt; notes on the files that are not run."""
-    dependencies = spec.handler.dependencies
-    shipped = {file.path: file for file in project.files}
-    if dependencies.pip in shipped:
-        provenance.check_requirements(shipped[dependencies.pip].read(), dependencies.pip)
-    notes = []
-    for name, what in ((dependencies.conda, "its packages"), (dependencies.shell, "what it sets up")):
-        if name in shipped or (project.root / name).is_file():
-            notes.append(f"{name} is not run: {what} must be in this Python's environment already")
-    return notes

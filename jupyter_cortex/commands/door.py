@@ -67,6 +67,10 @@ class Door(Protocol):
         """The API that the notebook of this door is."""
         ...
 
+    def remembered(self) -> str | None:
+        """That API, if a verb has said it."""
+        ...
+
     def root(self) -> Path:
         """The project's directory."""
         ...

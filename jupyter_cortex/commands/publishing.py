@@ -54,7 +54,26 @@ def from_target(door: Door, target: str | None, name: str | None, pairs: tuple[s
         return built
     if config or name:
         raise BadRequest("--config and --name are for notebooks; a project has its config in cortex.yaml")
-    return projects.from_config(Path(target or "cortex.yaml"), confirm=confirm)
+    return projects.from_config(_config(door, target), confirm=confirm)
+
+
+def _config(door: Door, target: str | None) -> Path:
+    """The config file that a target means: a directory's, or the file itself. Raises BadRequest naming what is there instead."""
+    path = Path(target or "cortex.yaml")
+    if path.is_dir():
+        path = path / "cortex.yaml"
+    if path.exists() and path.suffix not in (".yaml", ".yml"):
+        raise BadRequest(f"{path.name} is neither a notebook (.ipynb) nor a config file (.yaml)")
+    if not path.exists() and (target is None or not is_config(target)):
+        there = sorted(found.name for found in Path(path.parent).glob("*.ipynb"))[:3] if path.parent.is_dir() else []
+        notebook = there[0] if there else "NOTEBOOK.ipynb"
+        what = (
+            f"there is no {path.name} here"
+            if target is None or path.name == "cortex.yaml"
+            else f"{target} is no file; an API's name goes into --name"
+        )
+        raise BadRequest(f"{what}: `{door.command} deploy {notebook}` publishes a notebook, `{door.command} init` writes a cortex.yaml")
+    return path
 
 
 def shown(built: NotebookProject, client: Client | None) -> dict[str, Any]:
@@ -114,6 +133,7 @@ def run_gate(project: Project, progress: Progress, *, always: bool) -> dict[str,
         if spec.handler.type != "python" or spec.handler.path.endswith(".pickle"):
             continue
         progress("checking in a clean process")
+        provenance.check_surroundings(project, spec)
         passed[spec.name] = gate.run(project, spec, found, progress)
     return passed
 

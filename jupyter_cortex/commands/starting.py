@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.checks import NAME
 from ..core.errors import BadRequest, NotebookError, ProjectError
-from ..project.from_notebook import CONFIG, default_name
+from ..project.from_notebook import CONFIG, MODULE, default_name
 from .door import Door
 
 CONFIG_TEXT = """\
@@ -43,15 +43,18 @@ def init(door: Door, name: str | None, *, force: bool) -> dict[str, Any]:
     path = root / CONFIG
     if path.exists() and not force:
         raise ProjectError(f"{path} exists already; edit it, or replace it with --force", kind="exists", path=str(path))
-    if name is None:
-        name = _name(door)
+    name = name or door.remembered() or _name(door)
     if not NAME.fullmatch(name):
         raise BadRequest(f"{name!r} cannot name an API: lower-case letters, digits and dashes, a letter first")
     try:
         path.write_text(CONFIG_TEXT.format(name=name), "utf-8")
     except OSError as error:
         raise ProjectError(f"{path} cannot be written: {error.strerror}; choose another directory", kind="unwritable", path=str(path)) from None
-    return {"file": str(path), "name": name, "handler": HANDLER_TEXT, "message": f"wrote {path}"}
+    written = [str(path)]
+    if not door.in_cell and not (root / MODULE).exists() and not any(root.glob("*.ipynb")):
+        (root / MODULE).write_text(HANDLER_TEXT, "utf-8")
+        written.append(str(root / MODULE))
+    return {"file": " and ".join(written), "name": name, "handler": HANDLER_TEXT, "message": f"wrote {' and '.join(written)}"}
 
 
 def _name(door: Door) -> str:

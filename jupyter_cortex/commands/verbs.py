@@ -216,6 +216,8 @@ def submit(
         return
     data = commands.result(client, name, sent, seconds) if seconds else {"id": sent}
     door.show("workload", data, name=name, command=door.command)
+    if data.get("status") == "failed":
+        raise click.exceptions.Exit(1)
 
 
 @shared
@@ -276,8 +278,8 @@ def delete(door: Door, name: str, yes: bool, keep_cache: bool) -> None:
         answer = door.ask(f"delete {name} with {unfinished} and all results?")
         if answer is False:
             raise click.Abort
-        if answer is None and (counts["in_progress"] or counts["in_queue"]):
-            raise BadRequest(f"{name} has {unfinished}; repeat with --yes to drop them")
+        if answer is None and (door.in_cell or counts["in_progress"] or counts["in_queue"]):
+            raise BadRequest(f"{name} has {unfinished} and {counts['completed'] + counts['failed']} results; repeat with --yes to drop them")
     door.show("said", client.delete(name))
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
-from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.text import Text
 
@@ -61,8 +60,7 @@ def run(door: Any, directory: str) -> None:
     if not door.json:
         console.print(f"{'wrote' if written else 'found'} [bold]{escape(str(path / NOTEBOOK))}[/]; papermill runs it, cell by cell\n")
     told = (lambda kind, text, outputs: None) if door.json else Story(console)
-    with door.working("running the notebook"):
-        run_notebook.run(path / NOTEBOOK, {"keep": True}, told)
+    run_notebook.run(path / NOTEBOOK, {"keep": True}, told)
     api = door.client().get_api(API)
     url = door.client().url(API)
     if door.json:
@@ -95,12 +93,17 @@ class Story:
             self._console.print()
             return
         code = Syntax("", "python", background_color="default").highlight(text.rstrip("\n"))
-        self._console.print(Padding(code, (0, 0, 0, 2), expand=False), soft_wrap=True)
+        self._console.print(_indented(code, 2), soft_wrap=True)
         for output in outputs:
             shown = output.get("text") or (output.get("data") or {}).get("text/plain") or ""
             lines = str(shown).rstrip("\n").split("\n")
             if len(lines) > OUTPUT_LINES:
                 lines = [*lines[:OUTPUT_LINES], f"… {len(lines) - OUTPUT_LINES} more lines"]
             if any(lines):
-                self._console.print(Padding(Text("\n".join(lines), style="cyan"), (0, 0, 0, 4), expand=False), soft_wrap=True)
+                self._console.print(_indented(Text("\n".join(lines), style="cyan"), 4), soft_wrap=True)
         self._console.print()
+
+
+def _indented(text: Text, columns: int) -> Text:
+    """Moved to the right; a line that is longer than the screen goes on in the next instead of being cut."""
+    return Text("\n").join(Text(" " * columns) + line for line in text.split("\n", allow_blank=True))

@@ -117,7 +117,8 @@ def _fail_import(root: Path, file: Path, path: str, exc: BaseException) -> NoRet
         message = str(exc.msg)  # without "(handler.py, line 3)", which is said already
     sentence = f"error in {where}: {text['type']}: {message}"
     if isinstance(exc, ModuleNotFoundError) and exc.name:
-        sentence += f"; add {exc.name.partition('.')[0]} to requirements.txt, or put the module into the project"
+        missing = exc.name.partition(".")[0]
+        sentence += f"; install what brings {missing} into this Python ({sys.executable} -m pip install ...), or put the module into the project"
     _fail(path, "import", sentence, exc, line=line, traceback=text["traceback"])
 
 

@@ -120,12 +120,15 @@ class CellDoor:
             follow(client, name, request_id, seconds, live=self.live)
 
     def notebook(self, path: Path | None) -> Notebook:
-        from ..project.notebook import cells
+        from ..project import from_notebook
 
-        return cells.read(path) if path else self.session.notebook()
+        return from_notebook.read(path) if path else self.session.notebook()
 
     def remember(self, name: str) -> None:
         self.session.api = name
+
+    def remembered(self) -> str | None:
+        return str(self.session.api) if self.session.api else None
 
     def root(self) -> Path:
         return self.session.root

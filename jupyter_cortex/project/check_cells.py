@@ -70,7 +70,8 @@ class Checked:
         result = json.loads(outcome.result)
         print(f"result after {outcome.run_ms:.1f} ms: {self._shown(outcome.result.decode())}")
         if sample["expected"] is not None and (difference := differs(sample["expected"], result, masks=self.masks)):
-            message = f"sample {name}: its result has changed: {difference}; if that is right, record the sample again"
+            remedy = f"send it again and keep it with `%cortex sample {name}`, or edit samples/{name}.yaml"
+            message = f"sample {name}: its result has changed: {difference}; if that is right, {remedy}"
             raise GateFailed(message, sample=name, result=result if len(outcome.result) <= TOLD_BYTES else None)
 
     def _shown(self, text: str) -> str:

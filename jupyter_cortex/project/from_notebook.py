@@ -7,7 +7,7 @@ import importlib.util
 import json
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from ..core.checks import NAME, NAME_LIMIT, is_portable
 from ..core.errors import NotebookError, SpecError
 from ..core.readers import printable
 from ..handler import origin
-from . import artifacts, config_file, files
+from . import artifacts, config_file, files, objects
 from .files import Confirm, ProjectFile
+from .notebook import cells
 from .notebook import module as modules
 from .notebook.cells import Notebook, snapshot
 from .notebook.references import MAX_ENTRIES, references
@@ -29,6 +30,8 @@ from .signatures import check_source
 CONFIG = "cortex.yaml"
 #: The module's name where no cortex.yaml says another.
 MODULE = "handler.py"
+#: What travels from the notebook's directory though no code names it.
+REQUIREMENTS = ("requirements.txt", "conda-packages.txt", "dependencies.sh")
 #: Without a cortex.yaml, a named file above this travels as an artifact: outside the bundle and its 32 MiB.
 ARTIFACT_BYTES = 8 * 1024 * 1024
 
@@ -75,6 +78,11 @@ class NotebookProject:
             )
 
 
+def read(path: Path) -> Notebook:
+    """A saved notebook, with the files that its `%cortex save` lines wrote beside it. Raises ProjectError."""
+    return replace(cells.read(path), loading=objects.loading_from(path.absolute().parent))
+
+
 def build(
     notebook: Notebook,
     root: Path,
@@ -104,7 +112,7 @@ def build(
     rows = modules.reasons(found, placed)
     requirements = root / str((section.get("dependencies") or {}).get("pip") or "requirements.txt")
     told = surprises(found, notebook, requirements.read_text("utf-8", "replace") if requirements.is_file() else None)
-    told = [*_signatures(found, target, section), *told]
+    told = [*_signatures(found, target, section), *told, *_unsaved(found)]
     meta = {
         origin.LINE_MAP: modules.line_map(placed, notebook.name),
         "reasons.json": json.dumps(rows).encode(),
@@ -119,6 +127,20 @@ def build(
         project, travels, outside = _without_config(notebook, root, document, module, source, meta)
         told += outside
     return NotebookProject(document["name"], notebook, found, text, rows, told, document, has_config, project, travels)
+
+
+def _unsaved(found: Slice) -> list[Surprise]:
+    """`%cortex save` lines whose file is not there: replicas would make the object again."""
+    return [
+        Surprise(
+            "unsaved",
+            f"{cell.label}, line {line.line}",
+            f"`{line.text}` has written no file here",
+            "run the notebook once, so that the file is there",
+        )
+        for cell, line in found.timeline.dropped
+        if line.text.startswith("%cortex save")
+    ]
 
 
 def _signatures(found: Slice, target: str, section: dict[str, Any]) -> list[Surprise]:
@@ -179,7 +201,8 @@ def _choose(documents: list[dict[str, Any]], name: str | None) -> dict[str, Any]
         raise NotebookError(f"{CONFIG} has {len(names)} APIs ({', '.join(map(printable, names))}); say which one this notebook is", kind="which_api")
     if name not in names:
         raise NotebookError(
-            f"{CONFIG} has no API {printable(name)}; it has {', '.join(map(printable, names))}. Use one of them, or add an entry", kind="which_api"
+            f"{CONFIG} has no API {printable(name)}; it has {', '.join(map(printable, names))}. Say --name with one of them, or add an entry",
+            kind="which_api",
         )
     return documents[names.index(name)]
 
@@ -234,6 +257,10 @@ def _without_config(
             travels.append(Travels(path, size, why))
     if large:
         document["artifacts"] = [*document.get("artifacts", []), *(path for path in large if path not in artifacts.paths_of([document]))]
+    for name in REQUIREMENTS:
+        if (root / name).is_file() and name not in named.files and name != module.path:
+            shipped.append(ProjectFile(name, _size(root / name), root / name))
+            travels.append(Travels(name, _size(root / name), "what the notebook's directory requires"))
     env = files.env_file(root)
     travels += [Travels(file.path, file.size, "the project's variables; apart from the bundle, masked in logs") for file in env]
     outside = [

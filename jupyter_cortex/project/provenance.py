@@ -9,12 +9,14 @@ import re
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from packaging.markers import InvalidMarker
 from packaging.requirements import InvalidRequirement, Requirement
 
 from ..core.errors import RequirementsError
 from .files import ProjectFile
+from .project import Project
 
 #: A project with more code than this is scanned in part; what it imports is a convenience for readers.
 SCAN_BYTES = 4 * 1024 * 1024
@@ -95,3 +97,16 @@ def _problem(text: str) -> str | None:
     if requirement.url is None and not requirement.specifier.contains(version, prereleases=True):
         return f"{requirement.name}{requirement.specifier} is wanted, {version} is installed"
     return None
+
+
+def check_surroundings(project: Project, spec: Any) -> list[str]:
+    """Refuse an unsatisfied requirements.txt; notes on the files that are not run. Raises RequirementsError."""
+    dependencies = spec.handler.dependencies
+    shipped = {file.path: file for file in project.files}
+    if dependencies.pip in shipped:
+        check_requirements(shipped[dependencies.pip].read(), dependencies.pip)
+    notes = []
+    for name, what in ((dependencies.conda, "its packages"), (dependencies.shell, "what it sets up")):
+        if name in shipped or (project.root / name).is_file():
+            notes.append(f"{name} is not run: {what} must be in this Python's environment already")
+    return notes

@@ -72,7 +72,8 @@ def run(notebook: Path, parameters: dict[str, Any], told: Told = lambda kind, so
 def _write_kernel(directory: Path) -> None:
     kernel = directory / "kernels" / KERNEL
     kernel.mkdir(parents=True)
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.extra_extensions=jupyter_cortex"]
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
+    argv.append("--IPKernelApp.extra_extensions=jupyter_cortex")
     (kernel / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Cortex", "language": "python"}))
 
 

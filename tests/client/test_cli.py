@@ -79,7 +79,7 @@ def test_submit_takes_json_text_and_files(environment: Environment, project: Pro
 
 def test_logs_show_messages_and_tracebacks(environment: Environment, project: ProjectMaker) -> None:
     project("cli-logs", FAILING).deploy(environment)
-    data_of(environment, "submit", "cli-logs", "{}", "--wait", "30")
+    assert environment.cortex("submit", "cli-logs", "{}", "--wait", "30", check=False).returncode == 1, "failed is not done"
     shown = wait_until(lambda: "ValueError" in (text := environment.cortex("logs", "cli-logs").stdout) and text, "the log has arrived")
     assert "failed to process workload" in shown
     assert "bad measurement" in shown
@@ -104,7 +104,7 @@ def test_delete_without_yes_keeps_an_api_that_has_unfinished_requests(environmen
     client.submit("cli-keep", {})
     done = environment.cortex("delete", "cli-keep", check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 1
-    assert "0 running and 1 waiting requests; repeat with --yes" in done.stderr
+    assert "0 running and 1 waiting requests and 0 results; repeat with --yes" in done.stderr
     assert client.get_api("cli-keep")["workloads"]["in_queue"] == 1
     environment.cortex("delete", "cli-keep", "--yes")
 

@@ -162,3 +162,12 @@ def test_an_interrupted_payload_is_an_interrupt(kernel: KernelMaker, tmp_path: P
     one.manager.interrupt_kernel()
     assert one.collect(message).error_name == "KeyboardInterrupt"
     assert one.value("1 + 1") == 2
+
+
+def test_a_cell_deletes_only_with_yes(kernel: KernelMaker) -> None:
+    one = kernel()
+    one.run(HANDLER)
+    one.run("%cortex deploy kept-api --no-check")
+    assert "--yes" in one.run("%cortex delete kept-api", check=False).error
+    assert "kept-api" in one.run("%cortex get").text
+    one.run("%cortex delete kept-api --yes")

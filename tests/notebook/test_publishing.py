@@ -219,11 +219,11 @@ def test_the_same_name_from_another_notebook_wants_take_over(environment: Enviro
     for directory in (first, second):
         directory.mkdir()
         write_notebook(directory / "same.ipynb", f"WHO = {directory.name!r}", HANDLER.replace("payload}", "WHO}"))
-    published(environment, first / "same.ipynb", "--name", "owned")
-    assert "--take-over" in refusal(environment, "deploy", "same.ipynb", "--name", "owned", cwd=second)
-    assert answer(environment, "owned", "x").result == {"got": "a"}
-    published(environment, second / "same.ipynb", "--name", "owned", "--take-over")
-    assert answer(environment, "owned", "x").result == {"got": "b"}
+    published(environment, first / "same.ipynb", "--name", "owned-notebook")
+    assert "--take-over" in refusal(environment, "deploy", "same.ipynb", "--name", "owned-notebook", cwd=second)
+    assert answer(environment, "owned-notebook", "x").result == {"got": "a"}
+    published(environment, second / "same.ipynb", "--name", "owned-notebook", "--take-over")
+    assert answer(environment, "owned-notebook", "x").result == {"got": "b"}
     assert Conflict.status == 409
 
 
@@ -335,6 +335,47 @@ def test_a_name_with_a_slash_reaches_nobody_else_s_request(environment: Environm
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert environment.cortex("get", "../status", check=False).returncode == 1
+
+
+def test_a_saved_notebook_loads_what_its_save_lines_wrote_and_says_when_nothing_is_there(environment: Environment, tmp_path: Path) -> None:
+    path = write_notebook(tmp_path / "n.ipynb", "table = {'a': sum(range(10))}", "%cortex save table", HANDLER.replace("payload}", "table}"))
+    said = environment.cortex("show", "n.ipynb", "--name", "saved-table", cwd=tmp_path).stdout
+    assert "`%cortex save table` has written no file here" in said
+    (tmp_path / "table.json").write_text('{"a": 45}')
+    row = published(environment, path, "--name", "saved-table")[0]
+    assert [file["path"] for file in row["travels"]] == ["handler.py", "table.json"]
+    assert answer(environment, "saved-table", "x").result == {"got": {"a": 45}}
+
+
+def test_the_requirements_beside_a_notebook_are_checked_by_check_and_deploy(environment: Environment, tmp_path: Path) -> None:
+    write_notebook(tmp_path / "n.ipynb", HANDLER)
+    (tmp_path / "requirements.txt").write_text("no-such-package-zzz>=99\n")
+    said = environment.cortex("check", "n.ipynb", "--name", "needy", cwd=tmp_path, check=False)
+    assert said.returncode == 1
+    assert "no-such-package-zzz" in said.stdout
+    assert "no-such-package-zzz" in refusal(environment, "deploy", "n.ipynb", "--name", "needy", cwd=tmp_path)
+
+
+def test_from_nothing_init_and_deploy_make_an_api(environment: Environment, tmp_path: Path) -> None:
+    environment.cortex("init", "from-nothing", cwd=tmp_path)
+    environment.cortex("deploy", cwd=tmp_path)
+    assert answer(environment, "from-nothing", "hi", "text/plain").result == {"received": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["deploy"], "deploy here.ipynb"),
+        (["check"], "deploy here.ipynb"),
+        (["deploy", "my-api"], "--name"),
+        (["deploy", "script.py"], "neither a notebook"),
+        (["deploy", "."], "deploy here.ipynb"),
+    ],
+)
+def test_a_target_that_is_none_is_refused_with_what_is_there(environment: Environment, tmp_path: Path, arguments: list[str], said: str) -> None:
+    (tmp_path / "here.ipynb").write_text("{}")
+    (tmp_path / "script.py").write_text("x = 1\n")
+    assert said in refusal(environment, *arguments, cwd=tmp_path)
 
 
 def test_refuse_lists_everything_that_is_in_the_way(tmp_path: Path) -> None:
