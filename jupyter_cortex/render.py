@@ -26,6 +26,8 @@ STANDARD_KEYS = {"asctime", "levelname", "message", "process", "exc_info", "stac
 JSON_CHARACTERS, JSON_LINES = 20_000, 400
 #: Columns of text that is shown beside a page.
 TEXT_WIDTH = 120
+#: Columns that a reason needs beside the code; on a narrower screen it stands above.
+NOTE_COLUMNS = 60
 #: How many lines of a difference a screen gets.
 DIFF_LINES = 200
 LEVEL_STYLE = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow", "DEBUG": "dim"}
@@ -90,7 +92,7 @@ def deployed(console: Console, rows: list[dict[str, Any]], *, live: bool = True,
     console.print()
     for row in rows:
         console.print(f"endpoint: [bold]{row['api']['url']}[/]", highlight=False)
-        console.print(f"  {escape(curl_line(row['api']['url']))}", highlight=False, soft_wrap=True)
+        console.print(f"  {escape(curl_line(row['api']['url'], row.get('sample')))}", highlight=False, soft_wrap=True)
     name = names[0] if len(names) == 1 else "<api_name>"
     console.print()
     hints = table()
@@ -250,9 +252,13 @@ def module(console: Console, data: dict[str, Any]) -> None:
     notes = {row["module_line"]: f"{row['cell']}: {row['reasons'][0]}" for row in data["reasons"]}
     width = min(90, max((len(line) for line in data["source"].split("\n")), default=0))
     highlighted = Syntax("", "python", background_color="default").highlight(data["source"].rstrip("\n")).split("\n")
+    beside = console.width >= width + NOTE_COLUMNS
     for number, line in enumerate(highlighted, 1):
         shown = Text(f"{number:4} ", style="dim") + line
-        if note := notes.get(number):
+        note = notes.get(number)
+        if note and not beside:
+            console.print(Text(f"     # {note}", style="dim italic"), soft_wrap=True)
+        elif note:
             shown.append(" " * max(2, width - len(line) + 2))
             shown.append(f"# {note}", style="dim italic")
         console.print(shown, soft_wrap=True)

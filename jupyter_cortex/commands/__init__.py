@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..client import Client, Deployed, Progress
 from ..core.errors import BadRequest, CortexError
+from ..project.samples import Sample
 
 
 def deploy(
@@ -92,9 +94,26 @@ def write_report(client: Client, name: str, file: str) -> dict[str, str]:
     return {"file": file, "message": f"wrote the checks of version {version} to {file}"}
 
 
-def curl_line(url: str) -> str:
-    """A line to paste: it sends the empty JSON object."""
-    return f"curl -X POST {url} -H 'Content-Type: application/json' -d '{{}}'"
+#: A longer sample is no line to paste.
+CURL_BYTES = 300
+
+
+def curl_line(url: str, sample: dict[str, str] | None = None) -> str:
+    """A line to paste: it sends a sample (``content_type``, ``body``), else the empty JSON object."""
+    kind, body = (sample["content_type"], sample["body"]) if sample else ("application/json", "{}")
+    return f"curl -X POST {url} -H {shlex.quote(f'Content-Type: {kind}')} -d {shlex.quote(body)}"
+
+
+def sample_to_paste(found: list[Sample]) -> dict[str, str] | None:
+    """The first sample that a shell line can hold, None for none."""
+    for sample in found:
+        try:
+            body = sample.body.decode()
+        except UnicodeDecodeError:
+            continue
+        if 0 < len(sample.body) <= CURL_BYTES and body.isprintable() and not body.startswith("@"):
+            return {"content_type": sample.content_type, "body": body}
+    return None
 
 
 def error_row(error: CortexError) -> dict[str, Any]:

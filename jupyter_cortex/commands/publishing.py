@@ -15,6 +15,7 @@ from ..project import config_file, from_notebook, gate, provenance, samples
 from ..project import project as projects
 from ..project.from_notebook import NotebookProject
 from ..project.project import Project
+from . import sample_to_paste
 from .door import Door
 
 Progress = Callable[[str], None]
@@ -150,8 +151,11 @@ def publish(
     progress: Progress,
     confirm: Callable[[str], bool] | None = None,
     **options: Any,
-) -> tuple[list[Deployed], NotebookProject | None]:
-    """Slice → gate → bundle → live. Raises whatever refuses it; nothing is deployed then."""
+) -> tuple[list[Deployed], NotebookProject | None, dict[str, str] | None]:
+    """Slice → gate → bundle → live. Raises whatever refuses it; nothing is deployed then.
+
+    Also gives the notebook's project, if it was one, and a sample that a shell line can send.
+    """
     progress("slicing" if door.in_cell or (target and is_notebook(target)) else "reading the project")
     built = from_target(door, target, name, pairs, confirm=confirm)
     notebook = built if isinstance(built, NotebookProject) else None
@@ -172,7 +176,7 @@ def publish(
                 client.put_report(one.api, one.version, passed[one.api].report)
             except (CortexError, ValueError) as error:  # the API is live already
                 one.warnings.append(f"the report of the checks was not kept: {error}")
-    return deployed, notebook
+    return deployed, notebook, sample_to_paste(samples.load(project.root)) if check else None
 
 
 def _agreed(door: Door, built: NotebookProject) -> bool:

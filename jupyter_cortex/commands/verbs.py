@@ -146,7 +146,7 @@ def deploy(
 
     asks = not yes and not door.in_cell and door.ask("") is not None
     with door.working("deploying") as progress, door.client() as client:
-        deployed, notebook = publishing.publish(
+        deployed, notebook, paste = publishing.publish(
             door,
             client,
             target,
@@ -161,6 +161,8 @@ def deploy(
             wait=not no_wait,
         )
     rows = [commands.deployed_row(one) for one in deployed]
+    for row in rows:
+        row["sample"] = paste
     if notebook is not None:
         rows[0]["warnings"] += [str(row) for row in notebook.surprises]
         rows[0]["travels"] = [{"path": one.path, "bytes": one.size, "why": one.why} for one in notebook.travels]

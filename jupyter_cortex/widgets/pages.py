@@ -69,7 +69,7 @@ def deployed(data: list[dict[str, Any]], *, live: bool = True, command: str = "%
         head = f"<b>{esc(one['name'])}</b> version {one['version']}"
         state = badge("live") if live else '<span class="dim">starting</span>'
         said = "is up to date" if row["outcome"] == "up_to_date" else ""
-        parts.append(box("good", f"<p>{head} {said} {state}</p>", copyable(one["url"]), copyable(curl_line(one["url"]))))
+        parts.append(box("good", f"<p>{head} {said} {state}</p>", copyable(one["url"]), copyable(curl_line(one["url"], row.get("sample")))))
         if row.get("travels"):
             files = ", ".join(f"<code>{esc(file['path'])}</code> ({file['bytes']:,} bytes)" for file in row["travels"][:8])
             parts.append(f'<p class="dim">travelled: {files}</p>')
