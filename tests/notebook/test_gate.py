@@ -320,7 +320,7 @@ def test_a_report_that_cannot_be_kept_is_a_note_beside_what_is_live(tmp_path: Pa
     monkeypatch.setattr(publishing, "run_gate", lambda *_, **__: {"noted": gate.Passed(b"{}")})
     door = types.SimpleNamespace(in_cell=False)
     config = str(tmp_path / "cortex.yaml")
-    deployed, _ = publishing.publish(door, client, config, None, (), yes=False, check=True, progress=lambda step: None)  # type: ignore[arg-type]
+    deployed, _, _ = publishing.publish(door, client, config, None, (), yes=False, check=True, progress=lambda step: None)  # type: ignore[arg-type]
     assert deployed[0].warnings == ["the report of the checks was not kept: a report may have at most 2 bytes"]
 
 
