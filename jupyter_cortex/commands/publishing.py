@@ -159,9 +159,25 @@ def publish(
     progress("slicing" if door.in_cell or (target and is_notebook(target)) else "reading the project")
     built = from_target(door, target, name, pairs, confirm=confirm)
     notebook = built if isinstance(built, NotebookProject) else None
+    agreed = yes or (notebook is not None and _agreed(door, notebook))
+    deployed, paste = publish_built(client, built, yes=agreed, check=check, progress=progress, confirm=confirm, **options)
+    return deployed, notebook, paste
+
+
+def publish_built(
+    client: Client,
+    built: NotebookProject | Project,
+    *,
+    yes: bool,
+    check: bool,
+    progress: Progress,
+    confirm: Callable[[str], bool] | None = None,
+    **options: Any,
+) -> tuple[list[Deployed], dict[str, str] | None]:
+    """Gate → bundle → live, of what was sliced already; ``yes`` answers what a notebook would ask. See :func:`publish`."""
+    notebook = built if isinstance(built, NotebookProject) else None
     if notebook is not None:
-        asked = yes or _agreed(door, notebook)
-        notebook.refuse(yes=asked)
+        notebook.refuse(yes=yes)
     project = notebook.project if notebook else built
     assert isinstance(project, Project)
     client.ensure_up(progress)
@@ -176,7 +192,7 @@ def publish(
                 client.put_report(one.api, one.version, passed[one.api].report)
             except (CortexError, ValueError) as error:  # the API is live already
                 one.warnings.append(f"the report of the checks was not kept: {error}")
-    return deployed, notebook, sample_to_paste(samples.load(project.root)) if check else None
+    return deployed, sample_to_paste(samples.load(project.root)) if check else None
 
 
 def _agreed(door: Door, built: NotebookProject) -> bool:
@@ -191,7 +207,11 @@ def _agreed(door: Door, built: NotebookProject) -> bool:
 def check(door: Door, target: str | None, name: str | None, pairs: tuple[str, ...], progress: Progress, *, gated: bool = True) -> dict[str, Any]:
     """Slice and gate without deploying: surprises, samples and the first thing that fails, if any. Raises what makes checking impossible."""
     progress("slicing" if door.in_cell or (target and is_notebook(target)) else "reading the project")
-    built = from_target(door, target, name, pairs)
+    return check_built(from_target(door, target, name, pairs), progress, gated=gated)
+
+
+def check_built(built: NotebookProject | Project, progress: Progress, *, gated: bool = True) -> dict[str, Any]:
+    """The same for what was sliced already."""
     notebook = built if isinstance(built, NotebookProject) else None
     project = notebook.project if notebook else built
     assert isinstance(project, Project)

@@ -22,7 +22,9 @@ The family::
     ├── IdConflict, Conflict    409
     ├── NotLive, StoreUnavailable 503
     │   └── ArtifactsUnavailable   the disk or URL that holds artifacts
-    └── EnvironmentDown, EnvironmentProblem, DeployFailed   the client's side
+    ├── EnvironmentDown, EnvironmentProblem, DeployFailed   the client's side
+    └── KernelProblem           the kernel of the notebook that is published from JupyterLab (409)
+        └── NoKernel, KernelLacksCortex, KernelEnded, Interrupted
 
 A class's docstring is the title of its problem document; the message says what, where and what to do.
 """
@@ -249,6 +251,37 @@ class DeployFailed(CortexError):
 
     code = "deploy_failed"
     status = 409
+
+
+class KernelProblem(CortexError):
+    """The notebook's kernel cannot do this"""
+
+    code = "kernel_problem"
+    status = 409
+
+
+class NoKernel(KernelProblem):
+    """The notebook has no kernel"""
+
+    code = "no_kernel"
+
+
+class KernelLacksCortex(KernelProblem):
+    """The kernel's Python lacks jupyter-cortex"""
+
+    code = "kernel_lacks_cortex"
+
+
+class KernelEnded(KernelProblem):
+    """The notebook's kernel ended"""
+
+    code = "kernel_ended"
+
+
+class Interrupted(KernelProblem):
+    """The kernel was interrupted"""
+
+    code = "interrupted"
 
 
 def _family(cls: type[CortexError]) -> dict[str, type[CortexError]]:

@@ -133,7 +133,6 @@ class Session:
 
     def notebook(self) -> Notebook:
         """The cells as executed in this kernel, beside the notebook as saved. Raises ProjectError for a file that is no notebook."""
-        from ..project import objects
         from ..project.notebook.cells import read_document
         from . import timeline
 
@@ -141,15 +140,21 @@ class Session:
         document = read_document(path) if path else None
         if document is not None and not timeline.belongs(document, self.recorder.runs):
             path = document = None
+        return self.executed(path, document, path.stat().st_mtime if path else 0.0, self.root)
+
+    def executed(self, path: Path | None, document: dict[str, Any] | None, as_of: float, root: Path) -> Notebook:
+        """The cells as executed in this kernel, beside the notebook ``document`` as it was at ``as_of`` (seconds since the epoch)."""
+        from ..project import objects
+        from . import timeline
+
         hidden = self.shell.user_ns_hidden
         alive = frozenset(name for name in self.shell.user_ns if name not in hidden and not name.startswith("_"))
-        saved_at = path.stat().st_mtime if path else 0.0
-        found = objects.loading_from(self.root)
+        found = objects.loading_from(root)
 
         def loading(name: str, target: str) -> str:
             return (self.saved.get((name, target)) or found(name, target)) if found(name, target) else ""
 
-        return timeline.executed_notebook(self.recorder.runs, path, document, saved_at, alive, loading)
+        return timeline.executed_notebook(self.recorder.runs, path, document, as_of, alive, loading)
 
     def _place(self, file: str, line: int) -> str:
         count = self.recorder.count_of(file)

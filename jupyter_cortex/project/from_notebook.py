@@ -89,6 +89,8 @@ def build(
     *,
     name: str | None = None,
     config: dict[str, Any] | None = None,
+    only_config: dict[str, Any] | None = None,
+    replicas: int | None = None,
     source: str = "",
     target: str = "Handler",
     document: dict[str, Any] | None = None,
@@ -96,13 +98,19 @@ def build(
 ) -> NotebookProject:
     """Slice the notebook and gather what travels with it from ``root``, its directory.
 
-    ``name``: the API's, default the one of cortex.yaml or of the notebook. ``config`` is laid over ``handler.config``. ``document``: a spec to use
-    instead of cortex.yaml. Raises SpecError, ProjectError, NotebookError (a name that cannot be found). What is wrong with the slice is not
-    raised but listed in ``surprises``: see :meth:`NotebookProject.refuse`.
+    ``name``: the API's, default the one of cortex.yaml or of the notebook. ``config`` is laid over ``handler.config``;
+    ``only_config`` takes its place. ``replicas``: the least number of them. ``document``: a spec to use instead of cortex.yaml.
+
+    Raises SpecError, ProjectError, NotebookError (a name that cannot be found). What is wrong with the slice is not raised but listed in
+    ``surprises``: see :meth:`NotebookProject.refuse`.
     """
     has_config = document is None and (root / CONFIG).is_file()
     document = _document(notebook, root, name, document)
     section = document["handler"]
+    if only_config is not None:
+        section["config"] = only_config
+    if replicas is not None:
+        _keep_replicas(document, replicas)
     if config:
         section["config"] = {**(section.get("config") or {}), **config}
     found = slice_timeline(timeline(notebook), lambda asked: star_names(asked, root), target)
@@ -191,6 +199,24 @@ def _document(notebook: Notebook, root: Path, name: str | None, given: dict[str,
         if not isinstance(section.get(key) or {}, dict):
             raise SpecError(f"{CONFIG}: handler.{key} must be a map; write one key per line below it", path=f"handler.{key}", kind="type")
     return document
+
+
+def _keep_replicas(document: dict[str, Any], least: int) -> None:
+    """``autoscaling.min_replicas`` of a spec, and what would contradict it with it. Raises SpecError."""
+    section = document.setdefault("autoscaling", {})
+    if not isinstance(section, dict):
+        raise SpecError(f"{CONFIG}: autoscaling must be a map; write its keys below it", path="autoscaling", kind="type")
+    section["min_replicas"] = least
+    for key in ("max_replicas", "init_replicas"):
+        if isinstance(section.get(key), int):
+            section[key] = max(section[key], least)
+
+
+def replicas_of(document: dict[str, Any]) -> int:
+    """How many replicas a spec keeps at least."""
+    section = document.get("autoscaling")
+    least = section.get("min_replicas") if isinstance(section, dict) else None
+    return least if isinstance(least, int) else 1
 
 
 def _choose(documents: list[dict[str, Any]], name: str | None) -> dict[str, Any]:
