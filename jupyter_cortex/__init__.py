@@ -37,3 +37,10 @@ def unload_ipython_extension(shell: Any) -> None:
     from importlib import import_module
 
     import_module(".magics", __name__).unload(shell)
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    """Where a Jupyter server finds the routes of JupyterLab's part; only there is jupyter_server imported."""
+    from importlib import import_module
+
+    return [{"module": "jupyter_cortex.extension", "app": import_module(".extension", __name__).CortexExtension}]

@@ -27,6 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "render": {"core", "commands"},
     "widgets": {"core", "handler", "client", "commands", "render"},
     "magics": GROUND | {"client", "commands", "render", "environments", "widgets"},
+    "extension": {"core", "environments"},
     "demo": {"core", "project"},
     "cli": GROUND | {"client", "commands", "render", "environments", "demo", "operator", "gateway"},
 }
@@ -49,7 +50,10 @@ LIBRARIES: dict[str, set[str]] = {
     "dill": {"handler"},
     "IPython": {"magics", "widgets"},
     "ipywidgets": {"widgets"},
-    "jupyter_server": set(),
+    "jupyter_server": {"extension"},
+    "jupyter_core": {"extension"},
+    "tornado": {"extension"},
+    "traitlets": {"extension"},
     "papermill": {"project"},
 }
 
@@ -107,7 +111,7 @@ def test_the_plan_has_no_circle() -> None:
 
 def test_the_towers_are_joined_by_http_only() -> None:
     client_tower, server_tower = (
-        {"client", "commands", "render", "environments", "demo", "magics", "widgets"},
+        {"client", "commands", "render", "environments", "demo", "magics", "widgets", "extension"},
         {"store", "serving", "operator", "gateway"},
     )
     assert not any(ROOMS[room] & server_tower for room in client_tower)
@@ -117,7 +121,8 @@ def test_the_towers_are_joined_by_http_only() -> None:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("jupyter_cortex", ["pydantic", "redis", "httpx", "dramatiq", "yaml"]),
+        ("jupyter_cortex", ["pydantic", "redis", "httpx", "dramatiq", "yaml", "jupyter_server", "tornado"]),
+        ("jupyter_cortex.extension", ["pydantic", "redis", "httpx", "dramatiq", "click", "rich"]),
         ("jupyter_cortex.serving.replica", ["pydantic", "fastapi", "httpx", "yaml", "click"]),
         ("jupyter_cortex.serving.worker", ["pydantic", "fastapi", "httpx", "yaml", "dramatiq"]),
     ],

@@ -18,7 +18,7 @@ The family::
     ├── ResultError             what handle_async returned (a failed workload, never an HTTP answer)
     ├── MetricError             a reserved metric name
     ├── Unauthorized 401, Forbidden 403
-    ├── ApiNotFound, WorkloadNotFound, DeploymentNotFound, RouteNotFound 404, MethodNotAllowed 405
+    ├── ApiNotFound, WorkloadNotFound, DeploymentNotFound, NotebookNotFound, RouteNotFound 404, MethodNotAllowed 405
     ├── IdConflict, Conflict    409
     ├── NotLive, StoreUnavailable 503
     │   └── ArtifactsUnavailable   the disk or URL that holds artifacts
@@ -181,6 +181,13 @@ class DeploymentNotFound(CortexError):
     """No such deployment"""
 
     code = "deployment_not_found"
+    status = 404
+
+
+class NotebookNotFound(CortexError):
+    """No such notebook"""
+
+    code = "notebook_not_found"
     status = 404
 
 

@@ -1,0 +1,44 @@
+"""JupyterLab's door: the routes below ``<base_url>/cortex/``, by which a browser reaches the environment through the Jupyter server alone.
+
+Loading it starts nothing and reads no token: what a route needs opens when the route is asked.
+"""
+
+from __future__ import annotations
+
+from jupyter_server.extension.application import ExtensionApp
+from traitlets import Unicode
+
+from .answers import CortexHandler
+from .environment import EnvironmentHandler, StartHandler
+from .forward import ForwardHandler
+from .link import Link
+from .notebook import NotebookHandler
+from .run import RunHandler
+
+__all__ = ["ROUTES", "CortexExtension"]
+
+#: Pattern below the base URL -> what answers there.
+ROUTES: tuple[tuple[str, type[CortexHandler]], ...] = (
+    (r"/cortex/environment", EnvironmentHandler),
+    (r"/cortex/environment/start", StartHandler),
+    (r"/cortex/api/(.*)", ForwardHandler),
+    (r"/cortex/run(/.*)", RunHandler),
+    (r"/cortex/notebook/(show|check|deploy)", NotebookHandler),
+)
+
+
+class CortexExtension(ExtensionApp):
+    """Publishes notebooks as APIs, and looks after them."""
+
+    name = "jupyter_cortex"
+
+    url = Unicode(
+        help="The gateway to use. Default: JUPYTER_CORTEX_URL, else the environment that `cortex env use` has chosen, else the local one."
+    ).tag(config=True)
+    token = Unicode(help="The token for that gateway's control routes. Default: JUPYTER_CORTEX_TOKEN.").tag(config=True)
+
+    def initialize_settings(self) -> None:
+        self.settings[Link.SETTING] = Link(self.url, self.token)
+
+    def initialize_handlers(self) -> None:
+        self.handlers.extend(ROUTES)

@@ -1,0 +1,163 @@
+"""The environment that this Jupyter server points to: the one place that knows its URL and its token, and speaks to its gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
+
+from .. import __version__
+from ..core.errors import BadRequest, CortexError, EnvironmentDown, EnvironmentProblem
+
+if TYPE_CHECKING:
+    from ..core.settings import Settings
+    from ..environments import Environment
+
+#: The gateway takes bodies of up to 512 MiB, and a result may be as large as that.
+MAX_BODY_BYTES = 520 * 1024 * 1024
+#: Each open page holds one long poll; more than this many calls at once wait for each other.
+MAX_CALLS = 1000
+#: Seconds to connect; for an answer, beyond what a long poll waits (55) and a large body takes; and for the question whether it is there.
+CONNECT_S, ANSWER_S, LOOK_S = 5.0, 600.0, 5.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the gateway said; ``headers`` by lower-case name."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Link:
+    """``url`` and ``token``: the traits; empty for what the settings and `cortex env use` say, which are read anew with each call."""
+
+    #: Where the server's settings keep it.
+    SETTING: ClassVar[str] = "cortex_link"
+
+    def __init__(self, url: str = "", token: str = "") -> None:
+        self._url, self._token = url.rstrip("/"), token
+        self._http: SimpleAsyncHTTPClient | None = None
+        self._starting = asyncio.Lock()
+
+    def settings(self) -> Settings:
+        """Raises EnvironmentProblem."""
+        from ..core.settings import Settings
+
+        return Settings.read()
+
+    def environment(self) -> Environment:
+        """Raises EnvironmentProblem."""
+        from ..environments import Environment, Environments
+
+        settings = self.settings()
+        if self._url:
+            return Environment("settings", self._url, self._token or settings.token)
+        return Environments(settings).find()
+
+    # Asking ------------------------------------------------------------------------------------------------------------------------------
+
+    async def control(self, method: str, path: str, *, query: str = "", body: bytes | None = None, seconds: float = ANSWER_S) -> Answer:
+        """``/_cortex/v1<path>`` with the environment's token. Raises EnvironmentDown, EnvironmentProblem (it refuses the token)."""
+        environment = self.environment()
+        headers = {"authorization": f"Bearer {environment.token}"}
+        if body:
+            headers["content-type"] = "application/json"
+        answer = await self._call(environment, method, f"/_cortex/v1{path}", query, headers, body, seconds)
+        if answer.status in (401, 403):
+            raise EnvironmentProblem(f"{environment.url} refuses the token of this Jupyter server; add the environment again with `cortex env add`")
+        return answer
+
+    async def public(self, method: str, path: str, *, query: str, headers: dict[str, str], body: bytes | None) -> Answer:
+        """A public route, with the call token where one is set. Raises EnvironmentDown, EnvironmentProblem."""
+        if call_token := self.settings().call_token:
+            headers = {**headers, "authorization": f"Bearer {call_token}"}
+        return await self._call(self.environment(), method, path, query, headers, body, ANSWER_S)
+
+    async def _call(
+        self, environment: Environment, method: str, path: str, query: str, headers: dict[str, str], body: bytes | None, seconds: float
+    ) -> Answer:
+        if not environment.url:
+            raise down(environment)
+        if self._http is None:
+            self._http = SimpleAsyncHTTPClient(
+                force_instance=True, max_clients=MAX_CALLS, max_buffer_size=MAX_BODY_BYTES, max_body_size=MAX_BODY_BYTES
+            )
+        try:
+            request = HTTPRequest(
+                f"{environment.url}{path}{f'?{query}' if query else ''}",
+                method,
+                headers,
+                body,
+                connect_timeout=CONNECT_S,
+                request_timeout=seconds,
+                follow_redirects=False,
+                decompress_response=False,
+                allow_nonstandard_methods=True,
+            )
+            said = await self._http.fetch(request, raise_error=False)
+        except (OSError, HTTPClientError, ValueError, KeyError) as error:  # the last two: what is no URL
+            raise down(environment, error) from None
+        return Answer(said.code, {name.lower(): value for name, value in said.headers.get_all()}, said.body)
+
+    def close(self) -> None:
+        if self._http is not None:
+            self._http.close()
+            self._http = None
+
+    # Whether it is there -----------------------------------------------------------------------------------------------------------------
+
+    async def look(self) -> dict[str, Any]:
+        """What a browser may know: ``{"name", "url", "local", "up", "message", "version", "hub", "python"}``; ``message`` says why it is not up."""
+        from ..environments import LOCAL
+
+        name = url = message = ""
+        try:
+            environment = self.environment()
+            name, url = environment.name, environment.url
+            answer = await self.control("GET", "/status", seconds=LOOK_S)
+            if answer.status != 200:
+                message = f"{url} answers {answer.status}; is it a jupyter-cortex gateway?"
+        except CortexError as error:
+            message = error.message
+        return {
+            "name": name,
+            "url": url,
+            "local": name == LOCAL,
+            "up": not message,
+            "message": message,
+            "version": __version__,
+            "hub": "JUPYTERHUB_SERVICE_PREFIX" in os.environ,
+            "python": sys.executable,
+        }
+
+    async def start(self) -> dict[str, Any]:
+        """Start the local environment as `cortex up` does, unless it is up; then as :meth:`look`. Raises BadRequest, EnvironmentDown."""
+        from ..environments import start_local
+
+        async with self._starting:
+            there = await self.look()
+            if there["up"]:
+                return there
+            if not there["local"]:
+                raise BadRequest(f"only the local environment can be started from here: {there['message']}")
+            await asyncio.to_thread(start_local)
+            return await self.look()
+
+
+def down(environment: Environment, error: Exception | None = None) -> EnvironmentDown:
+    """EnvironmentDown with the remedy."""
+    from ..environments import LOCAL
+
+    if not environment.url:
+        return EnvironmentDown("no local environment runs yet; start it here, or with `cortex up`")
+    if environment.name == LOCAL and isinstance(error, ConnectionRefusedError):
+        return EnvironmentDown(f"the local environment ({environment.url}) is not running; start it here, or with `cortex up`")
+    hint = "start it here, or with `cortex up`" if environment.name == LOCAL else "check its URL with `cortex env list`"
+    return EnvironmentDown(f"{environment.url} does not answer ({type(error).__name__}); {hint}")

@@ -1,0 +1,61 @@
+"""``/cortex/run/<endpoint>``: calling an API through the Jupyter server, for a browser and for whoever holds a Jupyter token."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+from jupyter_server.auth.decorator import authorized
+from tornado.web import authenticated
+
+from ..core.errors import RouteNotFound
+from .answers import CortexHandler, answering
+
+#: Headers of a caller that the gateway gets. Everything else (cookies, tokens, where the page came from) is between the caller and Jupyter.
+REQUEST_HEADERS = ("content-type", "x-request-id", "accept")
+ANSWER_HEADERS = ("retry-after", "allow", "x-request-id")
+
+
+class RunHandler(CortexHandler):
+    @authenticated
+    @authorized
+    @answering
+    async def get(self, path: str) -> None:
+        await self._call("GET")
+
+    @authenticated
+    @authorized
+    @answering
+    async def post(self, path: str) -> None:
+        await self._call("POST")
+
+    @authenticated
+    @authorized
+    @answering
+    async def delete(self, path: str) -> None:
+        await self._call("DELETE")
+
+    async def _call(self, method: str) -> None:
+        given = self.request.headers
+        headers = {name: given[name] for name in REQUEST_HEADERS if name in given}
+        # Tornado's client would call a body without a type a form.
+        headers.setdefault("content-type", "")
+        body = self.request.body if method == "POST" else None
+        answer = await self.link.public(method, public_path(self.below("/cortex/run")), query=self._query(), headers=headers, body=body)
+        self.pass_on(answer, ANSWER_HEADERS)
+
+    def _query(self) -> str:
+        """The caller's, without the token by which Jupyter knew the caller."""
+        return "&".join(pair for pair in self.request.query.split("&") if pair.partition("=")[0] != "token")
+
+
+def public_path(sent: str) -> str:
+    """The path as the gateway gets it, ``sent`` as the caller wrote it. Raises RouteNotFound for what is not public, however it is written."""
+    from ..core.checks import RESERVED_ENDPOINTS
+
+    path = re.sub("/+", "/", sent)
+    meant = re.sub("/+", "/", unquote(path))
+    parts = meant.split("/")
+    if f"/{parts[1]}" in RESERVED_ENDPOINTS or any(part in (".", "..") for part in parts):
+        raise RouteNotFound(f"no API is published at {meant[:200]}")
+    return path
