@@ -1,6 +1,7 @@
 """The built JupyterLab extension: whether it is there and made of these sources, and making it with npm.
 
-Only the standard library: the build hook, the tests and a developer (``python labextension/bundle.py``) share it.
+Only the standard library: the build hook, the tests and a developer (``python labextension/bundle.py``) share it. ``bundle.py install`` only installs
+what the extension is built and tested with.
 """
 
 from __future__ import annotations
@@ -65,6 +66,11 @@ def has_node() -> bool:
 
 def install() -> None:
     """``npm ci``, unless node_modules already holds what the lock file says."""
+    if not has_node():
+        raise BuildFailed(
+            "The JupyterLab extension has to be built, and no usable Node is on PATH. "
+            f"Install {NODE_NEEDED}, or `pip install '{NODE}'`, and try again."
+        )
     locked = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
     mark = HERE / "node_modules" / ".installed.sha256"
     if mark.is_file() and mark.read_text() == locked:
@@ -74,11 +80,6 @@ def install() -> None:
 
 
 def build() -> None:
-    if not has_node():
-        raise BuildFailed(
-            "The JupyterLab extension has to be built, and no usable Node is on PATH. "
-            f"Install {NODE_NEEDED}, or `pip install '{NODE}'`, and try again."
-        )
     made_of = digest()
     install()
     _npm("run", "build:prod")
@@ -121,6 +122,9 @@ def _npm(*arguments: str) -> None:
 
 if __name__ == "__main__":
     try:
-        print(f"built {BUNDLE}" if ensure() else f"up to date: {BUNDLE}")
+        if sys.argv[1:] == ["install"]:
+            install()
+        else:
+            print(f"built {BUNDLE}" if ensure() else f"up to date: {BUNDLE}")
     except BuildFailed as failed:
         sys.exit(str(failed))

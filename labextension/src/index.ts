@@ -1,11 +1,114 @@
-import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+/**
+ * The plugin: puts the parts together. Only the notebook tracker is required, so that one bundle serves JupyterLab and Notebook 7.
+ */
+import { ILabShell, ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { ICommandPalette, IToolbarWidgetRegistry, MainAreaWidget, WidgetTracker } from '@jupyterlab/apputils';
+import { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
+import { ILauncher } from '@jupyterlab/launcher';
+import { IMainMenu } from '@jupyterlab/mainmenu';
+import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
+import { IRunningSessionManagers } from '@jupyterlab/running';
+import { ISettingRegistry } from '@jupyterlab/settingregistry';
+import { IStatusBar } from '@jupyterlab/statusbar';
+import { Widget } from '@lumino/widgets';
+
+import { CortexClient } from './client';
+import { addCommands } from './commands';
+import { DeployButton } from './deploy';
+import { CortexModel } from './model';
+import { NotebookWatch } from './notebooks';
+import type { ApiPage } from './page';
+import { ApisPanel } from './panel';
+import { ReportDrive } from './reports';
+import { RunningApis } from './running';
+import { StatusItem } from './status';
+import { CommandIDs, PLUGIN_ID } from './tokens';
+
+const CATEGORY = 'Cortex';
 
 const plugin: JupyterFrontEndPlugin<void> = {
-  id: 'jupyter-cortex:plugin',
-  description: "Publish a notebook's Handler as an asynchronous HTTP API.",
+  id: PLUGIN_ID,
+  description: "Publish a notebook's Handler as an asynchronous HTTP API, and watch it.",
   autoStart: true,
-  activate: (app: JupyterFrontEnd) => {
-    console.debug(`jupyter-cortex in ${app.name}`);
+  requires: [INotebookTracker],
+  optional: [
+    IToolbarWidgetRegistry,
+    ILabShell,
+    ILayoutRestorer,
+    ICommandPalette,
+    ILauncher,
+    IRunningSessionManagers,
+    IStatusBar,
+    IMainMenu,
+    IDefaultFileBrowser,
+    ISettingRegistry
+  ],
+  activate: (
+    app: JupyterFrontEnd,
+    notebooks: INotebookTracker,
+    toolbars: IToolbarWidgetRegistry | null,
+    labShell: ILabShell | null,
+    restorer: ILayoutRestorer | null,
+    palette: ICommandPalette | null,
+    launcher: ILauncher | null,
+    running: IRunningSessionManagers | null,
+    statusBar: IStatusBar | null,
+    menu: IMainMenu | null,
+    browser: IDefaultFileBrowser | null,
+    settings: ISettingRegistry | null
+  ) => {
+    const client = new CortexClient(app.serviceManager.serverSettings);
+    const model = new CortexModel(client);
+    const pages = new WidgetTracker<MainAreaWidget<ApiPage>>({ namespace: 'jupyter-cortex' });
+    const watches = new Map<string, NotebookWatch>();
+    const { commands } = app;
+    addCommands({ app, model, notebooks, pages, watches, labShell, browser });
+    app.serviceManager.contents.addDrive(new ReportDrive(client));
+
+    const watchOf = (panel: NotebookPanel): NotebookWatch => {
+      let watch = watches.get(panel.id);
+      if (!watch) {
+        watch = new NotebookWatch(panel, model);
+        watches.set(panel.id, watch);
+        panel.disposed.connect(() => watches.delete(panel.id));
+      }
+      return watch;
+    };
+    toolbars?.addFactory<NotebookPanel>('Notebook', 'cortex-deploy', panel => new DeployButton(watchOf(panel), commands));
+    // Reading them makes the toolbar follow this plugin's schema, where it is declared.
+    void settings?.load(PLUGIN_ID).catch(() => undefined);
+
+    const panel = new ApisPanel(model, commands);
+    app.shell.add(panel, 'left', { rank: 550, type: 'Cortex APIs' });
+    restorer?.add(panel as Widget, panel.id);
+    if (restorer) {
+      void restorer.restore(pages, {
+        command: CommandIDs.openApi,
+        args: page => ({ name: page.content.name, tab: page.content.state.tab, ...(page.content.state.workload ? { workload: page.content.state.workload } : {}) }),
+        name: page => page.content.name
+      });
+    }
+
+    running?.add(new RunningApis(model, commands));
+    launcher?.add({ command: CommandIDs.newNotebook, category: 'Notebook', rank: 50 });
+    for (const command of [
+      CommandIDs.deploy,
+      CommandIDs.newNotebook,
+      CommandIDs.openApi,
+      CommandIDs.logs,
+      CommandIDs.test,
+      CommandIDs.refresh,
+      CommandIDs.stop,
+      CommandIDs.start,
+      CommandIDs.remove,
+      CommandIDs.showApis,
+      CommandIDs.startEnvironment,
+      CommandIDs.help
+    ]) {
+      palette?.addItem({ command, category: CATEGORY, args: { isPalette: true } });
+    }
+    menu?.helpMenu.addGroup([{ command: CommandIDs.help }], 20);
+    statusBar?.registerStatusItem('jupyter-cortex:status', { item: new StatusItem(model, commands), align: 'left', rank: 90, isActive: () => model.connection !== 'idle' });
   }
 };
 

@@ -1,0 +1,268 @@
+/**
+ * The one way to the server: everything goes to the Jupyter server's own routes, with its cookie and XSRF token.
+ */
+import { URLExt } from '@jupyterlab/coreutils';
+import { ServerConnection } from '@jupyterlab/services';
+
+import type {
+  IApiDetail,
+  IChecked,
+  IDeployed,
+  IEnvironment,
+  IHistory,
+  IModule,
+  INotebookRequest,
+  IProblem,
+  IShown,
+  ISnapshot,
+  IStep,
+  IWorkload,
+  IWorkloadDetails,
+  LogRecord,
+  WorkloadStatus
+} from './tokens';
+
+/** A refusal: `message` says what, where and what to do. */
+export class Problem extends Error {
+  constructor(readonly document: IProblem) {
+    super(document.detail || document.title);
+    this.name = 'Problem';
+  }
+
+  get code(): string {
+    return this.document.code;
+  }
+}
+
+/** The code of what answers where the server extension is not loaded. */
+export const MISSING = 'extension_missing';
+/** The code where nothing answered at all. */
+export const UNREACHABLE = 'server_unreachable';
+
+/** The payload of a workload as it came in. */
+export interface IPayload {
+  contentType: string;
+  bytes: Uint8Array;
+}
+
+export class CortexClient {
+  constructor(readonly settings: ServerConnection.ISettings = ServerConnection.makeSettings()) {}
+
+  // Looking -----------------------------------------------------------------------------------------------------------------------------
+
+  environment(): Promise<IEnvironment> {
+    return this.json('environment');
+  }
+
+  snapshot(): Promise<ISnapshot> {
+    return this.json('snapshot');
+  }
+
+  api(name: string): Promise<IApiDetail> {
+    return this.json(`api/apis/${part(name)}`);
+  }
+
+  workloads(name: string, options: IWorkloadQuery = {}): Promise<IWorkloadPage> {
+    return this.json(`api/apis/${part(name)}/workloads${query({ ...options, status: options.status?.join(',') })}`);
+  }
+
+  workload(name: string, id: string): Promise<IWorkloadDetails> {
+    return this.json(`api/apis/${part(name)}/workloads/${part(id)}`);
+  }
+
+  async workloadLogs(name: string, id: string): Promise<LogRecord[]> {
+    return (await this.json<{ records: LogRecord[] }>(`api/apis/${part(name)}/workloads/${part(id)}/logs`)).records;
+  }
+
+  async payload(name: string, id: string): Promise<IPayload> {
+    const answer = await this.request(`api/apis/${part(name)}/workloads/${part(id)}/payload`);
+    const contentType = decodeURIComponent(answer.headers.get('x-payload-content-type') ?? '');
+    return { contentType, bytes: new Uint8Array(await answer.arrayBuffer()) };
+  }
+
+  history(name: string, minutes: number, step: number): Promise<IHistory> {
+    return this.json(`api/apis/${part(name)}/history${query({ minutes, step })}`);
+  }
+
+  logs(name: string, lines: number): Promise<{ records: LogRecord[]; position: string }> {
+    return this.json(`api/apis/${part(name)}/logs/tail${query({ lines })}`);
+  }
+
+  module(name: string, version: number): Promise<IModule> {
+    return this.json(`api/apis/${part(name)}/deployments/${version}/module`);
+  }
+
+  async report(name: string, version: number): Promise<unknown> {
+    return (await this.request(`api/apis/${part(name)}/deployments/${version}/report`)).json();
+  }
+
+  // Doing -------------------------------------------------------------------------------------------------------------------------------
+
+  startEnvironment(): Promise<IEnvironment> {
+    return this.json('environment/start', { method: 'POST' });
+  }
+
+  refresh(name: string): Promise<{ message: string; version: number }> {
+    return this.json(`api/apis/${part(name)}/refresh`, { method: 'POST' });
+  }
+
+  stop(name: string): Promise<{ message: string }> {
+    return this.json(`api/apis/${part(name)}/stop`, { method: 'POST' });
+  }
+
+  start(name: string): Promise<{ message: string }> {
+    return this.json(`api/apis/${part(name)}/start`, { method: 'POST' });
+  }
+
+  remove(name: string): Promise<{ message: string }> {
+    return this.json(`api/apis/${part(name)}`, { method: 'DELETE' });
+  }
+
+  show(request: INotebookRequest, step: (said: IStep) => void, signal?: AbortSignal): Promise<IShown> {
+    return this.notebook('show', request, step, signal);
+  }
+
+  check(request: INotebookRequest, step: (said: IStep) => void, signal?: AbortSignal): Promise<IChecked> {
+    return this.notebook('check', request, step, signal);
+  }
+
+  deploy(request: INotebookRequest, step: (said: IStep) => void): Promise<IDeployed> {
+    return this.notebook('deploy', request, step);
+  }
+
+  // Calling -----------------------------------------------------------------------------------------------------------------------------
+
+  /** Send a payload to an API as a caller does; its request id. */
+  async submit(endpoint: string, body: BodyInit, contentType: string, requestId?: string): Promise<string> {
+    const headers: Record<string, string> = { 'content-type': contentType, ...(requestId ? { 'x-request-id': requestId } : {}) };
+    return ((await this.request(`run${endpoint}`, { method: 'POST', body, headers })).json() as Promise<{ id: string }>).then(said => said.id);
+  }
+
+  cancel(endpoint: string, id: string): Promise<{ id: string; status: WorkloadStatus }> {
+    return this.json(`run${endpoint}/${part(id)}`, { method: 'DELETE' });
+  }
+
+  /** Where the stream is. */
+  streamUrl(): string {
+    const url = URLExt.join(this.settings.wsUrl, 'cortex', 'stream');
+    const token = this.settings.appendToken && this.settings.token;
+    return token ? `${url}?token=${encodeURIComponent(token)}` : url;
+  }
+
+  /** Where a caller outside of Jupyter reaches an API: through this server's own authentication. */
+  runUrl(endpoint: string): string {
+    return URLExt.join(new URL(this.settings.baseUrl, window.location.href).href, 'cortex/run') + endpoint;
+  }
+
+  // The wire ----------------------------------------------------------------------------------------------------------------------------
+
+  private async json<T>(path: string, init: RequestInit = {}): Promise<T> {
+    return (await this.request(path, init)).json() as Promise<T>;
+  }
+
+  private async request(path: string, init: RequestInit = {}): Promise<Response> {
+    const url = URLExt.join(this.settings.baseUrl, 'cortex') + `/${path}`;
+    let answer: Response;
+    try {
+      answer = await ServerConnection.makeRequest(url, init, this.settings);
+    } catch (error) {
+      if (init.signal?.aborted) {
+        throw error;
+      }
+      throw new Problem(problem(UNREACHABLE, 503, 'The Jupyter server does not answer; is it still running, and the network up?'));
+    }
+    if (!answer.ok) {
+      throw await refusal(answer);
+    }
+    return answer;
+  }
+
+  /** One JSON object a line: steps, then the result or a problem. */
+  private async notebook<T>(verb: string, body: INotebookRequest, step: (said: IStep) => void, signal?: AbortSignal): Promise<T> {
+    const answer = await this.request(`notebook/${verb}`, { method: 'POST', body: JSON.stringify(body), signal });
+    let result: { result: T } | null = null;
+    for await (const said of lines(answer)) {
+      if (said.problem) {
+        throw new Problem(said.problem);
+      } else if ('result' in said) {
+        result = said as { result: T };
+      } else {
+        step(said as IStep);
+      }
+    }
+    if (!result) {
+      throw new Problem(problem('cut_off', 502, 'The connection ended before the answer; look in the list of APIs whether it went live.'));
+    }
+    return result.result;
+  }
+}
+
+export interface IWorkloadQuery {
+  status?: WorkloadStatus[];
+  limit?: number;
+  cursor?: string;
+  q?: string;
+}
+
+export interface IWorkloadPage {
+  workloads: IWorkload[];
+  next: string | null;
+  scanned: number;
+}
+
+/** Objects of an NDJSON answer as they arrive. */
+async function* lines(answer: Response): AsyncGenerator<any> {
+  const decoder = new TextDecoder();
+  const reader = answer.body!.getReader();
+  let rest = '';
+  for (;;) {
+    const { done, value } = await reader.read();
+    rest += decoder.decode(value, { stream: !done });
+    const whole = rest.split('\n');
+    rest = done ? '' : whole.pop()!;
+    for (const line of whole.filter(one => one.trim())) {
+      yield JSON.parse(line);
+    }
+    if (done) {
+      return;
+    }
+  }
+}
+
+async function refusal(answer: Response): Promise<Problem> {
+  try {
+    const document = await answer.clone().json();
+    if (document && typeof document.code === 'string') {
+      return new Problem(document);
+    }
+  } catch {
+    // no JSON: not one of ours
+  }
+  if (answer.status === 404) {
+    return new Problem(
+      problem(MISSING, 404, 'This Jupyter server does not run the jupyter-cortex extension. Install it beside the server: pip install jupyter-cortex')
+    );
+  }
+  if (answer.status === 401 || answer.status === 403) {
+    return new Problem(problem('forbidden', answer.status, 'The Jupyter server refused this; sign in again by reloading the page.'));
+  }
+  return new Problem(problem('internal', answer.status, `The Jupyter server answered ${answer.status} ${answer.statusText}.`));
+}
+
+export function problem(code: string, status: number, detail: string): IProblem {
+  return { code, status, detail, title: detail.split('.')[0] };
+}
+
+/** What any error is as a problem, to be drawn. */
+export function asProblem(error: unknown): IProblem {
+  return error instanceof Problem ? error.document : problem('internal', 0, error instanceof Error ? error.message : String(error));
+}
+
+function part(text: string): string {
+  return /^\.+$/.test(text) ? text.replace(/\./g, '%2E') : encodeURIComponent(text);
+}
+
+function query(values: object): string {
+  const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== '');
+  return given.length ? `?${given.map(([key, value]) => `${key}=${encodeURIComponent(String(value))}`).join('&')}` : '';
+}

@@ -1,0 +1,249 @@
+/**
+ * Everything that can be done, by name: for buttons, the palette, menus and other extensions.
+ */
+import type { ILabShell, JupyterFrontEnd } from '@jupyterlab/application';
+import { Dialog, MainAreaWidget, Notification, showDialog, WidgetTracker } from '@jupyterlab/apputils';
+import type { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
+import type { INotebookTracker } from '@jupyterlab/notebook';
+import type { CommandRegistry } from '@lumino/commands';
+import type { ReadonlyJSONObject, ReadonlyPartialJSONObject } from '@lumino/coreutils';
+
+import { asProblem } from './client';
+import { deployDialog } from './deploy';
+import { apiIcon, notebookIcon } from './icons';
+import type { CortexModel } from './model';
+import { cellPlace, NotebookWatch, openCell } from './notebooks';
+import { ApiPage, IPageState, pageId, PAGE_TABS, PageTab } from './page';
+import { PANEL_ID } from './panel';
+import { reportPath } from './reports';
+import { TEMPLATE } from './template';
+import { CommandIDs, DOCS_URL } from './tokens';
+
+export interface IParts {
+  app: JupyterFrontEnd;
+  model: CortexModel;
+  notebooks: INotebookTracker;
+  pages: WidgetTracker<MainAreaWidget<ApiPage>>;
+  watches: Map<string, NotebookWatch>;
+  labShell: ILabShell | null;
+  browser: IDefaultFileBrowser | null;
+}
+
+const NAME = { type: 'string', description: "The API's name" };
+
+export function addCommands(parts: IParts): void {
+  const { commands } = parts.app;
+  addPublishing(parts, commands);
+  addOpening(parts, commands);
+  addLifeCycle(parts, commands);
+}
+
+function addPublishing({ app, model, notebooks, watches, browser }: IParts, commands: CommandRegistry): void {
+  commands.addCommand(CommandIDs.deploy, {
+    label: 'Deploy Notebook as Async API…',
+    caption: "Publish the notebook's Handler as an asynchronous HTTP API",
+    icon: apiIcon,
+    describedBy: described({}),
+    isEnabled: () => notebooks.currentWidget !== null,
+    execute: async () => {
+      const panel = notebooks.currentWidget;
+      if (panel) {
+        model.start();
+        await deployDialog(panel, model, commands, watches.get(panel.id));
+      }
+    }
+  });
+
+  commands.addCommand(CommandIDs.newNotebook, {
+    label: args => (args.isPalette ? 'New Async API Notebook' : 'Async API notebook'),
+    caption: 'A notebook with a Handler, a payload to try it with, and the line that deploys it',
+    icon: args => (args.isPalette ? undefined : notebookIcon),
+    describedBy: described({ cwd: { type: 'string', description: 'The directory to make it in' }, isPalette: { type: 'boolean' } }),
+    execute: async args => {
+      const contents = app.serviceManager.contents;
+      const directory = typeof args.cwd === 'string' ? args.cwd : (browser?.model.path ?? '');
+      const made = await contents.newUntitled({ path: directory, type: 'notebook' });
+      await contents.save(made.path, { type: 'notebook', format: 'json', content: TEMPLATE });
+      const kernels = app.serviceManager.kernelspecs.specs?.kernelspecs ?? {};
+      return commands.execute('docmanager:open', { path: made.path, factory: 'Notebook', kernel: { name: kernels.cortex ? 'cortex' : app.serviceManager.kernelspecs.specs?.default ?? 'python3' } });
+    }
+  });
+}
+
+function addOpening({ app, model, pages, labShell }: IParts, commands: CommandRegistry): void {
+  const open = async (name: string, state: Partial<IPageState>): Promise<MainAreaWidget<ApiPage>> => {
+    let page = pages.find(one => one.content.name === name);
+    if (!page) {
+      const content = new ApiPage(model, commands, name, state);
+      page = new MainAreaWidget({ content });
+      page.id = `${pageId(name)}-main`;
+      page.title.label = name;
+      page.title.icon = apiIcon;
+      page.toolbar.hide();
+      const opened = page;
+      content.stateChanged.connect(() => void pages.save(opened));
+      await pages.add(page);
+    } else if (Object.keys(state).length) {
+      page.content.display(state);
+    }
+    if (!page.isAttached) {
+      // Notebook 7's main area holds one document; the page stands beside it there.
+      app.shell.add(page, labShell ? 'main' : 'right', { type: 'Cortex API' });
+    }
+    app.shell.activateById(page.id);
+    return page;
+  };
+
+  commands.addCommand(CommandIDs.openApi, {
+    label: args => (args.name ? `Open API ${args.name}` : 'Open API…'),
+    icon: apiIcon,
+    describedBy: described({
+      name: NAME,
+      tab: { type: 'string', enum: [...PAGE_TABS], description: 'The tab to show' },
+      workload: { type: 'string', description: 'The request id to show in the Workloads tab' }
+    }),
+    isVisible: () => model.connection !== 'missing',
+    execute: async args => {
+      const name = typeof args.name === 'string' ? args.name : await ask(model);
+      return name ? open(name, stateOf(args)) : undefined;
+    }
+  });
+  for (const [id, label, tab] of [
+    [CommandIDs.logs, 'Logs of an API…', 'logs'],
+    [CommandIDs.test, 'Test an API…', 'test']
+  ] as const) {
+    commands.addCommand(id, {
+      label,
+      describedBy: described({ name: NAME }),
+      execute: args => commands.execute(CommandIDs.openApi, { ...args, tab })
+    });
+  }
+  commands.addCommand(CommandIDs.openWorkload, {
+    label: 'Open Workload',
+    describedBy: described({ name: NAME, id: { type: 'string', description: 'The request id' } }, ['name', 'id']),
+    execute: args => commands.execute(CommandIDs.openApi, { name: args.name as string, tab: 'workloads', workload: args.id as string })
+  });
+  commands.addCommand(CommandIDs.openCell, {
+    label: 'Go to Cell',
+    describedBy: described(
+      {
+        path: { type: 'string', description: "The notebook's path" },
+        cell: { type: 'string', description: '`cell 3`: the third code cell' },
+        line: { type: 'number', description: 'The line in the cell, from 1' },
+        ids: { type: 'object', description: 'Ids of the cells by such a label' }
+      },
+      ['path', 'cell']
+    ),
+    execute: args =>
+      saying('Go to cell', () => openCell(commands, String(args.path), cellPlace(String(args.cell), Number(args.line ?? 1), (args.ids ?? {}) as Record<string, string>)))
+  });
+  commands.addCommand(CommandIDs.openReport, {
+    label: 'Open Check Report',
+    describedBy: described({ name: NAME, version: { type: 'number', description: 'The version' } }, ['name', 'version']),
+    execute: args =>
+      saying('Report', async () => {
+        // Asked first: a missing report is one sentence rather than an empty notebook.
+        await model.client.report(String(args.name), Number(args.version));
+        await commands.execute('docmanager:open', {
+          path: reportPath(String(args.name), Number(args.version)),
+          factory: 'Notebook',
+          kernelPreference: { shouldStart: false, canStart: false, autoStartDefault: false }
+        });
+      })
+  });
+  commands.addCommand(CommandIDs.showApis, {
+    label: 'Show Cortex APIs',
+    icon: args => (args.toolbar ? apiIcon : undefined),
+    describedBy: described({}),
+    execute: () => app.shell.activateById(PANEL_ID)
+  });
+  commands.addCommand(CommandIDs.help, {
+    label: 'Cortex Documentation',
+    describedBy: described({}),
+    execute: () => void window.open(DOCS_URL, '_blank', 'noopener')
+  });
+}
+
+function addLifeCycle({ model, pages }: IParts, commands: CommandRegistry): void {
+  commands.addCommand(CommandIDs.startEnvironment, {
+    label: 'Start the Local Cortex Environment',
+    describedBy: described({}),
+    isEnabled: () => !model.environment?.up,
+    execute: () => model.startEnvironment()
+  });
+  const act = (id: string, label: string, done: string, action: (name: string) => Promise<unknown>) =>
+    commands.addCommand(id, {
+      label: args => (args.name ? `${label} ${args.name}` : `${label} an API…`),
+      describedBy: described({ name: NAME }),
+      execute: async args => {
+        const name = typeof args.name === 'string' ? args.name : await ask(model);
+        if (name) {
+          await saying(name, async () => {
+            await action(name);
+            Notification.success(`${name}: ${done}`, { autoClose: 4000 });
+          });
+        }
+      }
+    });
+  act(CommandIDs.refresh, 'Refresh', 'fresh replicas are starting; the old ones serve until they are ready', name => model.client.refresh(name));
+  act(CommandIDs.stop, 'Stop', 'stopping; requests are still accepted and wait', name => model.client.stop(name));
+  act(CommandIDs.start, 'Start', 'starting', name => model.client.start(name));
+
+  commands.addCommand(CommandIDs.remove, {
+    label: args => (args.name ? `Delete ${args.name}…` : 'Delete an API…'),
+    describedBy: described({ name: NAME }),
+    execute: async args => {
+      const name = typeof args.name === 'string' ? args.name : await ask(model);
+      if (!name) {
+        return;
+      }
+      const open = (model.api(name)?.workloads.in_queue ?? 0) + (model.api(name)?.workloads.in_progress ?? 0);
+      const lost = open ? ` ${open} request${open > 1 ? 's that are' : ' that is'} waiting or running will be lost.` : '';
+      const answer = await showDialog({
+        title: `Delete ${name}?`,
+        body: `The API, its queue and all its results are removed; callers get 404.${lost} The notebook stays as it is.`,
+        buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: 'Delete' })],
+        defaultButton: 0
+      });
+      if (answer.button.accept) {
+        await saying(name, async () => {
+          await model.client.remove(name);
+          pages.find(one => one.content.name === name)?.close();
+          Notification.success(`${name} is deleted`, { autoClose: 4000 });
+        });
+      }
+    }
+  });
+}
+
+/** Do it; a refusal becomes a notification with its remedy. */
+async function saying(what: string, action: () => Promise<unknown>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    Notification.error(`${what}: ${asProblem(error).detail}`, { autoClose: false });
+  }
+}
+
+/** Which API, where a command from the palette does not say. */
+async function ask(model: CortexModel): Promise<string | null> {
+  model.start();
+  const { InputDialog } = await import('@jupyterlab/apputils');
+  const items = model.apis.map(api => api.name);
+  if (!items.length) {
+    Notification.info('No API is deployed yet: open a notebook with a Handler and press Deploy.');
+    return null;
+  }
+  return items.length === 1 ? items[0] : (await InputDialog.getItem({ title: 'Which API?', items })).value;
+}
+
+function stateOf(args: ReadonlyPartialJSONObject): Partial<IPageState> {
+  return {
+    ...(PAGE_TABS.includes(args.tab as PageTab) ? { tab: args.tab as PageTab } : {}),
+    ...(typeof args.workload === 'string' ? { workload: args.workload } : {})
+  };
+}
+
+function described(properties: Record<string, object>, required: string[] = []): { args: ReadonlyJSONObject } {
+  return { args: { type: 'object', properties, required } as unknown as ReadonlyJSONObject };
+}

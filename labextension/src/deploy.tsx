@@ -1,0 +1,615 @@
+/**
+ * The Deploy button of the notebook toolbar and its dialog: what would be published, the checks as they pass, the way to live, the endpoint.
+ */
+import { Dialog, ReactWidget } from '@jupyterlab/apputils';
+import type { NotebookPanel } from '@jupyterlab/notebook';
+import type { CommandRegistry } from '@lumino/commands';
+import * as React from 'react';
+import * as YAML from 'yaml';
+
+import { asProblem } from './client';
+import { bytes, plural } from './format';
+import { apiIcon } from './icons';
+import type { CortexModel } from './model';
+import { cellPlace, goTo, NotebookState, NotebookWatch, requestOf } from './notebooks';
+import { Badge, Button, Code, placeIn, ProblemBox, Tabs } from './parts';
+import { CommandIDs, IDeployed, INotebookRequest, IProblem, IReason, IShown, IStep, ISurprise } from './tokens';
+
+// The button -------------------------------------------------------------------------------------------------------------------------------------
+
+const LABELS: Record<NotebookState, string> = { none: '', live: 'live', changed: 'changed', failing: 'failing', updating: 'updating', stopped: 'stopped' };
+
+export class DeployButton extends ReactWidget {
+  constructor(
+    private readonly watch: NotebookWatch,
+    private readonly commands: CommandRegistry
+  ) {
+    super();
+    this.addClass('cx-deploy-button');
+    watch.changed.connect(() => this.update());
+  }
+
+  protected render(): JSX.Element {
+    const { state, sentence } = this.watch;
+    return (
+      <button type="button" className="cx-toolbar-button" title={sentence} aria-label={sentence} onClick={() => void this.commands.execute(CommandIDs.deploy)}>
+        <apiIcon.react tag="span" elementSize="normal" />
+        <span>Deploy</span>
+        {state !== 'none' && <Badge status={state} text={LABELS[state]} />}
+      </button>
+    );
+  }
+}
+
+// The dialog -------------------------------------------------------------------------------------------------------------------------------------
+
+/** A dialog whose body has its own buttons and forms: Enter and the arrows are theirs. */
+class FormDialog extends Dialog<void> {
+  protected _evtKeydown(event: KeyboardEvent): void {
+    if (event.key === 'Escape') {
+      super._evtKeydown(event);
+    } else if (event.key === 'Tab') {
+      this._keepInside(event);
+    } else {
+      const onFooter = event.key === 'Enter' && document.activeElement?.closest('.jp-Dialog-footer');
+      if (onFooter) {
+        super._evtKeydown(event);
+      }
+    }
+  }
+
+  private _keepInside(event: KeyboardEvent): void {
+    const found = [...this.node.querySelectorAll<HTMLElement>('button, input, select, textarea, summary, [tabindex="0"]')].filter(
+      node => !(node as HTMLButtonElement).disabled && node.offsetParent !== null && node.tabIndex >= 0
+    );
+    const edge = event.shiftKey ? found[0] : found[found.length - 1];
+    if (document.activeElement === edge) {
+      event.preventDefault();
+      event.stopPropagation();
+      (event.shiftKey ? found[found.length - 1] : found[0]).focus();
+    }
+  }
+}
+
+export async function deployDialog(panel: NotebookPanel, model: CortexModel, commands: CommandRegistry, watch: NotebookWatch | undefined): Promise<void> {
+  const close = () => dialog.reject();
+  const body = ReactWidget.create(
+    <DeployForm
+      model={model}
+      request={() => requestOf(panel)}
+      told={shown => watch?.tell(shown)}
+      jump={(cell, line, ids) => {
+        close();
+        void goTo(panel, cellPlace(cell, line, ids));
+      }}
+      open={name => {
+        close();
+        void commands.execute(CommandIDs.openApi, { name });
+      }}
+      close={close}
+    />
+  );
+  body.addClass('cx-deploy');
+  const dialog: FormDialog = new FormDialog({
+    title: `Deploy ${panel.context.path.split('/').pop()}`,
+    body,
+    buttons: [Dialog.cancelButton({ label: 'Close' })],
+    hasClose: true
+  });
+  dialog.addClass('cx-deploy-dialog');
+  await dialog.launch().catch(() => undefined);
+}
+
+export interface IDeployFormProps {
+  model: CortexModel;
+  /** What goes to the server; raises Problem when there is no kernel. */
+  request: () => INotebookRequest;
+  told: (shown: IShown) => void;
+  jump: (cell: string, line: number, ids: Record<string, string>) => void;
+  open: (name: string) => void;
+  close: () => void;
+}
+
+interface IProgress {
+  text: string;
+  state: 'running' | 'passed' | 'failed';
+}
+
+type Phase = 'looking' | 'ready' | 'working' | 'live';
+
+export function DeployForm(props: IDeployFormProps): JSX.Element {
+  const [phase, setPhase] = React.useState<Phase>('looking');
+  const [shown, setShown] = React.useState<IShown | null>(null);
+  const [name, setName] = React.useState('');
+  const [replicas, setReplicas] = React.useState(1);
+  const [config, setConfig] = React.useState<Record<string, unknown>>({});
+  const [configError, setConfigError] = React.useState('');
+  const [yes, setYes] = React.useState(false);
+  const [steps, setSteps] = React.useState<IProgress[]>([]);
+  const [problem, setProblem] = React.useState<IProblem | null>(null);
+  const [said, setSaid] = React.useState<IDeployed | null>(null);
+  const [checked, setChecked] = React.useState(false);
+  const alive = React.useRef(true);
+
+  const step = (one: IStep) => {
+    if (alive.current) {
+      setSteps(before => advance(before, one.step));
+    }
+  };
+  const done = (state: 'passed' | 'failed') => setSteps(before => before.map(one => (one.state === 'running' ? { ...one, state } : one)));
+
+  const look = async (named?: string) => {
+    setPhase('looking');
+    setProblem(null);
+    setSteps([]);
+    setChecked(false);
+    try {
+      const found = await props.model.client.show({ ...props.request(), ...(named ? { name: named } : {}) }, step);
+      if (!alive.current) {
+        return;
+      }
+      props.told(found);
+      setShown(found);
+      setName(found.name);
+      setReplicas(found.replicas);
+      setConfig(found.config);
+    } catch (error) {
+      setProblem(asProblem(error));
+    }
+    setSteps([]);
+    setPhase('ready');
+  };
+
+  React.useEffect(() => {
+    void look();
+    return () => {
+      alive.current = false;
+    };
+  }, []);
+
+  const wanted = (): INotebookRequest => ({ ...props.request(), name: name.trim(), config, replicas, yes });
+
+  const check = async () => {
+    setPhase('working');
+    setProblem(null);
+    setSteps([]);
+    setChecked(false);
+    try {
+      const found = await props.model.client.check(wanted(), step);
+      done(found.error ? 'failed' : 'passed');
+      setChecked(found.ok);
+      if (found.error) {
+        setProblem({ title: 'The checks failed', status: 400, detail: found.error.message, code: found.error.kind, ...found.error.details });
+      } else if (!found.ok) {
+        setShown(before => before && { ...before, surprises: found.surprises });
+      }
+    } catch (error) {
+      done('failed');
+      setProblem(asProblem(error));
+    }
+    setPhase('ready');
+  };
+
+  const deploy = async (takeOver = false) => {
+    setPhase('working');
+    setProblem(null);
+    setSteps([]);
+    try {
+      const found = await props.model.client.deploy({ ...wanted(), take_over: takeOver }, step);
+      done('passed');
+      setSaid(found);
+      setPhase('live');
+      if (shown) {
+        props.told({ ...shown, live: { version: found.deployed[0].version, diff: [] } });
+      }
+    } catch (error) {
+      done('failed');
+      setProblem(asProblem(error));
+      setPhase('ready');
+    }
+  };
+
+  const blocked = shown?.surprises.some(row => row.blocks) ?? true;
+  const asks = shown?.surprises.some(row => row.asks) ?? false;
+  const named = /^[a-z]([-a-z0-9]{0,40}[a-z0-9])?$/.test(name.trim());
+  const busy = phase === 'looking' || phase === 'working';
+  const jump = (cell: string, line: number) => props.jump(cell, line, shown?.cells ?? {});
+
+  if (phase === 'live' && said) {
+    return <Live said={said} open={props.open} steps={steps} />;
+  }
+  return (
+    <div className="cx cx-deploy-form">
+      <p className="cx-target">{target(props.model, shown)}</p>
+      <fieldset disabled={busy || !shown}>
+        <legend className="cx-hidden">What is deployed</legend>
+        <div className="cx-row">
+          <label>
+            Name
+            <input
+              type="text"
+              value={name}
+              spellCheck={false}
+              aria-invalid={shown !== null && !named}
+              onChange={event => setName(event.target.value)}
+              onBlur={() => shown && named && name.trim() !== shown.name && void look(name.trim())}
+            />
+          </label>
+          <label className="cx-narrow">
+            Replicas
+            <input type="number" min={1} max={100} value={replicas} onChange={event => setReplicas(Math.max(1, Number(event.target.value) || 1))} />
+          </label>
+        </div>
+        {shown && !named && <p className="cx-bad">A name has lower-case letters, digits and dashes, begins with a letter and has at most 42 characters.</p>}
+        <Config value={config} change={setConfig} error={configError} setError={setConfigError} fromFile={shown?.has_config ?? false} />
+      </fieldset>
+      {shown && <Surprises rows={shown.surprises} recorded={shown.recorded} jump={jump} />}
+      {asks && !blocked && (
+        <label className="cx-check">
+          <input type="checkbox" checked={yes} onChange={event => setYes(event.target.checked)} disabled={busy} /> Publish what ran, not what stands there now
+        </label>
+      )}
+      <Steps steps={steps} looking={phase === 'looking'} />
+      {checked && !problem && <p className="cx-good">All checks passed.</p>}
+      {problem && <Refusal problem={problem} jump={jump} takeOver={() => void deploy(true)} retry={() => void look()} />}
+      <div className="cx-buttons">
+        <Button label="Check only" title="Import, construct and run the samples in a clean process; deploy nothing" onClick={() => void check()} disabled={busy || blocked || !named || !!configError} />
+        <Button
+          kind="accept"
+          label={phase === 'working' ? 'Working…' : shown?.live ? 'Deploy new version' : 'Deploy'}
+          onClick={() => void deploy()}
+          disabled={busy || blocked || !named || !!configError || (asks && !yes)}
+        />
+      </div>
+      {shown && <Module shown={shown} jump={jump} />}
+    </div>
+  );
+}
+
+/** Each step is done when the next one begins; a text that only counts on (an upload's megabytes) replaces the one before. */
+export function advance(steps: IProgress[], text: string): IProgress[] {
+  const stem = (one: string) => one.replace(/[\d.,]+/g, '#');
+  const last = steps[steps.length - 1];
+  const kept = last && last.state === 'running' && stem(last.text) === stem(text) ? steps.slice(0, -1) : steps;
+  return [...kept.map(one => (one.state === 'running' ? { ...one, state: 'passed' as const } : one)), { text, state: 'running' }];
+}
+
+function target(model: CortexModel, shown: IShown | null): string {
+  const environment = model.environment;
+  const where = !environment ? '' : environment.local ? 'to this machine' : `to ${environment.name} (${environment.url})`;
+  const python = shown ? `, with ${shown.python}` : '';
+  const started = environment?.local && !environment.up ? '. The local environment is started first' : '';
+  return shown?.live ? `Version ${shown.live.version} is live; this deploys the next one ${where}${python}${started}.` : `Publishes this notebook's Handler ${where}${python}${started}.`;
+}
+
+function Steps({ steps, looking }: { steps: IProgress[]; looking: boolean }): JSX.Element | null {
+  if (!steps.length && !looking) {
+    return null;
+  }
+  const rows = steps.length ? steps : [{ text: 'reading the notebook in its kernel', state: 'running' as const }];
+  return (
+    <ul className="cx-steps" aria-live="polite" aria-label="Progress">
+      {rows.map((one, at) => (
+        <li key={at} className={`cx-${one.state}`}>
+          <span aria-hidden="true">{one.state === 'running' ? <span className="cx-spinner" /> : one.state === 'passed' ? '✓' : '✗'}</span> {one.text}
+          <span className="cx-hidden">: {one.state}</span>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function Jump({ place, jump }: { place: string; jump: (cell: string, line: number) => void }): JSX.Element | null {
+  const found = placeIn(place);
+  return found ? <Button kind="link" label={place} describe={`Go to ${place}`} onClick={() => jump(found.cell, found.line)} /> : place ? <span>{place}</span> : null;
+}
+
+function Surprises({ rows, recorded, jump }: { rows: ISurprise[]; recorded: boolean; jump: (cell: string, line: number) => void }): JSX.Element | null {
+  if (!rows.length && recorded) {
+    return null;
+  }
+  return (
+    <ul className="cx-surprises" aria-label="What you should know first">
+      {rows.map((row, at) => (
+        <li key={at} className={row.blocks ? 'cx-bad' : 'cx-warn'}>
+          <Badge status={row.blocks ? 'failed' : 'changed'} text={row.blocks ? 'must be mended' : row.asks ? 'your answer is needed' : 'note'} /> <Jump place={row.place} jump={jump} /> {row.message}
+          {row.remedy && <span className="cx-dim">; {row.remedy}</span>}
+        </li>
+      ))}
+      {!recorded && (
+        <li className="cx-dim">
+          <Badge status="note" text="note" /> This kernel did not record what ran, so the cells are taken as they stand. <code>%load_ext jupyter_cortex</code> in the first cell records it.
+        </li>
+      )}
+    </ul>
+  );
+}
+
+function Refusal({ problem, jump, takeOver, retry }: { problem: IProblem; jump: (cell: string, line: number) => void; takeOver: () => void; retry: () => void }): JSX.Element {
+  const place = placeIn(String(problem.place ?? '')) ?? placeIn(problem.detail) ?? placeIn(String(problem.traceback ?? '').split('\n').reverse().join('\n'));
+  const logs: unknown[] = Array.isArray(problem.logs) ? problem.logs : [];
+  return (
+    <ProblemBox problem={problem}>
+      {problem.traceback && (
+        <pre className="cx-traceback" tabIndex={0} aria-label="Traceback">
+          {String(problem.traceback)}
+        </pre>
+      )}
+      {logs.length > 0 && (
+        <pre className="cx-traceback" tabIndex={0} aria-label="The last log lines">
+          {logs.map(line => (typeof line === 'string' ? line : JSON.stringify(line))).join('\n')}
+        </pre>
+      )}
+      <div className="cx-buttons">
+        {place && <Button label={`Go to ${place.cell}, line ${place.line}`} onClick={() => jump(place.cell, place.line)} />}
+        {problem.code === 'conflict' && problem.source && <Button kind="warn" label="Take over" title={`It was deployed from ${problem.source}`} onClick={takeOver} />}
+        <Button label="Look again" onClick={retry} />
+      </div>
+    </ProblemBox>
+  );
+}
+
+function Live({ said, open, steps }: { said: IDeployed; open: (name: string) => void; steps: IProgress[] }): JSX.Element {
+  const one = said.deployed[0];
+  const first = React.useRef<HTMLDivElement>(null);
+  React.useEffect(() => first.current?.querySelector('button')?.focus(), []);
+  return (
+    <div className="cx cx-deploy-form">
+      <p className="cx-live" role="status">
+        <Badge status="live" /> <strong>{one.api}</strong> version {one.version} {one.outcome === 'up_to_date' ? 'is live already: nothing changed' : 'is live'}
+      </p>
+      <h4>Endpoint</h4>
+      <Code text={one.url} what="the endpoint" />
+      <h4>Try it in a shell</h4>
+      <Code text={said.curl} what="the curl line" />
+      {[...said.warnings, ...one.warnings].map((warning, at) => (
+        <p key={at} className="cx-warn">
+          {warning}
+        </p>
+      ))}
+      <div className="cx-buttons" ref={first}>
+        <Button kind="accept" label="Open API" onClick={() => open(one.api)} />
+      </div>
+      <details>
+        <summary>{plural(steps.length, 'step')}</summary>
+        <Steps steps={steps} looking={false} />
+      </details>
+    </div>
+  );
+}
+
+// Config -----------------------------------------------------------------------------------------------------------------------------------------
+
+interface IConfigProps {
+  value: Record<string, unknown>;
+  change: (value: Record<string, unknown>) => void;
+  error: string;
+  setError: (error: string) => void;
+  fromFile: boolean;
+}
+
+export function Config({ value, change, error, setError, fromFile }: IConfigProps): JSX.Element {
+  const [how, setHow] = React.useState('form');
+  const [text, setText] = React.useState('');
+  const choose = (id: string) => {
+    if (id === 'yaml') {
+      setText(Object.keys(value).length ? YAML.stringify(value) : '');
+    } else if (error) {
+      return; // the form cannot show what is no map
+    }
+    setHow(id);
+  };
+  const typed = (written: string) => {
+    setText(written);
+    const found = readConfig(written);
+    setError(found.error);
+    if (!found.error) {
+      change(found.value);
+    }
+  };
+  return (
+    <div className="cx-config" role="group" aria-label="Config">
+      <div className="cx-row">
+        <span className="cx-label">Config</span>
+        <Tabs
+          id="cx-config"
+          label="How config is edited"
+          tabs={[
+            { id: 'form', label: 'Form' },
+            { id: 'yaml', label: 'YAML' }
+          ]}
+          chosen={how}
+          choose={choose}
+        />
+        <span className="cx-dim">{fromFile ? 'of cortex.yaml; changes here are for this deploy' : 'what the constructor gets as config'}</span>
+      </div>
+      <div id="cx-config-panel" role="tabpanel" aria-labelledby={`cx-config-tab-${how}`}>
+        {how === 'form' ? (
+          <ConfigForm value={value} change={change} />
+        ) : (
+          <textarea aria-label="Config as YAML" rows={5} spellCheck={false} value={text} placeholder="threshold: 0.5" onChange={event => typed(event.target.value)} />
+        )}
+        {error && (
+          <p className="cx-bad" role="alert">
+            {error}
+          </p>
+        )}
+      </div>
+    </div>
+  );
+}
+
+/** A map from YAML text, or what is wrong with it and where. */
+export function readConfig(text: string): { value: Record<string, unknown>; error: string } {
+  if (!text.trim()) {
+    return { value: {}, error: '' };
+  }
+  try {
+    const value = YAML.parse(text);
+    if (value === null || typeof value !== 'object' || Array.isArray(value)) {
+      return { value: {}, error: 'Config is a map: write one key a line, as in `threshold: 0.5`.' };
+    }
+    return { value, error: '' };
+  } catch (error) {
+    return { value: {}, error: error instanceof Error ? error.message.split('\n')[0].replace(/:$/, '.') : String(error) };
+  }
+}
+
+function ConfigForm({ value, change }: { value: Record<string, unknown>; change: (value: Record<string, unknown>) => void }): JSX.Element {
+  const [key, setKey] = React.useState('');
+  const set = (name: string, next: unknown) => change({ ...value, [name]: next });
+  const remove = (name: string) => change(Object.fromEntries(Object.entries(value).filter(([other]) => other !== name)));
+  const add = () => {
+    if (key.trim() && !(key.trim() in value)) {
+      set(key.trim(), '');
+      setKey('');
+    }
+  };
+  return (
+    <div className="cx-form">
+      {Object.entries(value).map(([name, one]) => (
+        <div className="cx-row" key={name}>
+          <label>
+            <span className="cx-mono">{name}</span>
+            <Value name={name} value={one} change={next => set(name, next)} />
+          </label>
+          <Button label="Remove" describe={`Remove ${name}`} onClick={() => remove(name)} />
+        </div>
+      ))}
+      <div className="cx-row">
+        <input
+          type="text"
+          aria-label="New key"
+          placeholder="new key"
+          spellCheck={false}
+          value={key}
+          onChange={event => setKey(event.target.value)}
+          onKeyDown={event => event.key === 'Enter' && add()}
+        />
+        <Button label="Add" onClick={add} disabled={!key.trim() || key.trim() in value} />
+      </div>
+    </div>
+  );
+}
+
+/** One value: a switch for true and false, else a field that reads YAML, so that 0.5 is a number and [1, 2] a list. */
+function Value({ name, value, change }: { name: string; value: unknown; change: (value: unknown) => void }): JSX.Element {
+  const written = typeof value === 'string' ? value : JSON.stringify(value);
+  const [text, setText] = React.useState(written);
+  React.useEffect(() => setText(written), [written]);
+  if (typeof value === 'boolean') {
+    return <input type="checkbox" aria-label={name} checked={value} onChange={event => change(event.target.checked)} />;
+  }
+  const read = () => {
+    let next: unknown = text;
+    try {
+      next = YAML.parse(text) ?? '';
+    } catch {
+      // it is a text then
+    }
+    change(next);
+  };
+  return <input type="text" aria-label={name} spellCheck={false} value={text} onChange={event => setText(event.target.value)} onBlur={read} />;
+}
+
+// The module -------------------------------------------------------------------------------------------------------------------------------------
+
+function Module({ shown, jump }: { shown: IShown; jump: (cell: string, line: number) => void }): JSX.Element {
+  const [chosen, choose] = React.useState('module');
+  const tabs = [
+    { id: 'module', label: shown.module },
+    ...(shown.live ? [{ id: 'diff', label: shown.live.diff.length ? `Changes since version ${shown.live.version}` : `Same as version ${shown.live.version}` }] : []),
+    { id: 'files', label: `Files (${shown.travels.length})` }
+  ];
+  return (
+    <details className="cx-module" open={!!shown.live?.diff.length}>
+      <summary>
+        The generated module: {plural(shown.reasons.length, 'statement')}, {plural(shown.source.split('\n').length - 1, 'line')}
+      </summary>
+      <Tabs id="cx-module" label="What is published" tabs={tabs} chosen={chosen} choose={choose} />
+      <div id="cx-module-panel" role="tabpanel" aria-labelledby={`cx-module-tab-${chosen}`}>
+        {chosen === 'module' && <Reasons source={shown.source} reasons={shown.reasons} jump={jump} />}
+        {chosen === 'diff' && <Diff lines={shown.live?.diff ?? []} />}
+        {chosen === 'files' && <Files shown={shown} />}
+      </div>
+    </details>
+  );
+}
+
+/** The module's statements with the reason why each is in it. */
+export function Reasons({ source, reasons, jump }: { source: string; reasons: IReason[]; jump?: (cell: string, line: number) => void }): JSX.Element {
+  if (!reasons.length) {
+    return (
+      <pre className="cx-source" tabIndex={0} aria-label="The module">
+        {source}
+      </pre>
+    );
+  }
+  return (
+    <table className="cx-reasons">
+      <caption className="cx-hidden">The module's statements, where each comes from and why it is there</caption>
+      <thead>
+        <tr>
+          <th scope="col">Line</th>
+          <th scope="col">Statement</th>
+          <th scope="col">From</th>
+          <th scope="col">Why</th>
+        </tr>
+      </thead>
+      <tbody>
+        {reasons.map((row, at) => (
+          <tr key={at}>
+            <td className="cx-dim">{row.module_line}</td>
+            <td>
+              <pre>{row.text}</pre>
+            </td>
+            <td>{jump ? <Button kind="link" label={row.cell} describe={`Go to ${row.cell}, line ${row.line}`} onClick={() => jump(row.cell, row.line)} /> : row.cell}</td>
+            <td className="cx-dim">{row.reasons.join('; ')}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+/** Lines of a unified diff; marked by sign and by colour. */
+export function Diff({ lines }: { lines: string[] }): JSX.Element {
+  if (!lines.length) {
+    return <p className="cx-dim">No difference.</p>;
+  }
+  return (
+    <pre className="cx-source" tabIndex={0} aria-label="Difference">
+      {lines.map((line, at) => (
+        <span key={at} className={line.startsWith('+') ? 'cx-plus' : line.startsWith('-') ? 'cx-minus' : line.startsWith('@') ? 'cx-dim' : undefined}>
+          {`${line}\n`}
+        </span>
+      ))}
+    </pre>
+  );
+}
+
+function Files({ shown }: { shown: IShown }): JSX.Element {
+  if (!shown.travels.length) {
+    return <p className="cx-dim">Only the module travels; no code names another file.</p>;
+  }
+  return (
+    <table className="cx-reasons">
+      <thead>
+        <tr>
+          <th scope="col">File</th>
+          <th scope="col">Size</th>
+          <th scope="col">Why it travels</th>
+        </tr>
+      </thead>
+      <tbody>
+        {shown.travels.map(file => (
+          <tr key={file.path}>
+            <td className="cx-mono">{file.path}</td>
+            <td>{bytes(file.bytes)}</td>
+            <td className="cx-dim">{file.why}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}

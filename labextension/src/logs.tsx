@@ -1,0 +1,209 @@
+/**
+ * Log lines as a table, and the Logs tab that follows them.
+ */
+import { useVirtualizer } from '@tanstack/react-virtual';
+import * as React from 'react';
+import stripAnsi from 'strip-ansi';
+
+import { count } from './format';
+import type { CortexModel, IChange } from './model';
+import { Button, Empty, Loading, Places, ProblemBox, useLoaded } from './parts';
+import type { LogRecord } from './tokens';
+
+const LEVELS = ['DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL'];
+/** What every record has; everything else is the author's. */
+const USUAL = new Set(['asctime', 'levelname', 'message', 'process', 'exc_info', 'labels', 'replica', 'run', 'request_id']);
+/** Lines held in the browser. */
+const HELD = 5000;
+const ROW = 20;
+
+/** A line's text, inert: colour codes and other control characters are left out. */
+export function messageOf(record: LogRecord): string {
+  const message = record.message === undefined ? JSON.stringify(record) : String(record.message);
+  const error = record.exc_info ? `\n${String(record.exc_info)}` : '';
+  // eslint-disable-next-line no-control-regex
+  return stripAnsi(message + error).replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, '');
+}
+
+export function extrasOf(record: LogRecord): [string, unknown][] {
+  return record.message === undefined ? [] : Object.entries(record).filter(([key]) => !USUAL.has(key));
+}
+
+function textOf(value: unknown): string {
+  return stripAnsi(typeof value === 'string' ? value : JSON.stringify(value));
+}
+
+/** Few lines, each whole: a workload's own log. */
+export function LogTable(props: { records: LogRecord[]; label: string; openCell?: (cell: string, line: number) => void }): JSX.Element {
+  return (
+    <table className="cx-log">
+      <caption className="cx-hidden">{props.label}</caption>
+      <thead className="cx-hidden">
+        <tr>
+          <th scope="col">Time</th>
+          <th scope="col">Level</th>
+          <th scope="col">Message</th>
+        </tr>
+      </thead>
+      <tbody>
+        {props.records.map((record, at) => (
+          <tr key={at} className={`cx-level-${String(record.levelname ?? '').toLowerCase()}`}>
+            <td className="cx-dim">{String(record.asctime ?? '').slice(11)}</td>
+            <td>{record.levelname ?? ''}</td>
+            <td>
+              <Places text={messageOf(record)} open={props.openCell} />
+              <Extras record={record} />
+            </td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function Extras({ record }: { record: LogRecord }): JSX.Element | null {
+  const extras = extrasOf(record);
+  return extras.length ? (
+    <span className="cx-extras">
+      {extras.map(([key, value]) => (
+        <span key={key}>
+          {key}=<b>{textOf(value)}</b>{' '}
+        </span>
+      ))}
+    </span>
+  ) : null;
+}
+
+/** The newest lines of all replicas, merged; more as they come. */
+export function Logs({ model, name, openWorkload }: { model: CortexModel; name: string; openWorkload: (id: string) => void }): JSX.Element {
+  const { value, problem, reload } = useLoaded(() => model.client.logs(name, 1000), name);
+  const [more, add] = React.useReducer(
+    (before: LogRecord[], records: LogRecord[] | null) => (records === null ? [] : [...before, ...records].slice(-HELD)),
+    [] as LogRecord[]
+  );
+  const [follow, setFollow] = React.useState(true);
+  const [level, setLevel] = React.useState(0);
+  const [text, setText] = React.useState('');
+  const position = value?.position;
+
+  React.useEffect(() => {
+    if (position === undefined) {
+      return;
+    }
+    add(null);
+    const following = model.followLogs(name, position);
+    const changed = (_: CortexModel, change: IChange) => {
+      const batch = change.logs?.[name];
+      if (batch?.gap) {
+        reload();
+      } else if (batch?.records.length) {
+        add(batch.records);
+      }
+    };
+    model.changed.connect(changed);
+    return () => {
+      model.changed.disconnect(changed);
+      following.dispose();
+    };
+  }, [position]);
+
+  const wanted = text.trim().toLowerCase();
+  const all = React.useMemo(() => [...(value?.records ?? []), ...more].slice(-HELD), [value, more]);
+  const shown = React.useMemo(
+    () => all.filter(record => rank(record) >= level && (!wanted || JSON.stringify(record).toLowerCase().includes(wanted))),
+    [all, level, wanted]
+  );
+  return (
+    <div className="cx-logs">
+      <div className="cx-row cx-filter" role="search" aria-label="Filter log lines">
+        <label>
+          <span className="cx-hidden">Level</span>
+          <select value={level} onChange={event => setLevel(Number(event.target.value))}>
+            {LEVELS.map((one, at) => (
+              <option key={one} value={at}>
+                {at ? `${one} and above` : 'all levels'}
+              </option>
+            ))}
+          </select>
+        </label>
+        <label className="cx-grow">
+          <span className="cx-hidden">Search the log</span>
+          <input type="search" placeholder="search" spellCheck={false} value={text} onChange={event => setText(event.target.value)} />
+        </label>
+        <label className="cx-check">
+          <input type="checkbox" checked={follow} onChange={event => setFollow(event.target.checked)} /> Follow
+        </label>
+        <span className="cx-dim" role="status">
+          {count(shown.length)} lines
+        </span>
+      </div>
+      {problem && (
+        <ProblemBox problem={problem}>
+          <Button label="Try again" onClick={reload} />
+        </ProblemBox>
+      )}
+      {!value && !problem && <Loading what="the log" />}
+      {value && !all.length && (
+        <Empty title="Nothing logged yet">
+          <p>
+            What the Handler prints or logs appears here as it comes: <code>logger.info("…", extra={'{"key": value}'})</code>
+          </p>
+        </Empty>
+      )}
+      {value && all.length > 0 && <Lines records={shown} follow={follow} left={() => setFollow(false)} openWorkload={openWorkload} />}
+    </div>
+  );
+}
+
+function rank(record: LogRecord): number {
+  const found = LEVELS.indexOf(String(record.levelname ?? 'INFO'));
+  return found < 0 ? 1 : found;
+}
+
+interface ILinesProps {
+  records: LogRecord[];
+  follow: boolean;
+  /** The reader scrolled up: following would take the text away. */
+  left: () => void;
+  openWorkload: (id: string) => void;
+}
+
+function Lines({ records, follow, left, openWorkload }: ILinesProps): JSX.Element {
+  const box = React.useRef<HTMLDivElement>(null);
+  const virtual = useVirtualizer({ count: records.length, getScrollElement: () => box.current, estimateSize: () => ROW, overscan: 20 });
+  React.useEffect(() => {
+    if (follow && records.length) {
+      virtual.scrollToIndex(records.length - 1, { align: 'end' });
+    }
+  }, [records.length, follow]);
+  return (
+    <div className="cx-lines" ref={box} tabIndex={0} role="log" aria-label="Log lines" aria-live="off" onWheel={event => event.deltaY < 0 && follow && left()}>
+      <div style={{ height: virtual.getTotalSize(), position: 'relative' }}>
+        {virtual.getVirtualItems().map(item => {
+          const record = records[item.index];
+          const id = record.request_id;
+          return (
+            <div
+              key={item.index}
+              data-index={item.index}
+              ref={virtual.measureElement}
+              className={`cx-line cx-level-${String(record.levelname ?? '').toLowerCase()}`}
+              style={{ transform: `translateY(${item.start}px)` }}
+            >
+              <span className="cx-dim">{String(record.asctime ?? '').slice(11)}</span> <span className="cx-level">{record.levelname ?? ''}</span>{' '}
+              <span className="cx-text">
+                {messageOf(record)}
+                <Extras record={record} />
+              </span>
+              {id && (
+                <button type="button" className="cx-link cx-mono" title={`Open workload ${id}`} aria-label={`Open workload ${id}`} onClick={() => openWorkload(id)}>
+                  {id.slice(0, 8)}
+                </button>
+              )}
+            </div>
+          );
+        })}
+      </div>
+    </div>
+  );
+}

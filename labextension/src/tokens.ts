@@ -1,0 +1,258 @@
+/**
+ * What everything else speaks of: the shapes that the server sends, and the names of commands. Times are ms since the epoch, in UTC.
+ */
+
+export const PLUGIN_ID = 'jupyter-cortex:plugin';
+export const DOCS_URL = 'https://pypi.org/project/jupyter-cortex/';
+
+export namespace CommandIDs {
+  export const deploy = 'cortex:deploy';
+  export const openApi = 'cortex:open-api';
+  export const openWorkload = 'cortex:open-workload';
+  export const showApis = 'cortex:show-apis';
+  export const logs = 'cortex:logs';
+  export const test = 'cortex:test';
+  export const refresh = 'cortex:refresh';
+  export const stop = 'cortex:stop';
+  export const start = 'cortex:start';
+  export const remove = 'cortex:delete';
+  export const startEnvironment = 'cortex:start-environment';
+  export const newNotebook = 'cortex:new-notebook';
+  export const openCell = 'cortex:open-cell';
+  export const openReport = 'cortex:open-report';
+  export const help = 'cortex:help';
+}
+
+/** Where the server extension points. `message` says why it is not up. */
+export interface IEnvironment {
+  name: string;
+  url: string;
+  local: boolean;
+  up: boolean;
+  message: string;
+  version: string;
+  hub: boolean;
+  python: string;
+}
+
+/** The traffic of one minute; `minute` is in seconds since the epoch. */
+export interface IMinute {
+  minute: number;
+  accepted: number;
+  completed: number;
+  failed: number;
+  cancelled: number;
+}
+
+export type ApiStatus = 'live' | 'updating' | 'error' | 'stopped';
+export type WorkloadStatus = 'in_queue' | 'in_progress' | 'completed' | 'failed' | 'cancelled';
+export const STATUSES: readonly WorkloadStatus[] = ['in_queue', 'in_progress', 'completed', 'failed', 'cancelled'];
+
+/** One API as lists show it. `live` and `wanted` are versions, 0 for none; `notebook` is a path of the contents manager. */
+export interface ISummary {
+  name: string;
+  status: ApiStatus;
+  message: string;
+  endpoint: string;
+  live: number;
+  wanted: number;
+  stopped: boolean;
+  source: string;
+  notebook: string | null;
+  requested: number;
+  ready: number;
+  stale: number;
+  capped: string;
+  drift: Record<string, unknown>;
+  created: number;
+  updated: number;
+  digest: string;
+  failed_hour: number;
+  minute: IMinute;
+  recent?: IMinute[];
+  workloads: Record<WorkloadStatus, number>;
+}
+
+/** One workload as the table shows it. */
+export interface IWorkload {
+  id: string;
+  status: WorkloadStatus;
+  content_type: string;
+  digest: string;
+  size: number;
+  accepted: number;
+  started: number | null;
+  finished: number | null;
+  attempts: number;
+  deaths: number;
+  run: number;
+  replica: string;
+  version: number | null;
+  error: { type: string; message: string } | null;
+  wait_ms: number | null;
+  run_ms: number | null;
+}
+
+/** Everything that is kept of one workload. */
+export interface IWorkloadDetails extends IWorkload {
+  result: unknown;
+  failure: { traceback?: string; [key: string]: unknown } | null;
+  payload_kept: boolean;
+}
+
+export type LogRecord = { message?: string; levelname?: string; asctime?: string; request_id?: string; [key: string]: unknown };
+
+export interface IDeployment {
+  version: number;
+  state: string;
+  digest: string;
+  source: string;
+  replicas: number;
+  interpreter: string;
+  python_version: string;
+  host: string;
+  distributions: Record<string, string>;
+  error: { message?: string; [key: string]: unknown };
+  spec: Record<string, any>;
+  times: Record<string, number>;
+}
+
+export interface IApiDetail extends ISummary {
+  spec: Record<string, any>;
+  api_versions: IDeployment[];
+  workers: Record<string, any>;
+  exits: any[];
+}
+
+/** A version's module. `cells` maps a label ("cell 3") to the id of the cell that it was. */
+export interface IModule {
+  path: string;
+  source: string;
+  reasons: IReason[];
+  notebook: string;
+  cells: Record<string, string>;
+}
+
+export interface IReason {
+  cell: string;
+  line: number;
+  module_line: number;
+  lines: number;
+  text: string;
+  reasons: string[];
+}
+
+export interface IHistoryRow extends IMinute {
+  wait_p50_ms: number | null;
+  wait_p95_ms: number | null;
+  run_p50_ms: number | null;
+  run_p95_ms: number | null;
+  open: number;
+}
+
+export interface IHistory {
+  step: number;
+  now: number;
+  rows: IHistoryRow[];
+}
+
+/** What moved behind a sequence number. `gap`: more than the server still holds, so that what is shown must be loaded anew. */
+export interface IChanges {
+  seq: string;
+  moves: Partial<Record<WorkloadStatus, number>>;
+  workloads: IWorkload[];
+  more: number;
+  gap: boolean;
+}
+
+export interface ILogBatch {
+  position: string;
+  records: LogRecord[];
+  gap: boolean;
+}
+
+/** One frame of the stream. */
+export interface IFrame {
+  environment?: IEnvironment;
+  apis?: ISummary[];
+  gone?: string[];
+  changes?: Record<string, IChanges>;
+  logs?: Record<string, ILogBatch>;
+}
+
+export interface ISnapshot {
+  environment: IEnvironment;
+  apis: ISummary[];
+  seq: Record<string, string>;
+}
+
+/** Something that would surprise, or that keeps the notebook from being published. */
+export interface ISurprise {
+  kind: string;
+  place: string;
+  message: string;
+  remedy: string;
+  blocks: boolean;
+  asks: boolean;
+}
+
+/** What would be published of a notebook. */
+export interface IShown {
+  name: string;
+  executed: boolean;
+  recorded: boolean;
+  module: string;
+  source: string;
+  reasons: IReason[];
+  surprises: ISurprise[];
+  travels: { path: string; bytes: number; why: string }[];
+  has_config: boolean;
+  live: { version: number; diff: string[] } | null;
+  document: Record<string, any>;
+  config: Record<string, unknown>;
+  replicas: number;
+  python: string;
+  cells: Record<string, string>;
+}
+
+export interface IChecked {
+  name: string;
+  surprises: ISurprise[];
+  samples: string[];
+  error: { kind: string; message: string; details: Record<string, any> } | null;
+  ok: boolean;
+}
+
+export interface IDeployed {
+  deployed: { api: string; outcome: string; version: number; message: string; endpoint: string; url: string; warnings: string[] }[];
+  curl: string;
+  warnings: string[];
+}
+
+/** One step of a deploy or a check, as it happens. */
+export interface IStep {
+  step: string;
+  [fact: string]: unknown;
+}
+
+/** What goes with a notebook to show, check or deploy it. */
+export interface INotebookRequest {
+  path: string;
+  kernel_id: string;
+  model: unknown;
+  name?: string;
+  config?: Record<string, unknown>;
+  replicas?: number;
+  yes?: boolean;
+  take_over?: boolean;
+  force?: boolean;
+}
+
+/** A refusal in the words of RFC 9457. */
+export interface IProblem {
+  title: string;
+  status: number;
+  detail: string;
+  code: string;
+  [fact: string]: any;
+}

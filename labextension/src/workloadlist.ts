@@ -1,0 +1,167 @@
+/**
+ * The rows of one API's table: pages from the server, kept true by the stream's deltas, filtered.
+ */
+import type { CortexClient } from './client';
+import type { IChanges, IWorkload, WorkloadStatus } from './tokens';
+
+const PAGE = 1000;
+/** Rows held in the browser; the oldest go. 50,000 are about 30 MB. */
+const LIMIT = 50_000;
+
+export class WorkloadList {
+  constructor(
+    private readonly client: CortexClient,
+    private readonly api: string
+  ) {}
+
+  /** What the filter lets through, newest first. */
+  get rows(): readonly IWorkload[] {
+    return this._rows;
+  }
+
+  get loading(): boolean {
+    return this._loading > 0;
+  }
+
+  /** Whether the server has no more of what the filter asks for. */
+  get complete(): boolean {
+    return this._next === null;
+  }
+
+  /** The newest page, in the place of everything. */
+  async reload(): Promise<void> {
+    this._byId.clear();
+    this._refill();
+    await this._page(undefined);
+  }
+
+  /** The next page of what the filter asks for. */
+  async more(): Promise<void> {
+    if (this._next && !this._loading) {
+      await this._page(this._next);
+    }
+  }
+
+  /** Show only these, of what is loaded. */
+  filter(status: WorkloadStatus | '', text: string): void {
+    this._status = status;
+    this._text = text.trim().toLowerCase();
+    this._refill();
+  }
+
+  /** Ask the server for what the filter asks for, beyond what is loaded. */
+  async search(): Promise<void> {
+    await this._page(undefined);
+  }
+
+  /** Take a delta in; whether anything that is shown changed. */
+  apply(changes: IChanges): boolean {
+    let inserted = false;
+    let seen = false;
+    for (const row of changes.workloads) {
+      const known = this._byId.get(row.id);
+      if (known && older(row, known)) {
+        continue; // a page that was asked for later is newer than this delta
+      }
+      this._byId.set(row.id, row);
+      const at = known && this._lets(known) ? this._find(known) : -1;
+      if (!this._lets(row)) {
+        if (at >= 0) {
+          this._rows.splice(at, 1);
+          seen = true;
+        }
+      } else if (at >= 0) {
+        this._rows[at] = row;
+        seen = true;
+      } else {
+        this._rows.push(row);
+        inserted = seen = true;
+      }
+    }
+    if (inserted) {
+      this._sort();
+    }
+    return seen;
+  }
+
+  private async _page(cursor: string | undefined): Promise<void> {
+    const asked = ++this._asked;
+    this._loading++;
+    try {
+      const status = this._status ? [this._status] : undefined;
+      const page = await this.client.workloads(this.api, { limit: PAGE, cursor, status, q: this._text || undefined });
+      if (asked !== this._asked) {
+        return; // the filter changed meanwhile: another answer is on its way
+      }
+      for (const row of page.workloads) {
+        const known = this._byId.get(row.id);
+        if (!known || !older(row, known)) {
+          this._byId.set(row.id, row);
+        }
+      }
+      this._next = page.next;
+      this._refill();
+    } finally {
+      this._loading--;
+    }
+  }
+
+  private _lets(row: IWorkload): boolean {
+    if (this._status && row.status !== this._status) {
+      return false;
+    }
+    if (!this._text) {
+      return true;
+    }
+    const error = row.error ? `${row.error.type} ${row.error.message}` : '';
+    return `${row.id} ${error} ${row.replica} ${row.content_type}`.toLowerCase().includes(this._text);
+  }
+
+  private _refill(): void {
+    this._rows = [...this._byId.values()].filter(row => this._lets(row));
+    this._sort();
+  }
+
+  private _sort(): void {
+    this._rows.sort(newestFirst);
+    if (this._byId.size > LIMIT) {
+      for (const row of [...this._byId.values()].sort(newestFirst).slice(LIMIT * 0.9)) {
+        this._byId.delete(row.id);
+      }
+      this._rows = this._rows.filter(row => this._byId.has(row.id));
+    }
+  }
+
+  /** By halving: rows are sorted, and a workload's acceptance never changes. */
+  private _find(row: IWorkload): number {
+    let low = 0;
+    let high = this._rows.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (newestFirst(this._rows[middle], row) < 0) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return this._rows[low]?.id === row.id ? low : -1;
+  }
+
+  private readonly _byId = new Map<string, IWorkload>();
+  private _rows: IWorkload[] = [];
+  private _status: WorkloadStatus | '' = '';
+  private _text = '';
+  private _next: string | null = null;
+  private _loading = 0;
+  private _asked = 0;
+}
+
+function newestFirst(a: IWorkload, b: IWorkload): number {
+  return b.accepted - a.accepted || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+}
+
+/** Whether the first knows less than the second: only a new run leads out of a final state. */
+function older(row: IWorkload, known: IWorkload): boolean {
+  const open = (one: IWorkload) => one.status === 'in_queue' || one.status === 'in_progress';
+  return row.run < known.run || (row.run === known.run && open(row) && !open(known));
+}
