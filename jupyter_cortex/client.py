@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 
@@ -342,11 +342,17 @@ class Client:
     def workloads(self, name: str, status: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """The newest workloads, newest first."""
         params: dict[str, Any] = {"limit": limit, **({"status": status} if status else {})}
-        return list(self._control("GET", f"/apis/{quoted(name)}/workloads", params=params))
+        return list(self._control("GET", f"/apis/{quoted(name)}/workloads", params=params)["workloads"])
 
     def workload(self, name: str, request_id: str) -> dict[str, Any]:
         """Everything kept of one workload: times, attempts, replica, version, result or failure."""
         return dict(self._control("GET", f"/apis/{quoted(name)}/workloads/{quoted(request_id)}"))
+
+    def payload(self, name: str, request_id: str) -> tuple[str, bytes]:
+        """(Content-Type, body) of a workload, as its caller sent them. Raises PayloadGone when they are not kept any more."""
+        path = f"/_cortex/v1/apis/{quoted(name)}/workloads/{quoted(request_id)}/payload"
+        answer = self._call("GET", path, token=self.environment.token)
+        return unquote(answer.headers["x-payload-content-type"]), answer.content
 
     def logs(self, name: str, lines: int = 200) -> list[dict[str, Any]]:
         """The newest log records of all replicas, oldest first."""

@@ -18,7 +18,7 @@ The family::
     ├── ResultError             what handle_async returned (a failed workload, never an HTTP answer)
     ├── MetricError             a reserved metric name
     ├── Unauthorized 401, Forbidden 403
-    ├── ApiNotFound, WorkloadNotFound, DeploymentNotFound, NotebookNotFound, RouteNotFound 404, MethodNotAllowed 405
+    ├── ApiNotFound, WorkloadNotFound, PayloadGone, DeploymentNotFound, NotebookNotFound, RouteNotFound 404, MethodNotAllowed 405
     ├── IdConflict, Conflict    409
     ├── NotLive, StoreUnavailable 503
     │   └── ArtifactsUnavailable   the disk or URL that holds artifacts
@@ -174,6 +174,13 @@ class WorkloadNotFound(CortexError):
     """No such workload"""
 
     code = "workload_not_found"
+    status = 404
+
+
+class PayloadGone(CortexError):
+    """The workload's payload is not kept any more"""
+
+    code = "payload_gone"
     status = 404
 
 

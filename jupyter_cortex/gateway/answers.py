@@ -1,4 +1,4 @@
-"""Writing answers as plain ASGI messages."""
+"""Writing answers: as plain ASGI messages, and as JSON."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from fastapi import Response
+
 from ..core.errors import CortexError, NotLive, StoreUnavailable
 from ..serving.intake import Found
 
 Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Json(Response):
+    """Plain ASCII JSON: results may hold lone surrogates, which are no UTF-8, and be nested deeper than FastAPI's encoder goes."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()
 
 
 async def respond(send: Any, status: int, body: bytes, headers: Headers = (), content_type: bytes = b"application/json") -> None:

@@ -22,11 +22,13 @@ from ..store.connection import connect, explain, is_temporary
 from ..store.registry import Registry
 from .answers import problem_headers
 from .artifact_routes import Shelf
+from .changes import Changes, add_changes_route
 from .control import Control
 from .control_routes import create_router
 from .public import Guard, PublicDoor
 from .routes import RouteTable
 from .version_routes import add_version_routes
+from .watch import Watch
 
 #: Seconds between two looks at the registry's version: how long another gateway's change may take to be seen here.
 REFRESH_S = 0.5
@@ -81,6 +83,7 @@ def create_app(parts: Parts) -> Any:
     app = FastAPI(title="jupyter-cortex", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/_cortex/openapi.json")
     router = create_router(control)
     add_version_routes(router, control)
+    add_changes_route(router, Changes(client, Watch(parts.redis_url)))
     app.include_router(router)
     _add_health(app, client, control, parts)
     _add_error_handlers(app)

@@ -9,17 +9,19 @@ from typing import Annotated, Any
 import redis
 from pydantic import AfterValidator, BaseModel, Field
 
-from ..core.errors import SpecError
+from ..core.errors import ApiNotFound, SpecError
 from ..core.spec import check_specs
-from ..core.workload import DeploymentState
 from ..project import bundle, dotenv
 from ..serving import metrics_store
 from ..store import keys
 from ..store.connection import store_errors
+from ..store.glance import glances
 from ..store.records import Records
-from ..store.registry import Api, Deployment, Registry
+from ..store.registry import Registry
 from .artifact_routes import Shelf
 from .routes import check_endpoint
+from .summary import ready as replicas_ready
+from .summary import summary
 
 
 def _is_text(value: str) -> str:
@@ -133,40 +135,19 @@ class Control:
         self._changed()
         return {"message": f"deleting {name}"}
 
-    def summary(self, api: Api) -> dict[str, Any]:
-        """What lists show of an API, and everything that says how it is."""
-        live = self.registry.find_deployment(api.name, api.live) if api.live else None
-        wanted = self.registry.find_deployment(api.name, api.wanted) if api.wanted else None
-        workers = self.registry.workers(api.name)
-        status, why = api_status(api, live, wanted, workers)
-        shown = live or wanted
-        # Replicas of a version that failed are on their way out; the live one's are not stale because of it.
-        newest = api.live if wanted is None or wanted.state is DeploymentState.FAILED else api.wanted
-        return {
-            "name": api.name,
-            "status": status,
-            "message": why,
-            "endpoint": api.endpoint,
-            "live": api.live,
-            "wanted": api.wanted,
-            "stopped": api.stopped,
-            "source": api.source,
-            "requested": shown.replicas if shown else 0,
-            "ready": _ready(workers, api.live),
-            "stale": sum(worker["ready"] for worker in workers.values() if worker["version"] not in (newest, api.wanted)),
-            "capped": shown.capped if shown else "",
-            "drift": next((w["drift"] for w in workers.values() if w["version"] == api.live and w["drift"]), {}),
-            "created": api.created,
-            "updated": api.updated,
-            "workloads": self.records.counts(api.name),
-        }
+    def summaries(self, recent: int = 0) -> list[dict[str, Any]]:
+        """All APIs by name, with ``recent`` minutes of counters where asked for; two round trips for any number of them."""
+        return [summary(api, recent=bool(recent)) for api in glances(self.client, self.registry.names(), max(1, recent))]
 
     def detail(self, name: str) -> dict[str, Any]:
         api = self.registry.get(name)
+        found = glances(self.client, [name])
+        if not found:
+            raise ApiNotFound(f"{name} was deleted just now")
         with store_errors():
             exits = [json.loads(raw) for raw in self.client.lrange(keys.exits(name), 0, 9)]  # type: ignore[union-attr]
         return {
-            **self.summary(api),
+            **summary(found[0]),
             "spec": api.spec,
             "api_versions": [deployment.public() for deployment in self.registry.deployments(name)],
             "workers": self.registry.workers(name),
@@ -185,11 +166,11 @@ class Control:
         lines = ["# TYPE cortex_async_queue_length gauge"]
         ready = ["# TYPE cortex_replicas_ready gauge"]
         custom = []
-        for api in self.registry.all():
-            labels = f'{{api_name="{api.name}",api_kind="{api.spec["kind"]}"}}'
-            counts = self.records.counts(api.name)
-            lines.append(f"cortex_async_queue_length{labels} {counts['in_queue'] + counts['in_progress']}")
-            ready.append(f"cortex_replicas_ready{labels} {_ready(self.registry.workers(api.name), api.live)}")
+        for api in glances(self.client, self.registry.names()):
+            # There is no other kind.
+            labels = f'{{api_name="{api.name}",api_kind="AsyncAPI"}}'
+            lines.append(f"cortex_async_queue_length{labels} {api.counts['in_queue'] + api.counts['in_progress']}")
+            ready.append(f"cortex_replicas_ready{labels} {replicas_ready(api)}")
             custom.append(client_metrics.render(metrics_store.totals(self.client, api.name), {"api_name": api.name}))
         return "\n".join([*lines, *ready, *(part.strip("\n") for part in custom if part.strip())]) + "\n"
 
@@ -197,27 +178,3 @@ class Control:
 def message(outcome: str, name: str) -> str:
     said = {"created": "creating {}", "updating": "updating {}", "changed": "updating {}", "up_to_date": "{} is up to date"}[outcome]
     return said.format(f"{name} (AsyncAPI)")
-
-
-def _ready(workers: dict[str, dict[str, Any]], version: int) -> int:
-    return sum(worker["ready"] for worker in workers.values() if worker["version"] == version)
-
-
-def api_status(api: Api, live: Deployment | None, wanted: Deployment | None, workers: dict[str, dict[str, Any]]) -> tuple[str, str]:
-    """(live | updating | error | stopped, why). The last deploy's failure is said even while the version before it serves."""
-    failed = wanted is not None and wanted.state is DeploymentState.FAILED
-    why = str(wanted.error.get("message", "")) if failed and wanted else ""
-    if api.stopped:
-        return "stopped", f"started again by `cortex start {api.name}`"
-    if live is None:
-        return ("error", why) if failed else ("updating", "")
-    if failed and wanted:
-        why = f"version {wanted.version} did not start, version {live.version} still serves: {why}"
-    if _ready(workers, live.version) >= max(1, live.replicas):
-        updating = wanted is not None and wanted.state in (DeploymentState.PENDING, DeploymentState.STARTING)
-        return ("updating" if updating else "live"), why
-    if not _ready(workers, live.version):
-        trouble = next((worker["trouble"] for worker in workers.values() if worker["version"] == live.version and worker["trouble"]), "")
-        if trouble:
-            return "error", trouble
-    return "updating", why

@@ -26,6 +26,7 @@ What lies below the prefix (``<id>`` is a request id, ``<n>`` a version):
 ``:events``        stream   every move of every workload and deployment, capped
 ``:logs``          stream   batches of JSON log lines, capped
 ``:m:<minute>``    hash     counters and latency histograms of one minute
+``:t:<ten>``       hash     the same of ten minutes: a week is a thousand of them
 ``:metrics``       string   the metrics client's merged totals, JSON text
 ``:bundles``       set      digests of the archives kept
 ``:exits``         list     the last 50 ends of replicas, JSON text
@@ -125,6 +126,10 @@ def logs(name: str) -> str:
 
 def minute(name: str, number: int) -> str:
     return f"{prefix(name)}:m:{number}"
+
+
+def ten_minutes(name: str, number: int) -> str:
+    return f"{prefix(name)}:t:{number}"
 
 
 def metrics(name: str) -> str:

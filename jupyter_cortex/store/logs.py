@@ -2,42 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import redis
 
 from . import keys
-from .connection import store_errors
+from .connection import store_errors, text
+from .records import Record
+from .streams import BEGINNING
 
 #: Batches kept per API. A batch is what a worker gathered in 0.1 s, at most 256 kB: usually one to a few hundred lines.
 BATCHES = 2000
+#: Batches of one look: 5 MB at most.
+LOOK = 20
+#: Lines are shipped 0.1 s after they were written; a worker that is cut off from the store, or very busy, takes longer.
+SHIPPED_WITHIN_MS = 30_000
+#: What is shown of one workload's own lines, as much as a failed one keeps.
+OWN_BYTES = 1_000_000
 
 
 def append(client: redis.Redis, api: str, lines: Sequence[str]) -> None:
     client.xadd(keys.logs(api), {"l": "\n".join(lines)}, maxlen=BATCHES, approximate=True)
 
 
-def _split(entries: Any) -> tuple[list[str], str]:
-    lines: list[str] = []
-    last = ""
-    for entry_id, fields in entries:
-        last = entry_id.decode()
-        lines += fields[b"l"].decode("utf-8", "replace").split("\n")
-    return lines, last
+def lines_of(fields: Any) -> list[str]:
+    return str(text(fields[b"l"])).split("\n")
+
+
+def record(line: str) -> dict[str, Any]:
+    """A line as an object; one that is none is its message."""
+    try:
+        parsed = json.loads(line)
+    except (ValueError, RecursionError):
+        parsed = None
+    return parsed if isinstance(parsed, dict) else {"message": line}
 
 
 def tail(client: redis.Redis, api: str, limit: int) -> tuple[list[str], str]:
     """The last ``limit`` lines, oldest first, and the position after them."""
-    with store_errors():
-        entries = client.xrevrange(keys.logs(api), count=min(BATCHES, max(1, limit)))
-    lines, last = _split(reversed(entries))  # type: ignore[arg-type]
-    return lines[-limit:], last or "0-0"
+    batches: list[list[str]] = []
+    position, before, size = "", "+", 0
+    while size < limit or not position:
+        with store_errors():
+            entries: Any = client.xrevrange(keys.logs(api), max=before, count=LOOK)
+        for entry_id, fields in entries:
+            position = position or text(entry_id)
+            batches.append(lines_of(fields))
+            size += len(batches[-1])
+        if len(entries) < LOOK:
+            break
+        before = f"({text(entries[-1][0])}"
+    lines = [line for batch in reversed(batches) for line in batch]
+    return lines[len(lines) - limit :] if limit < len(lines) else lines, position or BEGINNING
 
 
 def after(client: redis.Redis, api: str, position: str, count: int = 200) -> tuple[list[str], str]:
     """Up to ``count`` batches behind ``position``, and the new position."""
     with store_errors():
-        entries = client.xrange(keys.logs(api), min=f"({position}", count=count)
-    lines, last = _split(entries)
-    return lines, last or position
+        entries: Any = client.xrange(keys.logs(api), min=f"({position}", count=count)
+    lines = [line for _, fields in entries for line in lines_of(fields)]
+    return lines, text(entries[-1][0]) if entries else position
+
+
+def of_workload(client: redis.Redis, api: str, workload: Record) -> list[dict[str, Any]]:
+    """A workload's own log records, oldest first, the first 1 MB of them: those kept with a failed one, else what the API's log still holds."""
+    with store_errors():
+        kept: Any = client.get(keys.failure(api, workload.id))
+    if kept is not None and (lines := json.loads(kept).get("logs")):
+        return [record(line) for line in lines]
+    found: list[dict[str, Any]] = []
+    size = 0
+    for line in _between(client, api, workload.accepted, workload.finished):
+        # A look at the text first: parsing every line of the API would take ten times as long.
+        if workload.id not in line:
+            continue
+        parsed = record(line)
+        if parsed.get("request_id") == workload.id:
+            found.append(parsed)
+            size += len(line)
+            if size > OWN_BYTES:
+                break
+    return found
+
+
+def _between(client: redis.Redis, api: str, begin: int, end: int | None) -> Iterable[str]:
+    """The lines shipped from ``begin`` on until a little after ``end``; entry ids are ms of the store's clock, as the workload's times are."""
+    start, stop = str(begin), "+" if end is None else str(end + SHIPPED_WITHIN_MS)
+    while True:
+        with store_errors():
+            entries: Any = client.xrange(keys.logs(api), min=start, max=stop, count=LOOK)
+        for _, fields in entries:
+            yield from lines_of(fields)
+        if len(entries) < LOOK:
+            return
+        start = f"({text(entries[-1][0])}"

@@ -65,6 +65,21 @@ def _json(raw: str | None, default: Any) -> Any:
     return json.loads(raw) if raw else default
 
 
+def _api(name: str, raw: dict[str, str]) -> Api:
+    return Api(
+        name=name,
+        spec=_json(raw.get("spec"), {}),
+        endpoint=raw.get("endpoint", ""),
+        gate=raw.get("gate", "closed"),
+        live=int(raw.get("live", 0)),
+        wanted=int(raw.get("wanted", 0)),
+        source=raw.get("source", ""),
+        stopped=raw.get("stopped") == "1",
+        created=int(raw.get("created", 0)),
+        updated=int(raw.get("updated", 0)),
+    )
+
+
 def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
@@ -99,20 +114,7 @@ class Registry:
     def find(self, name: str) -> Api | None:
         with store_errors():
             raw = pairs(self.client.hgetall(keys.api(name)))
-        if not raw:
-            return None
-        return Api(
-            name=name,
-            spec=_json(raw.get("spec"), {}),
-            endpoint=raw.get("endpoint", ""),
-            gate=raw.get("gate", "closed"),
-            live=int(raw.get("live", 0)),
-            wanted=int(raw.get("wanted", 0)),
-            source=raw.get("source", ""),
-            stopped=raw.get("stopped") == "1",
-            created=int(raw.get("created", 0)),
-            updated=int(raw.get("updated", 0)),
-        )
+        return _api(name, raw) if raw else None
 
     def get(self, name: str) -> Api:
         api = self.find(name)
@@ -121,7 +123,14 @@ class Registry:
         return api
 
     def all(self) -> list[Api]:
-        return [api for name in self.names() if (api := self.find(name))]
+        """Every API, in two round trips."""
+        names = self.names()
+        with store_errors():
+            pipe = self.client.pipeline(transaction=False)
+            for name in names:
+                pipe.hgetall(keys.api(name))
+            raws = pipe.execute()
+        return [_api(name, pairs(raw)) for name, raw in zip(names, raws, strict=True) if raw]
 
     def set_stopped(self, name: str, stopped: bool) -> None:
         self.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from importlib import resources
 from typing import Any
@@ -36,6 +37,19 @@ class Script:
             client.execute_command("SCRIPT LOAD", self.source)
             return client.execute_command("EVALSHA", self.sha, 1, keys.prefix(api), *args)
 
+    def many(self, client: redis.Redis, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The replies of several calls ``(api, *args)``, which travel together. For scripts that only read: after NOSCRIPT all are sent again."""
+        pipe = client.pipeline(transaction=False)
+        for api, *args in calls:
+            pipe.execute_command("EVALSHA", self.sha, 1, keys.prefix(api), *args)
+        commands = list(pipe.command_stack)
+        try:
+            return list(pipe.execute())
+        except NoScriptError:
+            client.execute_command("SCRIPT LOAD", self.source)
+            pipe.command_stack.extend(commands)
+            return list(pipe.execute())
+
 
 SUBMIT = Script("submit")
 COMMIT = Script("commit")
@@ -48,3 +62,5 @@ PROMOTE = Script("promote")
 MOVE = Script("move")
 DELETE = Script("delete")
 PURGE = Script("purge")
+GLANCE = Script("glance")
+READ = Script("read")

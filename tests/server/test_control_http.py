@@ -130,7 +130,8 @@ def test_a_query_out_of_range_is_refused_in_words(environment: Environment, proj
         for path in (
             "workloads?limit=0",
             "workloads?limit=x",
-            "workloads?before=x",
+            "workloads?cursor=x",
+            "workloads?status=nonsense",
             "history?minutes=0",
             "history?minutes=99999999",
             "events?after=x",
@@ -141,9 +142,7 @@ def test_a_query_out_of_range_is_refused_in_words(environment: Environment, proj
             refused(control.get(f"{V1}/apis/control-query/{path}"), 400, "bad_request")
         for path in (
             "events?after=99999999999999999999999-0",
-            "workloads?status=nonsense",
             "workloads?before=-1",
-            f"workloads?before={10**30}",
             f"deployments/{10**30}",
             "deployments/-1",
             "deployments/x",

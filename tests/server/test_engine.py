@@ -20,8 +20,10 @@ from jupyter_cortex.serving.board import Board
 from jupyter_cortex.serving.broker import CortexConsumer, Delivery, Terms
 from jupyter_cortex.serving.reclaim import reclaim
 from jupyter_cortex.store import keys
-from jupyter_cortex.store.records import Records, quantile
+from jupyter_cortex.store.history import history, quantile
+from jupyter_cortex.store.records import Records
 from jupyter_cortex.store.scripts import CANCEL, COMMIT, SUBMIT
+from jupyter_cortex.store.streams import events
 
 from ..conftest import wait_until
 
@@ -141,9 +143,10 @@ def test_a_submit_stores_record_payload_and_place_in_the_queue_at_once(client: r
     assert submit(client, "a", b'{"x": 1}') == "ok"
     record = Records(client).get(API, "a")
     assert (record.status, record.content_type, record.size, record.run) == ("in_queue", "application/json", 8, 1)
-    assert Records(client).payload(API, "a") == ("application/json", b'{"x": 1}')
+    kept, body = Records(client).payload(API, "a")
+    assert (kept.content_type, body) == ("application/json", b'{"x": 1}')
     assert client.lrange(keys.queue(API), 0, -1) == [b"a"]
-    assert [event["state"] for event in Records(client).events(API, "0-0")] == ["in_queue"]
+    assert [event["state"] for event in events(client, API, "0-0")] == ["in_queue"]
 
 
 def test_the_same_submit_twice_queues_once_and_another_body_conflicts(client: redis.Redis) -> None:
@@ -173,12 +176,12 @@ def test_a_workload_goes_through_its_states_and_leaves_only_keys_that_expire(cli
     record = Records(client).get(API, "a")
     assert (record.attempts, record.replica, record.version) == (1, "r1", 1)
     assert Records(client).details(API, "a")["result"] == {"y": 2}
-    assert Records(client).payload(API, "a") is None
+    assert Records(client).payload(API, "a")[1] is None
     assert client.exists(keys.held(API, "r1")) == 0
     for key in client.scan_iter(f"{keys.prefix(API)}:[wbre]:*"):
         assert client.ttl(key) > 6 * 86400, key
-    assert [event["state"] for event in Records(client).events(API, "0-0")] == ["in_queue", "in_progress", "completed"]
-    row = Records(client).history(API, 5)[-1]
+    assert [event["state"] for event in events(client, API, "0-0")] == ["in_queue", "in_progress", "completed"]
+    row = history(client, API, 5)[-1]
     assert (row["accepted"], row["completed"], row["failed"]) == (1, 1, 0)
     assert row["wait_p50_ms"] is not None
 

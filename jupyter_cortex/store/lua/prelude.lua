@@ -19,7 +19,7 @@ local function event(id, what)
   moves[#moves + 1] = what
 end
 
--- Per-minute counters, kept 7 days.
+-- Counters per minute and per ten minutes, kept 7 days.
 local function count(field, by) sums[field] = (sums[field] or 0) + (by or 1) end
 
 local function flush()
@@ -29,11 +29,17 @@ local function flush()
   for status, scored in pairs(ended) do
     if #scored > 0 then redis.call('ZADD', p .. ':' .. status, unpack(scored)) end
   end
-  local key, fresh = p .. ':m:' .. math.floor(now / 60000), false
-  for field, by in pairs(sums) do
-    if redis.call('HINCRBY', key, field, by) == by then fresh = true end
+  if next(sums) then
+    local minute, ten, fresh = p .. ':m:' .. math.floor(now / 60000), p .. ':t:' .. math.floor(now / 600000), false
+    for field, by in pairs(sums) do
+      if redis.call('HINCRBY', minute, field, by) == by then fresh = true end
+      if redis.call('HINCRBY', ten, field, by) == by then fresh = true end
+    end
+    if fresh then
+      redis.call('EXPIRE', minute, 7 * DAY + 3600)
+      redis.call('EXPIRE', ten, 7 * DAY + 3600)
+    end
   end
-  if fresh then redis.call('EXPIRE', key, 7 * DAY + 3600) end
 end
 
 -- One token per waiting workload, at most 64: a token means "look", not "one workload for you".

@@ -17,6 +17,7 @@ for _, digest in ipairs(redis.call('SMEMBERS', p .. ':bundles')) do redis.call('
 for n = 1, tonumber(next_version) do redis.call('UNLINK', p .. ':dep:' .. n, p .. ':report:' .. n) end
 local minute = math.floor(now / 60000)
 for m = minute - 10200, minute do redis.call('UNLINK', p .. ':m:' .. m) end
+for t = math.floor((minute - 10200) / 10), math.floor(minute / 10) do redis.call('UNLINK', p .. ':t:' .. t) end
 for _, name in ipairs({'queue', 'suspects', 'wake', 'beats', 'workers', 'events', 'logs', 'metrics', 'active', 'bundles', 'exits', 'deleting'}) do
   redis.call('UNLINK', p .. ':' .. name)
 end

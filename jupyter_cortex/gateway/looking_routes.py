@@ -1,0 +1,157 @@
+"""The control routes that only look: APIs, workloads, history, events and logs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import PlainTextResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from ..core.errors import BadRequest, CortexError, PayloadGone
+from ..core.workload import Status
+from ..store import history, listing, logs, streams
+from ..store.records import Record
+from .answers import Json
+from .control import Control
+
+
+def add_looking_routes(router: APIRouter, control: Control) -> None:
+    _add_apis(router, control)
+    _add_workloads(router, control)
+    _add_logs(router, control)
+
+
+def _add_apis(router: APIRouter, control: Control) -> None:
+    @router.get("/status")
+    def status() -> Response:
+        return Json(control.status())
+
+    @router.get("/apis")
+    def list_apis(recent: int = Query(0, ge=0, le=60)) -> Response:
+        return Json(control.summaries(recent))
+
+    @router.get("/apis/{name}")
+    def get_api(name: str) -> Response:
+        return Json(control.detail(name))
+
+    @router.get("/apis/{name}/deployments/{version}")
+    def deployment(name: str, version: int) -> Response:
+        return Json(control.registry.deployment(name, version).public())
+
+    @router.get("/apis/{name}/history")
+    def get_history(name: str, minutes: int = Query(60, ge=1, le=10080), step: int | None = Query(None, ge=1, le=1440)) -> Response:
+        """Without ``step``: the minutes with traffic. With it: one row per ``step`` minutes, without gaps."""
+        control.registry.get(name)
+        if step is None:
+            return Json(history.history(control.client, name, minutes))
+        return Json(history.dense(control.client, name, minutes, step))
+
+    @router.get("/apis/{name}/events")
+    def events(name: str, after: str = Query("0-0", pattern=r"^\d{1,19}-\d{1,19}$"), limit: int = Query(1000, ge=1, le=10000)) -> Response:
+        control.registry.get(name)
+        return Json(streams.events(control.client, name, after, limit))
+
+
+def _statuses(given: list[str]) -> frozenset[Status]:
+    """``?status=failed,cancelled&status=completed``. Raises BadRequest."""
+    words = [word for part in given for word in part.split(",") if word]
+    try:
+        return frozenset(map(Status, words))
+    except ValueError:
+        raise BadRequest(f"status: {ascii(words)[:100]} is not made of {', '.join(Status)}; leave it out for all", path="status") from None
+
+
+def _add_workloads(router: APIRouter, control: Control) -> None:
+    @router.get("/apis/{name}/workloads")
+    def workloads(
+        name: str,
+        status: Annotated[list[str], Query()] = [],  # noqa: B006 (FastAPI copies it)
+        limit: int = Query(50, ge=1, le=1000),
+        cursor: str = Query("", max_length=300),
+        q: str = Query("", max_length=200),
+    ) -> Response:
+        control.registry.get(name)
+        page = listing.page(control.client, name, _statuses(status), limit, cursor, q)
+        return Json({"workloads": [record.public() for record in page.records], "next": page.next, "scanned": page.scanned})
+
+    @router.get("/apis/{name}/workloads/{request_id}")
+    def workload(name: str, request_id: str) -> Response:
+        control.registry.get(name)
+        return Json(control.records.details(name, request_id))
+
+    @router.get("/apis/{name}/workloads/{request_id}/payload")
+    def payload(name: str, request_id: str) -> Response:
+        """The bytes as they came. They are a stranger's: no browser may take them for a page."""
+        api = control.registry.get(name)
+        record, body = control.records.payload(name, request_id)
+        if body is None:
+            raise _payload_gone(record, api.spec["retain"])
+        headers = {
+            "x-content-type-options": "nosniff",
+            "content-disposition": "attachment",
+            "content-security-policy": "sandbox",
+            "x-payload-content-type": quote(record.content_type, safe="/;="),
+        }
+        return Response(body, media_type="application/octet-stream", headers=headers)
+
+    @router.get("/apis/{name}/workloads/{request_id}/logs")
+    def own_log(name: str, request_id: str) -> Response:
+        control.registry.get(name)
+        return Json({"records": logs.of_workload(control.client, name, control.records.get(name, request_id))})
+
+
+def _payload_gone(record: Record, retain: dict[str, Any]) -> PayloadGone:
+    """Why a payload is not there, and how the next ones will be."""
+    limit = retain["max_bytes"]
+    keeps = retain["payload"] == "always" or (retain["payload"] == "failed" and record.status is Status.FAILED)
+    if keeps and 0 <= limit < record.size:
+        remedy = f"it has {record.size:,} bytes, and `retain: {{max_bytes: {limit}}}` keeps smaller ones"
+    elif keeps:
+        remedy = "the spec did not keep such payloads then"
+    else:
+        remedy = "`retain: {payload: always}` in the spec keeps those of workloads to come"
+    return PayloadGone(f"the payload of {record.id} was deleted when the workload ended ({record.status}): {remedy}")
+
+
+def _add_logs(router: APIRouter, control: Control) -> None:
+    @router.get("/apis/{name}/logs/tail")
+    def log_tail(name: str, lines: int = Query(500, ge=0, le=10000)) -> Response:
+        """The newest lines as records, and the position from which `POST /changes` goes on."""
+        control.registry.get(name)
+        found, position = logs.tail(control.client, name, lines)
+        return Json({"records": [logs.record(line) for line in found], "position": position})
+
+    @router.get("/apis/{name}/logs")
+    def log(name: str, lines: int = Query(200, ge=0, le=10000), follow: bool = False) -> Response:
+        """JSON lines, oldest first; with ``follow`` the answer goes on until the caller closes it or the API is deleted."""
+        control.registry.get(name)
+        found, position = logs.tail(control.client, name, lines)
+        text = "".join(f"{line}\n" for line in found)
+        if not follow:
+            return PlainTextResponse(text, media_type="application/x-ndjson")
+        return StreamingResponse(_follow(control, name, text, position), media_type="application/x-ndjson")
+
+
+async def _follow(control: Control, name: str, first: str, position: str) -> AsyncIterator[str]:
+    yield first or "\n"
+    quiet = 0.0
+    while True:
+        lines, position = await run_in_threadpool(logs.after, control.client, name, position)
+        if lines:
+            yield "".join(f"{line}\n" for line in lines)
+            quiet = 0.0
+            continue
+        await asyncio.sleep(0.2)
+        quiet += 0.2
+        if quiet >= 10:
+            # An empty line now and then: a caller that is gone is only noticed by writing.
+            quiet = 0.0
+            yield "\n"
+            with contextlib.suppress(CortexError):
+                if await run_in_threadpool(control.registry.find, name) is None:
+                    return

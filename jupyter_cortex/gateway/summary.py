@@ -1,0 +1,64 @@
+"""What lists say of an API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.workload import DeploymentState
+from ..store.glance import Glance
+
+
+def summary(api: Glance, *, recent: bool = False) -> dict[str, Any]:
+    """An API and how it is, as it goes out; ``recent``: with the counters of the minutes that were looked at. Times are ms, ``minute`` is seconds."""
+    status, why = api_status(api)
+    shown = api.live or api.wanted
+    # Replicas of a version that failed are on their way out; the live one's are not stale because of it.
+    newest = api.live_version if api.wanted is None or api.wanted.state is DeploymentState.FAILED else api.wanted_version
+    return {
+        "name": api.name,
+        "status": status,
+        "message": why,
+        "endpoint": api.endpoint,
+        "live": api.live_version,
+        "wanted": api.wanted_version,
+        "stopped": api.stopped,
+        "source": api.source,
+        "digest": api.live.digest if api.live else "",
+        "requested": shown.replicas if shown else 0,
+        "ready": ready(api),
+        "stale": sum(worker["ready"] for worker in api.workers if worker["version"] not in (newest, api.wanted_version)),
+        "capped": shown.capped if shown else "",
+        "drift": next((worker["drift"] for worker in api.workers if worker["version"] == api.live_version and worker["drift"]), {}),
+        "created": api.created,
+        "updated": api.updated,
+        "workloads": api.counts,
+        "failed_hour": api.failed_hour,
+        "minute": api.minutes[-1],
+        **({"recent": api.minutes} if recent else {}),
+    }
+
+
+def ready(api: Glance) -> int:
+    """Replicas of the live version that take workloads."""
+    return sum(worker["ready"] for worker in api.workers if worker["version"] == api.live_version)
+
+
+def api_status(api: Glance) -> tuple[str, str]:
+    """(live | updating | error | stopped, why). The last deploy's failure is said even while the version before it serves."""
+    live, wanted = api.live, api.wanted
+    failed = wanted is not None and wanted.state is DeploymentState.FAILED
+    why = str(wanted.error.get("message", "")) if failed and wanted else ""
+    if api.stopped:
+        return "stopped", f"started again by `cortex start {api.name}`"
+    if live is None:
+        return ("error", why) if failed else ("updating", "")
+    if failed and wanted:
+        why = f"version {wanted.version} did not start, version {live.version} still serves: {why}"
+    if ready(api) >= max(1, live.replicas):
+        updating = wanted is not None and wanted.state in (DeploymentState.PENDING, DeploymentState.STARTING)
+        return ("updating" if updating else "live"), why
+    if not ready(api):
+        trouble = next((worker["trouble"] for worker in api.workers if worker["version"] == live.version and worker["trouble"]), "")
+        if trouble:
+            return "error", trouble
+    return "updating", why

@@ -1,0 +1,84 @@
+"""What lists show of APIs, each as of one moment, and all of them in one round trip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from ..core.workload import DeploymentState
+from .connection import store_errors, text
+from .history import COUNTERS
+from .scripts import GLANCE
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What matters of a deployment from afar."""
+
+    version: int
+    state: DeploymentState
+    replicas: int
+    capped: str
+    digest: str
+    error: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Glance:
+    """One API. ``live`` and ``wanted``: None where there is no such version. ``minutes``: counters of each with traffic and of the current one."""
+
+    name: str
+    endpoint: str
+    source: str
+    live_version: int
+    wanted_version: int
+    live: Glimpse | None
+    wanted: Glimpse | None
+    stopped: bool
+    created: int
+    updated: int
+    workers: list[dict[str, Any]]
+    counts: dict[str, int]
+    failed_hour: int
+    minutes: list[dict[str, int]]
+
+
+def glances(client: redis.Redis, names: Sequence[str], minutes: int = 1) -> list[Glance]:
+    """The APIs of these names that exist, with ``minutes`` of counters up to the current one."""
+    with store_errors():
+        replies = GLANCE.many(client, [(name, minutes - 1) for name in names]) if names else []
+    return [_glance(name, reply) for name, reply in zip(names, replies, strict=True) if reply]
+
+
+def _glance(name: str, reply: list[Any]) -> Glance:
+    _, fields, live, wanted, workers, numbers, minutes = reply
+    endpoint, source, live_version, wanted_version, stopped, created, updated = (text(field) or "" for field in fields)
+    queued, opened, completed, failed, cancelled, failed_hour = numbers
+    counts = {"in_queue": queued, "in_progress": max(0, opened - queued), "completed": completed, "failed": failed, "cancelled": cancelled}
+    return Glance(
+        name=name,
+        endpoint=endpoint,
+        source=source,
+        live_version=int(live_version or 0),
+        wanted_version=int(wanted_version or 0),
+        live=_glimpse(live_version, live),
+        wanted=_glimpse(wanted_version, wanted),
+        stopped=stopped == "1",
+        created=int(created or 0),
+        updated=int(updated or 0),
+        workers=[json.loads(worker) for worker in workers],
+        counts=counts,
+        failed_hour=failed_hour,
+        minutes=[{"minute": number * 60, **dict(zip(COUNTERS, map(int, counted), strict=True))} for number, *counted in minutes],
+    )
+
+
+def _glimpse(version: str, fields: list[Any]) -> Glimpse | None:
+    state, replicas, capped, digest, error = map(text, fields or [None] * 5)
+    if not state:
+        return None
+    return Glimpse(int(version), DeploymentState(state), int(replicas or 1), capped or "", digest or "", json.loads(error) if error else {})
