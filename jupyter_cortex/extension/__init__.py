@@ -5,24 +5,27 @@ Loading it starts nothing and reads no token: what a route needs opens when the 
 
 from __future__ import annotations
 
+from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Unicode
 
-from .answers import CortexHandler
 from .environment import EnvironmentHandler, StartHandler
 from .forward import ForwardHandler
 from .link import Link
 from .notebook import NotebookHandler
 from .run import RunHandler
+from .stream import SnapshotHandler, StreamHandler
 
 __all__ = ["ROUTES", "CortexExtension"]
 
 #: Pattern below the base URL -> what answers there.
-ROUTES: tuple[tuple[str, type[CortexHandler]], ...] = (
+ROUTES: tuple[tuple[str, type[JupyterHandler]], ...] = (
     (r"/cortex/environment", EnvironmentHandler),
     (r"/cortex/environment/start", StartHandler),
     (r"/cortex/api/(.*)", ForwardHandler),
     (r"/cortex/run(/.*)", RunHandler),
+    (r"/cortex/snapshot", SnapshotHandler),
+    (r"/cortex/stream", StreamHandler),
     (r"/cortex/notebook/(show|check|deploy)", NotebookHandler),
 )
 
@@ -42,3 +45,6 @@ class CortexExtension(ExtensionApp):
 
     def initialize_handlers(self) -> None:
         self.handlers.extend(ROUTES)
+
+    async def stop_extension(self) -> None:
+        self.settings[Link.SETTING].close()

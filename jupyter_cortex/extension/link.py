@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from .. import __version__
-from ..core.errors import BadRequest, CortexError, EnvironmentDown, EnvironmentProblem
+from ..core.errors import BadRequest, CortexError, EnvironmentDown, EnvironmentProblem, from_problem
 
 if TYPE_CHECKING:
     from ..core.settings import Settings
@@ -45,6 +46,8 @@ class Link:
         self._url, self._token = url.rstrip("/"), token
         self._http: SimpleAsyncHTTPClient | None = None
         self._starting = asyncio.Lock()
+        #: What runs for open pages; ended with the server.
+        self.listeners: set[asyncio.Task[None]] = set()
 
     def settings(self) -> Settings:
         """Raises EnvironmentProblem."""
@@ -73,6 +76,15 @@ class Link:
         if answer.status in (401, 403):
             raise EnvironmentProblem(f"{environment.url} refuses the token of this Jupyter server; add the environment again with `cortex env add`")
         return answer
+
+    @staticmethod
+    def read(answer: Answer) -> bytes:
+        """The body of an answer that is none of a refusal. Raises what the gateway refused with, EnvironmentProblem for a foreign server."""
+        if answer.status == 200:
+            return answer.body
+        if "problem+json" in answer.headers.get("content-type", ""):
+            raise from_problem(json.loads(answer.body))
+        raise EnvironmentProblem(f"the gateway answered {answer.status}, and not in our words; is it a jupyter-cortex gateway?")
 
     async def public(self, method: str, path: str, *, query: str, headers: dict[str, str], body: bytes | None) -> Answer:
         """A public route, with the call token where one is set. Raises EnvironmentDown, EnvironmentProblem."""
@@ -107,6 +119,8 @@ class Link:
         return Answer(said.code, {name.lower(): value for name, value in said.headers.get_all()}, said.body)
 
     def close(self) -> None:
+        for listener in self.listeners:
+            listener.cancel()
         if self._http is not None:
             self._http.close()
             self._http = None

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+import websocket
 from jupyter_client.blocking.client import BlockingKernelClient
 
 from ..conftest import Environment, wait_until
@@ -132,6 +133,12 @@ class Lab:
         self.kernels.append(Kernel(made.json()["id"], client_of))
         return self.kernels[-1]
 
+    def page(self, events: dict[str, str] | None = None, logs: dict[str, str] | None = None) -> Page:
+        """An open page: its websocket, with what it follows."""
+        made = Page(websocket.create_connection(f"{self.url.replace('http', 'ws')}/cortex/stream?token={self.token}", timeout=WAIT_S))
+        made.follow(events=events or {}, logs=logs or {})
+        return made
+
     def end(self, kernel: Kernel) -> None:
         kernel.client.stop_channels()
         self.kernels.remove(kernel)
@@ -161,6 +168,48 @@ class Lab:
                 told.result = said.get("result", told.result)
                 told.problem = said.get("problem", told.problem)
         return told
+
+
+@dataclass
+class Page:
+    """A page's websocket, and everything that it was told."""
+
+    socket: websocket.WebSocket
+    frames: list[dict[str, Any]] = field(default_factory=list)
+    at: list[float] = field(default_factory=list)
+
+    def follow(self, **positions: dict[str, str]) -> None:
+        self.socket.send(json.dumps(positions))
+
+    def frame(self, seconds: float = WAIT_S) -> dict[str, Any] | None:
+        """The next frame, None when there is none in time."""
+        self.socket.settimeout(seconds)
+        try:
+            said = self.socket.recv()
+        except websocket.WebSocketTimeoutException:
+            return None
+        self.frames.append(json.loads(said))
+        self.at.append(time.monotonic())
+        return self.frames[-1]
+
+    def until(self, condition: Callable[[dict[str, Any]], Any], what: str) -> dict[str, Any]:
+        """The first frame that the condition is true of."""
+        while True:
+            frame = self.frame()
+            assert frame is not None, f"waited in vain until {what}: {self.frames}"
+            if condition(frame):
+                return frame
+
+    def moves(self, api: str) -> dict[str, int]:
+        """How often it was told of each move."""
+        told: dict[str, int] = {}
+        for frame in self.frames:
+            for state, count in frame.get("changes", {}).get(api, {}).get("moves", {}).items():
+                told[state] = told.get(state, 0) + count
+        return told
+
+    def close(self) -> None:
+        self.socket.close()
 
 
 @dataclass
