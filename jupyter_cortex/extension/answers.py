@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote_plus
 
 from jupyter_server.base.handlers import APIHandler
 from tornado.web import HTTPError
@@ -62,6 +63,10 @@ class CortexHandler(APIHandler):
     def below(self, prefix: str) -> str:
         """The path below ``<base_url><prefix>``, as it was sent: still percent-encoded."""
         return self.request.path[len(self.base_url.rstrip("/")) + len(prefix) :]
+
+    def query(self) -> str:
+        """The caller's, as it was sent, without the token by which Jupyter knows the caller."""
+        return "&".join(pair for pair in self.request.query.split("&") if unquote_plus(pair.partition("=")[0]) != "token")
 
     def pass_on(self, answer: Answer, names: tuple[str, ...]) -> None:
         """The gateway's answer with these of its headers."""

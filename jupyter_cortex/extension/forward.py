@@ -52,7 +52,7 @@ class ForwardHandler(CortexHandler):
         path = self.below("/cortex/api/")
         if not ALLOWED[method].fullmatch(path):
             raise RouteNotFound(f"{method} {path[:200]} is no route of the Jupyter server")
-        answer = await self.link.control(method, f"/{path}", query=self.request.query, body=self.request.body or None)
+        answer = await self.link.control(method, f"/{path}", query=self.query(), body=self.request.body or None)
         if answer.status >= 400 and "problem+json" not in answer.headers.get("content-type", ""):
             raise EnvironmentProblem(f"the gateway answered {answer.status}, and not in our words; is it a jupyter-cortex gateway?")
         if answer.status == 200 and method == "GET":

@@ -73,7 +73,7 @@ class Link:
         if body:
             headers["content-type"] = "application/json"
         answer = await self._call(environment, method, f"/_cortex/v1{path}", query, headers, body, seconds)
-        if answer.status in (401, 403):
+        if answer.status == 401:
             raise EnvironmentProblem(f"{environment.url} refuses the token of this Jupyter server; add the environment again with `cortex env add`")
         return answer
 

@@ -41,12 +41,8 @@ class RunHandler(CortexHandler):
         # Tornado's client would call a body without a type a form.
         headers.setdefault("content-type", "")
         body = self.request.body if method == "POST" else None
-        answer = await self.link.public(method, public_path(self.below("/cortex/run")), query=self._query(), headers=headers, body=body)
+        answer = await self.link.public(method, public_path(self.below("/cortex/run")), query=self.query(), headers=headers, body=body)
         self.pass_on(answer, ANSWER_HEADERS)
-
-    def _query(self) -> str:
-        """The caller's, without the token by which Jupyter knew the caller."""
-        return "&".join(pair for pair in self.request.query.split("&") if pair.partition("=")[0] != "token")
 
 
 def public_path(sent: str) -> str:

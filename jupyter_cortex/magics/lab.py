@@ -8,8 +8,8 @@ environment's token. Steps go out as messages of that request; the end is the va
 from __future__ import annotations
 
 import json
+import math
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,15 +127,11 @@ class Job:
         document = cells.check_document(self._wish["model"], self._path.name)
         if self._session is not None:
             # As it is now: whatever differs from what ran was edited since, saved or not.
-            notebook = self._session.executed(self._path, document, time.time(), root)
+            notebook = self._session.executed(self._path, document, math.inf, root)
         else:
             notebook = cells.Notebook(cells.code_cells(document), self._path, loading=objects.loading_from(root), document=document)
-        built = from_notebook.build(
-            notebook, root, name=self._wish.get("name"), only_config=self._wish.get("config"), replicas=self._wish.get("replicas")
-        )
-        if self._session is not None:
-            self._session.api = built.name
-        return built
+        wish = self._wish
+        return from_notebook.build(notebook, root, name=wish.get("name"), only_config=wish.get("config"), replicas=wish.get("replicas"))
 
     def _client(self) -> Client:
         """Of the environment that the Jupyter server points to, which has started it where it can: this kernel may have another home."""
@@ -180,6 +176,8 @@ class Job:
 
         built = self._built()
         wish = self._wish
+        if self._session is not None:
+            self._session.api = built.name
         with self._client() as client:
             deployed, sample = publishing.publish_built(
                 client,

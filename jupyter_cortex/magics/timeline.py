@@ -58,7 +58,7 @@ def _numbers(runs: list[Run], saved: list[Cell]) -> list[int]:
     numbers: list[int] = []
     taken: dict[str, int] = {}
     for run in runs:
-        if run.cell_id:
+        if run.cell_id and by_id:  # a notebook of format 4.4 has no ids, though its front end sends some
             numbers.append(by_id.get(run.cell_id, 0))
             continue
         same = by_text.get(run.source.strip(), [])
@@ -87,4 +87,4 @@ def belongs(document: dict[str, Any], runs: Iterable[Run]) -> bool:
     """Whether these runs can be of this notebook: a kernel may have inherited another one's name."""
     cells = code_cells(document)
     ids, texts = {cell.id for cell in cells if cell.id}, {cell.source.strip() for cell in cells}
-    return any(run.cell_id in ids if run.cell_id else run.source.strip() in texts for run in runs)
+    return any(run.cell_id in ids if run.cell_id and ids else run.source.strip() in texts for run in runs)
