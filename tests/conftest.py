@@ -25,6 +25,10 @@ from jupyter_cortex.operator import local
 from jupyter_cortex.operator.home import Home
 from jupyter_cortex.operator.processes import Slot
 
+from .suites import pytest_collect_directory
+
+__all__ = ["pytest_collect_directory"]
+
 CI = os.environ.get("CI") == "true"
 ECHO = """
 class Handler:
