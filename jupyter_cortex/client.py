@@ -322,7 +322,7 @@ class Client:
         return dict(self._control("GET", f"/apis/{quoted(name)}"))
 
     def module(self, name: str, version: int) -> dict[str, Any]:
-        """``{"path", "source", "reasons"}`` of a deployment's handler module; ``reasons`` says why each statement is in it."""
+        """``{"path", "source", "reasons", "notebook", "cells"}`` of a deployment's handler module; ``reasons`` says why each statement is in it."""
         return dict(self._control("GET", f"/apis/{quoted(name)}/deployments/{version}/module"))
 
     def report(self, name: str, version: int) -> bytes:

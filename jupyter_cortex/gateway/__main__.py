@@ -12,6 +12,7 @@ from ..operator.processes import Slot
 from ..serving.artifacts import Artifacts
 from . import server
 from .app import Parts, create_app
+from .watch import Watch
 
 
 def hosts(settings: Settings, chain_address: str) -> frozenset[str]:
@@ -63,7 +64,8 @@ def main() -> int:
         store_wait=settings.store_wait,
         artifacts=Artifacts(home.artifacts, settings.artifacts),
     )
-    server.serve(create_app(parts), [sock for sock in (public, chained) if sock], access_log=settings.access_log)
+    watch = Watch(parts.redis_url)
+    server.serve(create_app(parts, watch), [sock for sock in (public, chained) if sock], access_log=settings.access_log, on_stop=watch.close)
     return 0
 
 

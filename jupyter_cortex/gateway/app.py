@@ -58,7 +58,7 @@ def problem(error: CortexError) -> JSONResponse:
     return JSONResponse(error.problem(), error.status, headers, "application/problem+json")
 
 
-def create_app(parts: Parts) -> Any:
+def create_app(parts: Parts, watch: Watch) -> Any:
     """The ASGI application: public routes in front, control routes behind them."""
     client = connect(parts.redis_url)
     # Short: a request for an unknown path waits for it.
@@ -83,7 +83,7 @@ def create_app(parts: Parts) -> Any:
     app = FastAPI(title="jupyter-cortex", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/_cortex/openapi.json")
     router = create_router(control)
     add_version_routes(router, control)
-    add_changes_route(router, Changes(client, Watch(parts.redis_url)))
+    add_changes_route(router, Changes(client, watch))
     app.include_router(router)
     _add_health(app, client, control, parts)
     _add_error_handlers(app)

@@ -91,9 +91,9 @@ class Changes:
         """The answer's JSON, after at most ``asked.wait`` seconds, or empty when ``gone`` is done before. Raises StoreUnavailable."""
         loop = asyncio.get_running_loop()
         begun = await loop.run_in_executor(self._threads, self._begin, asked)
-        if asked.wait and not begun.due:
+        if asked.wait:
             positions = {stream.key: stream.position for stream in (*begun.events, *begun.logs)}
-            moved = await self._watch.news(positions, begun.registry, gone, asked.wait)
+            moved = begun.due or await self._watch.news(positions, begun.registry, gone, asked.wait)
             if gone.done():
                 return b""
             if moved:

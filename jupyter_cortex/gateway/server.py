@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -71,8 +72,20 @@ def write_chain(run_dir: Path, chain: dict[str, Any]) -> None:
     temporary.replace(run_dir / "chain.json")
 
 
-def serve(app: Any, sockets: list[socket.socket], *, access_log: bool) -> None:
-    """Until SIGTERM: finishes what is under way (long polls for at most 5 s)."""
+class _Server(uvicorn.Server):
+    """Says when it is told to stop: its own end of the application comes only after the last answer."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_stop()
+        super().handle_exit(sig, frame)
+
+
+def serve(app: Any, sockets: list[socket.socket], *, access_log: bool, on_stop: Callable[[], None]) -> None:
+    """Until SIGTERM, which calls ``on_stop``: finishes what is under way (long polls for at most 5 s)."""
     config = uvicorn.Config(
         app,
         loop="uvloop" if _has("uvloop") else "asyncio",
@@ -85,7 +98,7 @@ def serve(app: Any, sockets: list[socket.socket], *, access_log: bool) -> None:
         timeout_graceful_shutdown=5,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    uvicorn.Server(config).run(sockets=sockets)
+    _Server(config, on_stop).run(sockets=sockets)
 
 
 def _has(module: str) -> bool:

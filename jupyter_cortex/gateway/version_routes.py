@@ -11,25 +11,50 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from ..core.errors import BodyTooLarge, Refused
+from ..handler.origin import LINE_MAP
 from ..project import bundle
 from ..project.gate import MAX_REPORT_BYTES
+from ..project.notebook.cells import code_cells
 from ..store import reports
 from .control import Control
 
 
 def module(control: Control, name: str, version: int) -> dict[str, Any]:
-    """``{"path", "source", "reasons"}`` of a deployment; ``reasons`` is empty for a project without a notebook. Raises DeploymentNotFound."""
+    """``{"path", "source", "reasons", "notebook", "cells"}`` of a deployment. Raises DeploymentNotFound.
+
+    ``notebook``: the name of the file that it was sliced from, "" for a project without one. ``cells``: what reasons and tracebacks call its cells
+    ("cell 3") -> the cell's id.
+    """
     deployment = control.registry.deployment(name, version)
     path = deployment.spec["handler"]["path"]
     with zipfile.ZipFile(io.BytesIO(control.registry.bundle(name, deployment.digest))) as archive:
         names = set(archive.namelist())
         source = archive.read(bundle.PROJECT + path).decode("utf-8", "replace") if bundle.PROJECT + path in names else ""
-        raw = archive.read(bundle.META + "reasons.json") if bundle.META + "reasons.json" in names else b"[]"
+        reasons, lines, snapshot = (
+            _json(archive.read(bundle.META + kept)) if bundle.META + kept in names else None for kept in ("reasons.json", LINE_MAP, "notebook.ipynb")
+        )
+    notebook = str(lines.get("notebook", "")) if isinstance(lines, dict) else ""
+    return {
+        "path": path,
+        "source": source,
+        "reasons": reasons if isinstance(reasons, list) else [],
+        "notebook": notebook if notebook.endswith(".ipynb") else "",
+        "cells": _cells(snapshot),
+    }
+
+
+def _json(raw: bytes) -> Any:
+    """What a bundle's meta holds, None where somebody packed something else."""
     try:
-        reasons = json.loads(raw)
-    except ValueError:
-        reasons = []
-    return {"path": path, "source": source, "reasons": reasons}
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _cells(snapshot: Any) -> dict[str, str]:
+    if not isinstance(snapshot, dict) or not isinstance(snapshot.get("cells"), list):
+        return {}
+    return {cell.label: cell.id for cell in code_cells(snapshot) if cell.id}
 
 
 def add_version_routes(router: APIRouter, control: Control) -> None:

@@ -56,12 +56,24 @@ class Watch:
         self._seen: dict[str, tuple[int, int]] = {}
         self._used: dict[str, float] = {}
         self._running = False
+        self._closed = False
+
+    def close(self) -> None:
+        """Nobody waits any more, from within 0.2 s on. May be called by a signal handler, so it takes no lock."""
+        self._closed = True
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return len(self._waiters)
 
     async def news(self, positions: Mapping[str, str], registry: int, gone: asyncio.Future[Any], seconds: float) -> bool:
         """Until an entry stands behind one of ``positions`` (by key), the registry's version is not ``registry``, ``gone`` is done, or time is over.
 
         What happened since the caller's own look at the store counts, too. Whether something may have moved.
         """
+        if self._closed:
+            return False
         waiter = _Waiter(positions, registry)
         self._enter(waiter)
         try:
@@ -100,6 +112,8 @@ class Watch:
                 time.sleep(RETRY_S)
                 continue
             self._tell(registry, ends, begun)
+            if self._closed:
+                self._tell_all()
             time.sleep(BUSY_S if ends else 0 if positions else LOOK_MS / 1000)
 
     def _wanted(self) -> dict[str, str] | None:

@@ -21,7 +21,7 @@ from .records import FIELDS, Record, Records, record_of
 SCAN_MAX = 20_000
 #: Index entries of one round: at first what a page needs, then more and more, so that a page is at most seven rounds.
 ROUND_MAX = 5000
-_PLACE = re.compile(r"(\d{1,15})-([A-Za-z0-9._-]{1,128})")
+_PLACE = re.compile(r"([0-9]{1,15})-([A-Za-z0-9._-]{1,128})")
 _TYPE, _ACCEPTED, _REPLICA, _ERROR = (FIELDS.index(name) for name in ("type", "accepted", "replica", "error"))
 
 #: Where a workload stands: time in ms, and its id where several share one.

@@ -14,6 +14,7 @@ from ..core.workload import DeploymentState
 from . import keys
 from .connection import pairs, store_errors, text
 from .scripts import DELETE, DEPLOY, MOVE, PROMOTE, PURGE
+from .streams import EVENTS
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,10 @@ class Registry:
 
     def set_replicas(self, name: str, version: int, replicas: int, wanted: int, capped: str) -> None:
         with store_errors():
-            self.client.hset(keys.deployment(name, version), mapping={"replicas": replicas, "wanted_replicas": wanted, "capped": capped})
+            pipe = self.client.pipeline(transaction=True)
+            pipe.hset(keys.deployment(name, version), mapping={"replicas": replicas, "wanted_replicas": wanted, "capped": capped})
+            pipe.xadd(keys.events(name), {"m": f"deployment\n{version} replicas"}, maxlen=EVENTS, approximate=True)
+            pipe.execute()
 
     def move(self, name: str, version: int, allowed: tuple[DeploymentState, ...], to: DeploymentState, **facts: Any) -> bool:
         flat = [part for key, value in facts.items() for part in (key, value if isinstance(value, (str, int)) else json.dumps(value))]
@@ -337,8 +341,11 @@ class Registry:
 
     def forget_worker(self, name: str, worker: str) -> None:
         with store_errors():
-            self.client.hdel(keys.workers(name), worker)
-            self.client.zrem(keys.beats(name), f"worker:{worker}")
+            pipe = self.client.pipeline(transaction=True)
+            pipe.hdel(keys.workers(name), worker)
+            pipe.zrem(keys.beats(name), f"worker:{worker}")
+            pipe.incr(keys.REGISTRY_VERSION)
+            pipe.execute()
 
     def check_schema(self) -> None:
         """Refuse a store written by a newer version; mark a fresh one as ours. Raises EnvironmentProblem."""

@@ -17,7 +17,7 @@ from .connection import store_errors, text
 
 #: Entries that lua/prelude.lua keeps of an API's events; a stream that holds fewer was never cut.
 EVENTS = 10_000
-POSITION = re.compile(r"\d{1,19}-\d{1,19}")
+POSITION = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 BEGINNING = "0-0"
 
 #: Of a stream: ids and fields, oldest first.
@@ -82,7 +82,7 @@ def events(client: redis.Redis, api: str, after: str, limit: int = 1000) -> list
 
 
 def moves(fields: Mapping[bytes, bytes]) -> list[tuple[str, str]]:
-    """One entry holds the moves of one script: (id, state), or ("deployment", "<version> <state>")."""
+    """One entry holds the moves of one script: (id, state), or ("deployment", "<version> <state>"), or ("deployment", "<version> replicas")."""
     parts = text(fields[b"m"]).split("\n")
     return list(zip(parts[::2], parts[1::2], strict=True))
 

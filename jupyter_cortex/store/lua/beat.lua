@@ -1,11 +1,15 @@
--- A worker's heartbeat for itself and for its replicas (a handler may hold the GIL), and what it should do next.
+-- A worker's heartbeat for itself and for its replicas (a handler may hold the GIL), and what it should do next. What is new in its status is an event.
 -- ARGV: worker, version, its status as JSON, lease in ms, sweep (1|0), then its replica ids.
 -- Returns {state, replicas wanted, suspects waiting, stale replica ids...}; state is '' when the deployment is gone.
 local worker, version, status, lease, sweep = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local dep = p .. ':dep:' .. version
 local out = redis.call('HMGET', dep, 'state', 'replicas')
 if not out[1] or redis.call('EXISTS', p .. ':api') == 0 then return {'', '0', 0} end
-redis.call('HSET', p .. ':workers', worker, status)
+if redis.call('HGET', p .. ':workers', worker) ~= status then
+  redis.call('HSET', p .. ':workers', worker, status)
+  event('deployment', version .. ' replicas')
+  flush()
+end
 redis.call('ZADD', p .. ':beats', now, 'worker:' .. worker)
 for i = 6, #ARGV do redis.call('ZADD', p .. ':beats', now, ARGV[i]) end
 local reply = {out[1], out[2] or '0', redis.call('LLEN', p .. ':suspects')}
