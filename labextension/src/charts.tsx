@@ -20,10 +20,10 @@ export function color(variable: string): string {
 }
 
 /** A chart over time; `times` are seconds since the epoch. `summary` is what it says, in words. */
-export function Chart(props: { title: string; summary: string; times: number[]; lines: ILine[]; unit: (value: number) => string; height?: number }): JSX.Element {
+export function Chart(props: { title: string; summary: string; times: number[]; lines: ILine[]; unit: (value: number) => string; whole?: boolean; height?: number }): JSX.Element {
   const box = React.useRef<HTMLDivElement>(null);
   const plot = React.useRef<uPlot | null>(null);
-  const height = props.height ?? 130;
+  const height = props.height ?? 140;
   const shape = props.lines.map(line => line.label).join('|');
   const unit = React.useRef(props.unit);
   unit.current = props.unit;
@@ -39,8 +39,9 @@ export function Chart(props: { title: string; summary: string; times: number[]; 
         legend: { live: true },
         scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
         axes: [
-          { ...axis, space: 70, values: (_, ticks) => ticks.map(tick => (props.times.length > 100 ? localTime(tick * 1000).slice(5, 16) : clock(tick * 1000).slice(0, 5))) },
-          { ...axis, size: 56, values: (_, ticks) => ticks.map(tick => unit.current(tick)) }
+          { ...axis, space: 70, size: 26, values: (_, ticks) => ticks.map(tick => (props.times.length > 100 ? localTime(tick * 1000).slice(5, 16) : clock(tick * 1000).slice(0, 5))) },
+          // A count has no half.
+          { ...axis, size: 56, space: 26, ...(props.whole ? { incrs: WHOLE } : {}), values: (_, ticks) => ticks.map(tick => unit.current(tick)) }
         ],
         series: [
           { label: 'time', value: (_, tick) => (tick === null || tick === undefined ? '–' : localTime(tick * 1000).slice(0, 16)) },
@@ -49,7 +50,8 @@ export function Chart(props: { title: string; summary: string; times: number[]; 
             stroke: () => color(line.color),
             fill: line.fill ? () => `color-mix(in srgb, ${color(line.color)} 18%, transparent)` : undefined,
             width: 1.5,
-            points: { show: false },
+            // A minute with traffic between two without is a point, not a line.
+            points: { size: 4 },
             spanGaps: true,
             value: (_: uPlot, value: number | null) => (value === null || value === undefined ? '–' : unit.current(value))
           }))
@@ -87,6 +89,8 @@ export function Chart(props: { title: string; summary: string; times: number[]; 
     </figure>
   );
 }
+
+const WHOLE = [1, 2, 5].flatMap(step => Array.from({ length: 9 }, (_, at) => step * 10 ** at)).sort((a, b) => a - b);
 
 function data(times: number[], lines: ILine[]): uPlot.AlignedData {
   return [times, ...lines.map(line => line.values)] as uPlot.AlignedData;

@@ -11,13 +11,11 @@ import { asProblem } from './client';
 import { bytes, plural } from './format';
 import { apiIcon } from './icons';
 import type { CortexModel } from './model';
-import { cellPlace, goTo, NotebookState, NotebookWatch, requestOf } from './notebooks';
+import { cellPlace, goTo, NotebookWatch, requestOf } from './notebooks';
 import { Badge, Button, Code, placeIn, ProblemBox, Tabs } from './parts';
 import { CommandIDs, IDeployed, INotebookRequest, IProblem, IReason, IShown, IStep, ISurprise } from './tokens';
 
 // The button -------------------------------------------------------------------------------------------------------------------------------------
-
-const LABELS: Record<NotebookState, string> = { none: '', live: 'live', changed: 'changed', failing: 'failing', updating: 'updating', stopped: 'stopped' };
 
 export class DeployButton extends ReactWidget {
   constructor(
@@ -30,12 +28,13 @@ export class DeployButton extends ReactWidget {
   }
 
   protected render(): JSX.Element {
-    const { state, sentence } = this.watch;
+    const { api, state, sentence } = this.watch;
+    const text = state === 'failing' && api?.status !== 'error' ? `${api?.failed_hour} failed` : state;
     return (
       <button type="button" className="cx-toolbar-button" title={sentence} aria-label={sentence} onClick={() => void this.commands.execute(CommandIDs.deploy)}>
         <apiIcon.react tag="span" elementSize="normal" />
         <span>Deploy</span>
-        {state !== 'none' && <Badge status={state} text={LABELS[state]} />}
+        {state !== 'none' && <Badge status={state} text={text} />}
       </button>
     );
   }
@@ -50,11 +49,6 @@ class FormDialog extends Dialog<void> {
       super._evtKeydown(event);
     } else if (event.key === 'Tab') {
       this._keepInside(event);
-    } else {
-      const onFooter = event.key === 'Enter' && document.activeElement?.closest('.jp-Dialog-footer');
-      if (onFooter) {
-        super._evtKeydown(event);
-      }
     }
   }
 
@@ -87,14 +81,18 @@ export async function deployDialog(panel: NotebookPanel, model: CortexModel, com
         void commands.execute(CommandIDs.openApi, { name });
       }}
       close={close}
+      runAll={async () => {
+        await commands.execute('notebook:run-all-cells');
+      }}
     />
   );
   body.addClass('cx-deploy');
   const dialog: FormDialog = new FormDialog({
     title: `Deploy ${panel.context.path.split('/').pop()}`,
     body,
-    buttons: [Dialog.cancelButton({ label: 'Close' })],
-    hasClose: true
+    buttons: [],
+    hasClose: true,
+    focusNodeSelector: '.cx-first'
   });
   dialog.addClass('cx-deploy-dialog');
   await dialog.launch().catch(() => undefined);
@@ -108,6 +106,8 @@ export interface IDeployFormProps {
   jump: (cell: string, line: number, ids: Record<string, string>) => void;
   open: (name: string) => void;
   close: () => void;
+  /** Run the notebook from top to bottom. */
+  runAll: () => Promise<void>;
 }
 
 interface IProgress {
@@ -209,6 +209,13 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
     }
   };
 
+  const runAll = async () => {
+    setPhase('looking');
+    setSteps([{ text: 'running all cells', state: 'running' }]);
+    await props.runAll();
+    await look(name.trim());
+  };
+
   const blocked = shown?.surprises.some(row => row.blocks) ?? true;
   const asks = shown?.surprises.some(row => row.asks) ?? false;
   const named = /^[a-z]([-a-z0-9]{0,40}[a-z0-9])?$/.test(name.trim());
@@ -216,7 +223,7 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
   const jump = (cell: string, line: number) => props.jump(cell, line, shown?.cells ?? {});
 
   if (phase === 'live' && said) {
-    return <Live said={said} open={props.open} steps={steps} />;
+    return <Live said={said} open={props.open} close={props.close} steps={steps} />;
   }
   return (
     <div className="cx cx-deploy-form">
@@ -252,7 +259,13 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
       <Steps steps={steps} looking={phase === 'looking'} />
       {checked && !problem && <p className="cx-good">All checks passed.</p>}
       {problem && <Refusal problem={problem} jump={jump} takeOver={() => void deploy(true)} retry={() => void look()} />}
+      {shown && <Module shown={shown} jump={jump} />}
       <div className="cx-buttons">
+        <button type="button" className="cx-button jp-mod-styled cx-plain cx-first" onClick={props.close}>
+          Close
+        </button>
+        <span className="cx-grow" />
+        {shown?.surprises.some(row => /has not run in this kernel yet/.test(row.message)) && <Button label="Run all cells" title="From top to bottom, in this notebook's kernel; then look again" onClick={() => void runAll()} disabled={busy} />}
         <Button label="Check only" title="Import, construct and run the samples in a clean process; deploy nothing" onClick={() => void check()} disabled={busy || blocked || !named || !!configError} />
         <Button
           kind="accept"
@@ -261,7 +274,6 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
           disabled={busy || blocked || !named || !!configError || (asks && !yes)}
         />
       </div>
-      {shown && <Module shown={shown} jump={jump} />}
     </div>
   );
 }
@@ -349,7 +361,7 @@ function Refusal({ problem, jump, takeOver, retry }: { problem: IProblem; jump: 
   );
 }
 
-function Live({ said, open, steps }: { said: IDeployed; open: (name: string) => void; steps: IProgress[] }): JSX.Element {
+function Live({ said, open, close, steps }: { said: IDeployed; open: (name: string) => void; close: () => void; steps: IProgress[] }): JSX.Element {
   const one = said.deployed[0];
   const first = React.useRef<HTMLDivElement>(null);
   React.useEffect(() => first.current?.querySelector('button')?.focus(), []);
@@ -367,13 +379,14 @@ function Live({ said, open, steps }: { said: IDeployed; open: (name: string) => 
           {warning}
         </p>
       ))}
-      <div className="cx-buttons" ref={first}>
-        <Button kind="accept" label="Open API" onClick={() => open(one.api)} />
-      </div>
       <details>
         <summary>{plural(steps.length, 'step')}</summary>
         <Steps steps={steps} looking={false} />
       </details>
+      <div className="cx-buttons" ref={first}>
+        <Button kind="accept" label="Open API" onClick={() => open(one.api)} />
+        <Button label="Close" onClick={close} />
+      </div>
     </div>
   );
 }

@@ -77,7 +77,7 @@ export function Inspector({ model, name, id, close, openCell }: IInspectorProps)
           {value ? <Badge status={value.status} /> : null} <span className="cx-mono">{id}</span>
         </h3>
         <div className="cx-actions">
-          <Copy text={id} what="the request id" />
+          <Copy text={id} what="the request id" label="Copy id" />
           {running && <Button label="Cancel" describe="Cancel this workload" onClick={() => void cancel()} />}
           <Button label="Close" describe="Close the inspector" onClick={close} />
         </div>
@@ -154,7 +154,7 @@ function Failure({ row, open }: { row: IWorkloadDetails; open?: (cell: string, l
           <pre className="cx-traceback" tabIndex={0} aria-label="Traceback">
             <Places text={traceback} open={open} />
           </pre>
-          <Copy text={traceback} what="the traceback" />
+          <Copy text={traceback} what="the traceback" label="Copy traceback" />
         </>
       )}
     </div>
@@ -185,7 +185,7 @@ function Payload({ model, name, row }: { model: CortexModel; name: string; row: 
         <span className="cx-dim">
           {row.content_type || 'no Content-Type'}, {bytes(row.size)}
         </span>{' '}
-        {value && <Copy text={curl(call, value)} what="this request as curl" />}
+        {value && <Copy text={curl(call, value)} what="this request as curl" label="Copy as curl" />}
       </h4>
       {!row.payload_kept && (
         <p className="cx-dim">

@@ -75,7 +75,7 @@ export class NotebookWatch implements IDisposable {
     const api = this.api;
     switch (this.state) {
       case 'none':
-        return "Publish this notebook's Handler as an asynchronous HTTP API";
+        return "Deploy: publish this notebook's Handler as an asynchronous HTTP API";
       case 'live':
         return `Deploy: ${api!.name} is live, version ${api!.live}`;
       case 'changed':

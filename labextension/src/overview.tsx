@@ -5,12 +5,14 @@ import * as React from 'react';
 
 import { Chart } from './charts';
 import { count, duration } from './format';
-import type { CortexModel } from './model';
-import { facts } from './panel';
+import type { CortexModel, IChange } from './model';
+import { failures, facts } from './panel';
 import { Badge, Button, Code, Loading, ProblemBox, Tabs, useLoaded, useModel, useNow } from './parts';
 import { callOf, curl, javascript, python } from './snippets';
 import type { IHistory, ISummary } from './tokens';
 
+/** How long traffic is gathered before the charts ask again. */
+const SETTLE_MS = 1500;
 /** Spans of the charts: minutes, and minutes of one point. */
 const SPANS: Record<string, { label: string; minutes: number; step: number }> = {
   '15m': { label: '15 min', minutes: 15, step: 1 },
@@ -34,6 +36,7 @@ function Facts({ api }: { api: ISummary }): JSX.Element {
     <section aria-label="State">
       <p>
         <Badge status={api.status} /> {api.live ? `version ${api.live}` : 'never live yet'} · {facts(api)}
+        {api.failed_hour > 0 && <span className="cx-bad"> · {failures(api)}</span>}
       </p>
       {api.message && <p className={api.status === 'error' ? 'cx-bad' : 'cx-warn'}>{api.message}</p>}
       {api.capped && <p className="cx-warn">{api.capped}</p>}
@@ -85,12 +88,28 @@ function Snippets({ model, api }: { model: CortexModel; api: ISummary }): JSX.El
 
 function Charts({ model, api }: { model: CortexModel; api: ISummary }): JSX.Element {
   const [span, choose] = React.useState('15m');
-  const now = useNow(span === '15m' ? 5000 : 60_000);
   const { minutes, step } = SPANS[span];
-  const moved = useModel(model, change => !!change.changes?.[api.name]);
-  // Anew with the traffic, but not more than once in 5 s: the points are minutes.
-  const tick = `${span}:${Math.floor(now / (span === '15m' ? 5000 : 60_000))}:${moved === 0}`;
-  const { value, problem, reload } = useLoaded(() => model.client.history(api.name, minutes, step), tick);
+  const now = useNow(10_000);
+  const moved = React.useRef(0);
+  const [turn, again] = React.useReducer((n: number) => n + 1, 0);
+  // Anew a moment after traffic, but not with each of its moves: the points are minutes.
+  React.useEffect(() => {
+    const changed = (_: CortexModel, change: IChange) => {
+      if (change.changes?.[api.name] && !moved.current) {
+        moved.current = window.setTimeout(() => {
+          moved.current = 0;
+          again();
+        }, SETTLE_MS);
+      }
+    };
+    model.changed.connect(changed);
+    return () => {
+      model.changed.disconnect(changed);
+      clearTimeout(moved.current);
+      moved.current = 0;
+    };
+  }, [model, api.name]);
+  const { value, problem, reload } = useLoaded(() => model.client.history(api.name, minutes, step), `${span}:${Math.floor(now / 60_000)}:${turn}`);
   return (
     <section aria-label="Traffic">
       <div className="cx-row">
@@ -145,6 +164,7 @@ export function Plots({ history }: { history: IHistory }): JSX.Element {
         summary={`now ${count(rows[rows.length - 1]?.open ?? 0)}, at most ${count(most)}`}
         times={times}
         unit={value => count(Math.round(value))}
+        whole
         lines={[{ label: 'open', color: '--jp-brand-color1', values: rows.map(row => row.open), fill: true }]}
       />
       <Chart
@@ -152,6 +172,7 @@ export function Plots({ history }: { history: IHistory }): JSX.Element {
         summary={`${count(sum('failed'))} failed`}
         times={times}
         unit={value => count(Math.round(value))}
+        whole
         lines={[{ label: 'failed', color: '--jp-error-color1', values: rows.map(row => row.failed), fill: true }]}
       />
     </div>

@@ -39,7 +39,7 @@ export class ApisPanel extends ReactWidget {
 }
 
 /** An API's row and its buttons, in px. */
-const ROW = 84;
+const ROW = 88;
 
 export function Apis({ model, commands }: { model: CortexModel; commands: CommandRegistry }): JSX.Element {
   React.useEffect(() => model.start(), [model]);
@@ -101,6 +101,7 @@ function Api({ api, commands, now }: { api: ISummary; commands: CommandRegistry;
       <div className="cx-dim cx-facts" title={api.message}>
         {api.message && api.status === 'error' ? <span className="cx-bad">{api.message}</span> : facts(api)}
       </div>
+      {api.failed_hour > 0 && <div className="cx-bad cx-facts">{failures(api)}</div>}
       <div className="cx-actions">
         {actions.map(([label, describe, act]) => (
           <button type="button" key={label} className="cx-small" onClick={act} aria-label={describe} title={describe}>
@@ -112,18 +113,12 @@ function Api({ api, commands, now }: { api: ISummary; commands: CommandRegistry;
   );
 }
 
-/** "2 replicas · 3 in queue · 1 in progress · 4 failed in the last hour" */
-export function facts(api: ISummary): JSX.Element {
+/** "2 replicas · 3 in queue · 1 in progress" */
+export function facts(api: ISummary): string {
   const ready = api.ready === api.requested ? plural(api.ready, 'replica') : `${api.ready} of ${plural(api.requested, 'replica')}`;
-  return (
-    <>
-      {ready} · {count(api.workloads.in_queue)} in queue · {count(api.workloads.in_progress)} in progress
-      {api.failed_hour > 0 && (
-        <>
-          {' · '}
-          <span className="cx-bad">{count(api.failed_hour)} failed in the last hour</span>
-        </>
-      )}
-    </>
-  );
+  return `${ready} · ${count(api.workloads.in_queue)} in queue · ${count(api.workloads.in_progress)} in progress`;
+}
+
+export function failures(api: ISummary): string {
+  return `${count(api.failed_hour)} failed in the last hour`;
 }

@@ -114,15 +114,19 @@ export function Button(props: {
   );
 }
 
-/** Copies a text and says so. */
-export function Copy({ text, what }: { text: string; what: string }): JSX.Element {
+/** Copies a text and says so. `label` where more than one thing could be meant. */
+export function Copy({ text, what, label = 'Copy' }: { text: string; what: string; label?: string }): JSX.Element {
   const [copied, setCopied] = React.useState(false);
   const copy = async () => {
     await copyText(text);
     setCopied(true);
     window.setTimeout(() => setCopied(false), 1500);
   };
-  return <Button label={copied ? 'Copied' : 'Copy'} describe={`Copy ${what}`} onClick={() => void copy()} />;
+  return (
+    <button type="button" className="cx-small cx-copy" aria-label={copied ? 'Copied' : `Copy ${what}`} title={`Copy ${what}`} onClick={() => void copy()}>
+      {copied ? 'Copied' : label}
+    </button>
+  );
 }
 
 /** Also where the page is not served securely, and the clipboard's interface is not there. */

@@ -124,7 +124,7 @@ function Nothing({ filtered, test }: { filtered: boolean; test: () => void }): J
   );
 }
 
-const COLUMNS = ['Status', 'Age', 'Wait', 'Run', 'Replica', 'Version', 'Request id'];
+const COLUMNS = ['Status', 'Request id', 'Age', 'Wait', 'Run', 'Version', 'Replica'];
 
 /** A grid as WAI-ARIA wants it: one stop for Tab, arrows move along the rows, Enter opens. */
 function Table({ list, chosen, choose, more }: { list: WorkloadList; chosen: string | null; choose: (id: string) => void; more: () => void }): JSX.Element {
@@ -212,12 +212,12 @@ function Row({ row, index, top, now, chosen, cursor, choose }: IRowProps): JSX.E
   const waiting = row.status === 'in_queue';
   const cells: React.ReactNode[] = [
     <Badge status={row.status} />,
+    <span className="cx-mono">{row.id}</span>,
     age(row.accepted, now),
     duration(waiting ? Math.max(0, now - row.accepted) : row.wait_ms),
     duration(row.status === 'in_progress' && row.started ? Math.max(0, now - row.started) : row.run_ms),
-    row.replica || '–',
     row.version ?? '–',
-    <span className="cx-mono">{row.id}</span>
+    row.replica || '–'
   ];
   return (
     <div
