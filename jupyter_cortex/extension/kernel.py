@@ -6,7 +6,9 @@ import ast
 import asyncio
 import contextlib
 import json
+import math
 import time
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -25,8 +27,8 @@ ASK = (
 )
 WAITING = {"step": "waiting: the kernel is running a cell"}
 #: Seconds until a new listener is taken not to hear the kernel; between two looks at a kernel that says nothing; until a request that has not begun
-#: is said to wait; and for the last messages behind the end.
-HEARD_S, LOOK_S, BEGUN_S, REST_S = 5.0, 0.5, 1.0, 1.0
+#: is said to wait; for the last messages behind the reply; and for a reply behind the last message.
+HEARD_S, LOOK_S, BEGUN_S, REST_S, REPLY_S = 5.0, 0.5, 1.0, 1.0, 10.0
 #: A request behind a cell that fails is sent back by the kernel, and asked again; more often than this it is no accident.
 MAX_ABORTED = 50
 
@@ -67,7 +69,10 @@ class Conversation:
 
     def __init__(self, kernel: Any) -> None:
         self._kernel = kernel
-        self._client = kernel.client()
+        # Of its own: replies go to whoever's session asked, and two requests at once must not be taken for one.
+        session = kernel.session.clone()
+        session.session = uuid.uuid4().hex
+        self._client = kernel.client(session=session)
         self._heard: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
         self._readers: list[asyncio.Task[None]] = []
         self._process = self._process_id()
@@ -146,35 +151,30 @@ class Conversation:
         }
         message = self._client.session.msg("execute_request", content)
         self._client.shell_channel.send(message)
-        sent, begun, reply = time.monotonic(), False, None
-        looked = sent
-        while reply is None or time.monotonic() < looked + REST_S:
-            heard = await self._next(LOOK_S if reply is None else REST_S)
+        sent = looked = time.monotonic()
+        begun, reply, rest = False, None, math.inf
+        while time.monotonic() < rest:
+            heard = await self._next(LOOK_S)
             now = time.monotonic()
             if heard is not None and heard[1]["parent_header"].get("msg_id") == message["header"]["msg_id"]:
                 name, said = heard
                 kind, told = said["msg_type"], said["content"]
                 if name == "shell" and kind == "execute_reply":
-                    reply, looked = told, now
+                    reply, rest = told, min(rest, now + REST_S)
                 elif kind == MESSAGE:
-                    yield _step(told)
-                elif kind == "status" and told.get("execution_state") == "idle":
-                    if reply is not None:
-                        break
+                    yield json.loads(told["line"])
                 elif kind == "status":
                     begun = True
+                    # The end of what is told, before or after the reply; a reply that never comes is not waited for.
+                    if told.get("execution_state") == "idle":
+                        rest = now if reply is not None else now + REPLY_S
             if reply is None and now - looked > LOOK_S:
                 looked = now
                 await self._check_alive()
                 if not begun and now - sent > BEGUN_S:
                     begun = True
                     yield WAITING
-        yield {"reply": reply}
-
-
-def _step(told: dict[str, Any]) -> dict[str, Any]:
-    step: dict[str, Any] = json.loads(told["line"])
-    return step
+        yield {"reply": reply or {}}
 
 
 def _end(reply: dict[str, Any]) -> str:

@@ -128,8 +128,8 @@ class Lab:
         assert made.status_code == 201, made.text
         client_of = BlockingKernelClient(connection_file=str(self.runtime / f"kernel-{made.json()['id']}.json"))
         client_of.load_connection_file()
-        client_of.start_channels()
-        client_of.wait_for_ready(timeout=WAIT_S)
+        client_of.start_channels(hb=False)
+        wait_until(lambda: _hears(client_of), "the kernel answers and is heard", WAIT_S)
         self.kernels.append(Kernel(made.json()["id"], client_of))
         return self.kernels[-1]
 
@@ -168,6 +168,16 @@ class Lab:
                 told.result = said.get("result", told.result)
                 told.problem = said.get("problem", told.problem)
         return told
+
+
+def _hears(client: BlockingKernelClient) -> bool:
+    """Whether the kernel answers, and this client hears what it says to everybody (which a new one does only after a while)."""
+    client.kernel_info()
+    try:
+        client.get_iopub_msg(timeout=0.5)
+    except queue.Empty:
+        return False
+    return True
 
 
 @dataclass
