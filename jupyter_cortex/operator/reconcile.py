@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import time
 from dataclasses import dataclass, field
@@ -131,6 +132,12 @@ class Reconciler:
                 return status
         return None
 
+    def is_ours(self, worker: dict[str, Any]) -> bool:
+        """Whether a worker belongs to this environment and machine, by what it says of itself; `cortex worker` may serve the same API from another
+        home on the same host. Workers of an older code do not say where they live."""
+        here = os.path.realpath(self._run_dir)
+        return bool(worker["host"] == self._host and worker.get("run_dir", here) == here)
+
     def _look_at_start(self, api: Api, deployment: Deployment, running: bool) -> None:
         name, version = api.name, deployment.version
         status = self._worker_status(name, version)
@@ -139,7 +146,8 @@ class Reconciler:
             if self.registry.move(name, version, (State.STARTING,), State.FAILED, error=failure):
                 log.warning("%s version %d did not start: %s", name, version, failure.get("message"))
             return
-        needed = 0 if api.stopped else deployment.replicas
+        # Stopped or started since it was pending: a version must not take over before it has the replicas that are wanted now.
+        needed = self._cap_replicas(api, deployment)
         if status and status["ready"] >= needed:
             before = self.registry.promote(name, version, deployment.spec["networking"]["endpoint"])
             if before >= 0:
@@ -173,7 +181,7 @@ class Reconciler:
         """A worker of this machine is gone (and its replicas with it): give back what they held, uncharged."""
         alive = self.slot(name, version).pid()
         for worker, status in self.registry.workers(name).items():
-            if status["version"] != version or status["host"] != self._host or status["pid"] == alive:
+            if status["version"] != version or not self.is_ours(status) or status["pid"] == alive:
                 continue
             deployment = self.registry.find_deployment(name, version)
             if deployment is not None:
@@ -207,8 +215,8 @@ class Reconciler:
 
     # Replicas ----------------------------------------------------------------------------------------------------------------------------
 
-    def _cap_replicas(self, api: Api, deployment: Deployment) -> None:
-        """What the spec and the autoscaler want, as far as this machine goes."""
+    def _cap_replicas(self, api: Api, deployment: Deployment) -> int:
+        """What the spec and the autoscaler want, as far as this machine goes: so many replicas, which are set if they were others."""
         wanted = 0 if api.stopped else max(1, deployment.wanted_replicas)
         limits = deployment.spec["autoscaling"]
         if not api.stopped:
@@ -219,6 +227,7 @@ class Reconciler:
         if replicas != deployment.replicas or capped != deployment.capped:
             self.registry.set_replicas(api.name, deployment.version, replicas, wanted or deployment.wanted_replicas, capped)
             self.slot(api.name, deployment.version).signal(signal.SIGUSR1)
+        return replicas
 
     def _capped(self, name: str, deployment: Deployment, wanted: int) -> tuple[int, str]:
         status = self._worker_status(name, deployment.version)

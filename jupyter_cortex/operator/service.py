@@ -148,7 +148,7 @@ class Operator:
         registry = Registry(self.client)
         for name in registry.names():
             for worker in registry.workers(name).values():
-                if worker["host"] != platform.node():
+                if not self.reconciler.is_ours(worker):
                     continue
                 about = {"api": name, "version": worker["version"], "code": worker["code"]}
                 shown.append({"role": "worker", "pid": worker["pid"], "state": "running", **about})

@@ -203,6 +203,8 @@ class Supervisor:
         return {
             "pid": os.getpid(),
             "host": platform.node(),
+            # Another environment's worker on this host is not for this one's operator to list or to bury.
+            "run_dir": os.path.realpath(self.machine.run_dir),
             "version": self.version,
             "code": __version__,
             "schema": keys.SCHEMA_VERSION,

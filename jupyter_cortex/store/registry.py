@@ -13,7 +13,7 @@ from ..core.errors import ApiNotFound, Conflict, DeploymentNotFound, Environment
 from ..core.workload import DeploymentState
 from . import keys
 from .connection import pairs, store_errors, text
-from .scripts import DELETE, DEPLOY, MOVE, PROMOTE, PURGE
+from .scripts import DELETE, DEPLOY, MOVE, PROMOTE, PURGE, STOP
 from .streams import EVENTS
 
 
@@ -64,6 +64,10 @@ class Deployment:
 
 def _json(raw: str | None, default: Any) -> Any:
     return json.loads(raw) if raw else default
+
+
+def _unknown(name: str) -> ApiNotFound:
+    return ApiNotFound(f"{name} is not deployed; `cortex get` lists what is")
 
 
 def _api(name: str, raw: dict[str, str]) -> Api:
@@ -120,7 +124,7 @@ class Registry:
     def get(self, name: str) -> Api:
         api = self.find(name)
         if api is None:
-            raise ApiNotFound(f"{name} is not deployed; `cortex get` lists what is")
+            raise _unknown(name)
         return api
 
     def all(self) -> list[Api]:
@@ -134,9 +138,11 @@ class Registry:
         return [_api(name, pairs(raw)) for name, raw in zip(names, raws, strict=True) if raw]
 
     def set_stopped(self, name: str, stopped: bool) -> None:
-        self.get(name)
+        """Raises ApiNotFound."""
         with store_errors():
-            self.client.hset(keys.api(name), "stopped", "1" if stopped else "0")
+            known = STOP.run(self.client, name, int(stopped))
+        if not known:
+            raise _unknown(name)
         self.wake_operator()
 
     # Bundles -----------------------------------------------------------------------------------------------------------------------------
@@ -305,7 +311,7 @@ class Registry:
             known = DELETE.run(self.client, name)
             self.client.incr(keys.REGISTRY_VERSION)
         if not known:
-            raise ApiNotFound(f"{name} is not deployed; `cortex get` lists what is")
+            raise _unknown(name)
         self.wake_operator()
 
     def purge(self, name: str) -> None:

@@ -44,13 +44,17 @@ def test_a_worker_elsewhere_serves_without_operator_and_gateway_and_follows_new_
         client.start("far")
         project("far", WHERE, handler_spec="config: {v: 2}").deploy(environment)
         client.stop("far")
-        wait_until(lambda: not environment.processes("replica", "far") or None, "only the far replica is left", 60)
+        wait_until(lambda: not environment.processes("replica", "far"), "only the far replica is left")
 
         def newest() -> bool:
             result = client.result("far", client.submit("far", {}), wait=60).result
             return bool(result["config"] == {"v": 2} and result["project"].startswith(str(elsewhere)))
 
         wait_until(newest, "the worker elsewhere has followed")
+        # It lives on this host, but in no slot of this environment's.
+        wait_until(lambda: len(environment.processes("worker", "far")) == 1, "the old version's worker has left")
+        assert sum(worker["ready"] for worker in client.get_api("far")["workers"].values()) == 1
+        assert environment.processes("replica", "far") == []
     finally:
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=60) == 0
