@@ -88,6 +88,7 @@ function addOpening({ app, model, pages, labShell }: IParts, commands: CommandRe
     }
     if (!page.isAttached) {
       // Notebook 7's main area holds one document; the page stands beside it there.
+      page.toggleClass('cx-beside', !labShell);
       app.shell.add(page, labShell ? 'main' : 'right', { type: 'Cortex API' });
     }
     app.shell.activateById(page.id);

@@ -1,0 +1,107 @@
+import { Notification } from '@jupyterlab/apputils';
+import { CommandRegistry } from '@lumino/commands';
+import { fireEvent, screen } from '@testing-library/react';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+
+import { addCommands } from '../src/commands';
+import { RunningApis } from '../src/running';
+import { CommandIDs } from '../src/tokens';
+import { json, Server, summary } from './server';
+
+async function registry(server: Server, apis = [summary('iris', { workloads: { in_queue: 2, in_progress: 1, completed: 0, failed: 0, cancelled: 0 } })]) {
+  const model = await server.live(apis);
+  const commands = new CommandRegistry();
+  const added: any[] = [];
+  const opened: any[] = [];
+  const pages = { find: () => undefined, add: async () => undefined, save: async () => undefined };
+  const contents = { newUntitled: async () => ({ path: 'Untitled.ipynb' }), save: vi.fn(async () => ({})) };
+  const app = {
+    commands,
+    shell: { add: (widget: any, area: string) => added.push([widget, area]), activateById: vi.fn() },
+    serviceManager: { contents, kernelspecs: { specs: { kernelspecs: { cortex: {} }, default: 'python3' } } }
+  };
+  commands.addCommand('docmanager:open', { execute: args => void opened.push(args) });
+  const parts = { app, model, notebooks: { currentWidget: null }, pages, watches: new Map(), labShell: {}, browser: null } as any;
+  addCommands(parts);
+  return { model, commands, added, opened, contents, parts, app };
+}
+
+afterEach(() => Notification.dismiss());
+
+describe('the commands', () => {
+  it('delete an API only after asking, saying what is lost', async () => {
+    const server = new Server().on('DELETE api/apis/iris', json({ message: 'deleting iris' }));
+    const { commands } = await registry(server);
+    const first = commands.execute(CommandIDs.remove, { name: 'iris' });
+    expect((await screen.findByText(/3 requests that are waiting or running will be lost/)).textContent).toContain('callers get 404');
+    fireEvent.click(screen.getByText('Cancel'));
+    await first;
+    expect(server.asked.some(one => one.method === 'DELETE')).toBe(false);
+    const second = commands.execute(CommandIDs.remove, { name: 'iris' });
+    await screen.findByText(/will be lost/);
+    fireEvent.click(screen.getByText('Delete'));
+    await second;
+    expect(server.asked.some(one => one.method === 'DELETE' && one.path === 'api/apis/iris')).toBe(true);
+  });
+
+  it('tell a refusal with its remedy as a notification', async () => {
+    const server = new Server().on('POST api/apis/iris/refresh', json({ code: 'conflict', title: 'x', detail: 'iris is updating (override with --force)', status: 409 }, 409));
+    const { commands } = await registry(server);
+    await commands.execute(CommandIDs.refresh, { name: 'iris' });
+    expect(Notification.manager.notifications.map(one => one.message)).toContain('iris: iris is updating (override with --force)');
+  });
+
+  it('open an API’s page at the tab that was asked for, in JupyterLab’s main area and beside the notebook in Notebook 7', async () => {
+    const server = new Server();
+    const { commands, added, parts } = await registry(server);
+    const page: any = await commands.execute(CommandIDs.logs, { name: 'iris' });
+    expect(page.content.state.tab).toBe('logs');
+    expect(added.at(-1)![1]).toBe('main');
+    parts.labShell = null;
+    const again = await registry(new Server());
+    again.parts.labShell = null;
+    const beside = new CommandRegistry();
+    again.app.commands = beside;
+    addCommands(again.parts);
+    await beside.execute(CommandIDs.openApi, { name: 'iris' });
+    expect(again.added.at(-1)![1]).toBe('right');
+  });
+
+  it('make a notebook from the template with the Cortex kernel', async () => {
+    const { commands, opened, contents } = await registry(new Server());
+    await commands.execute(CommandIDs.newNotebook, { cwd: 'work' });
+    const saved = (contents.save.mock.calls[0] as any[])[1].content;
+    expect(saved.cells.some((cell: any) => cell.source.includes('class Handler:'))).toBe(true);
+    expect(opened[0]).toMatchObject({ path: 'Untitled.ipynb', kernel: { name: 'cortex' } });
+  });
+
+  it('describe their arguments', async () => {
+    const { commands } = await registry(new Server());
+    for (const id of Object.values(CommandIDs)) {
+      expect(commands.hasCommand(id), id).toBe(true);
+      expect((await commands.describedBy(id)).args, id).toBeTruthy();
+    }
+  });
+});
+
+describe('the Running panel', () => {
+  it('lists what runs, and stops rather than deletes', async () => {
+    const server = new Server();
+    const model = await server.live([summary('iris'), summary('off', { stopped: true, status: 'stopped' })]);
+    const commands = new CommandRegistry();
+    const ran: any[] = [];
+    for (const id of [CommandIDs.stop, CommandIDs.remove, CommandIDs.openApi]) {
+      commands.addCommand(id, { execute: args => void ran.push([id, args.name]) });
+    }
+    const running = new RunningApis(model, commands);
+    expect(running.running().map(item => item.label())).toEqual(['iris']);
+    running.running()[0].shutdown!();
+    running.shutdownAll();
+    running.running()[0].open!();
+    expect(ran).toEqual([
+      [CommandIDs.stop, 'iris'],
+      [CommandIDs.stop, 'iris'],
+      [CommandIDs.openApi, 'iris']
+    ]);
+  });
+});

@@ -1,0 +1,174 @@
+import { fireEvent, render, screen, waitFor } from '@testing-library/react';
+import * as React from 'react';
+import { describe, expect, it, vi } from 'vitest';
+
+import { Problem, problem } from '../src/client';
+import { advance, DeployForm, readConfig } from '../src/deploy';
+import type { IShown, ISurprise } from '../src/tokens';
+import { ndjson, Server } from './server';
+
+const SHOWN: IShown = {
+  name: 'iris',
+  executed: true,
+  recorded: true,
+  module: 'handler.py',
+  source: 'class Handler:\n    pass\n',
+  reasons: [{ cell: 'cell 5', line: 1, module_line: 3, lines: 2, text: 'class Handler:\n    pass', reasons: ['`Handler`, this is what is published'] }],
+  surprises: [],
+  travels: [],
+  has_config: false,
+  live: null,
+  document: {},
+  config: { threshold: 0.5 },
+  replicas: 1,
+  python: '/usr/bin/python3',
+  cells: { 'cell 5': 'id-5' }
+};
+const surprise = (more: Partial<ISurprise>): ISurprise => ({ kind: 'edited', place: 'cell 5', message: 'it was edited after it ran', remedy: 'run it', blocks: false, asks: false, ...more });
+const LIVE = { deployed: [{ api: 'iris', outcome: 'created', version: 1, message: '', endpoint: '/iris', url: 'http://127.0.0.1:8780/iris', warnings: ['a warning'] }], curl: 'curl -X POST …', warnings: [] };
+
+async function form(server: Server, more: Partial<React.ComponentProps<typeof DeployForm>> = {}) {
+  const props = { jump: vi.fn(), open: vi.fn(), close: vi.fn(), told: vi.fn(), runAll: vi.fn(async () => undefined), request: () => ({ path: 'iris.ipynb', kernel_id: 'k1', model: { cells: [] } }), ...more };
+  render(<DeployForm model={server.model()} {...props} />);
+  await waitFor(() => expect(screen.queryByText('reading the notebook in its kernel')).toBeNull());
+  return props;
+}
+const sent = (server: Server, verb: string) => JSON.parse(server.asked.filter(one => one.path === `notebook/${verb}`).at(-1)!.body);
+const press = (name: string | RegExp) => fireEvent.click(screen.getByRole('button', { name }));
+
+describe('the Deploy dialog', () => {
+  it('deploys what the form says and shows endpoint, curl and warnings', async () => {
+    const server = new Server().on('POST notebook/show', ndjson({ result: SHOWN })).on('POST notebook/deploy', ndjson({ step: 'slicing' }, { step: 'iris is live' }, { result: LIVE }));
+    const props = await form(server);
+    fireEvent.change(screen.getByLabelText('Replicas'), { target: { value: '3' } });
+    press('Deploy');
+    expect(await screen.findByText('http://127.0.0.1:8780/iris')).toBeTruthy();
+    expect(sent(server, 'deploy')).toMatchObject({ name: 'iris', replicas: 3, config: { threshold: 0.5 }, yes: false, take_over: false });
+    expect(screen.getByLabelText('the curl line').textContent).toBe('curl -X POST …');
+    expect(screen.getByText('a warning')).toBeTruthy();
+    press('Open API');
+    expect(props.open).toHaveBeenCalledWith('iris');
+  });
+
+  it('keeps what blocks from being deployed, and leads to its cell', async () => {
+    const server = new Server().on('POST notebook/show', ndjson({ result: { ...SHOWN, surprises: [surprise({ blocks: true, place: 'cell 5, line 2' })] } }));
+    const props = await form(server);
+    expect((screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement).disabled).toBe(true);
+    press('Go to cell 5, line 2');
+    expect(props.jump).toHaveBeenCalledWith('cell 5', 2, { 'cell 5': 'id-5' });
+  });
+
+  it('asks about cells that were edited after they ran', async () => {
+    const server = new Server().on('POST notebook/show', ndjson({ result: { ...SHOWN, surprises: [surprise({ asks: true })] } })).on('POST notebook/deploy', ndjson({ result: LIVE }));
+    await form(server);
+    const deploy = screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement;
+    expect(deploy.disabled).toBe(true);
+    fireEvent.click(screen.getByLabelText(/Publish what ran/));
+    press('Deploy');
+    await screen.findByText('is live', { exact: false });
+    expect(sent(server, 'deploy').yes).toBe(true);
+  });
+
+  it('offers to run a notebook that did not run, then looks again', async () => {
+    const waiting = surprise({ kind: 'no_handler', blocks: true, message: 'it defines Handler and has not run in this kernel yet' });
+    const server = new Server().on('POST notebook/show', ndjson({ result: { ...SHOWN, surprises: [waiting] } }));
+    const props = await form(server);
+    server.on('POST notebook/show', ndjson({ result: SHOWN }));
+    press('Run all cells');
+    await waitFor(() => expect((screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement).disabled).toBe(false));
+    expect(props.runAll).toHaveBeenCalled();
+  });
+
+  it('shows which check failed, its traceback, and the way to the line', async () => {
+    const refused = { code: 'gate_failed', title: 'The checks before the deploy failed', detail: "sample a: KeyError: 'petal'", status: 400, traceback: 'File "handler.py", line 20 (cell 5, line 7), in handle_async' };
+    const server = new Server().on('POST notebook/show', ndjson({ result: SHOWN })).on('POST notebook/deploy', ndjson({ step: 'slicing' }, { step: 'checking: sample a' }, { problem: refused }));
+    const props = await form(server);
+    press('Deploy');
+    await screen.findByText("sample a: KeyError: 'petal'");
+    expect([...screen.getByRole('list', { name: 'Progress' }).children].map(row => row.textContent)).toEqual(['✓ slicing: passed', '✗ checking: sample a: failed']);
+    press('Go to cell 5, line 7');
+    expect(props.jump).toHaveBeenCalledWith('cell 5', 7, { 'cell 5': 'id-5' });
+  });
+
+  it('checks without deploying', async () => {
+    const server = new Server().on('POST notebook/show', ndjson({ result: SHOWN })).on('POST notebook/check', ndjson({ step: 'checking' }, { result: { name: 'iris', surprises: [], samples: ['a'], error: null, ok: true } }));
+    await form(server);
+    press('Check only');
+    expect(await screen.findByText('All checks passed.')).toBeTruthy();
+    expect(server.asked.some(one => one.path === 'notebook/deploy')).toBe(false);
+  });
+
+  it('takes an API over from another source only when told to', async () => {
+    const refused = { code: 'conflict', title: 'x', detail: 'iris was deployed from ben@x', status: 409, source: 'ben@x:/b.ipynb' };
+    const server = new Server().on('POST notebook/show', ndjson({ result: SHOWN })).on('POST notebook/deploy', ndjson({ problem: refused }));
+    await form(server);
+    press('Deploy');
+    await screen.findByText('iris was deployed from ben@x');
+    expect(sent(server, 'deploy').take_over).toBe(false);
+    server.on('POST notebook/deploy', ndjson({ result: LIVE }));
+    press('Take over');
+    await screen.findByText('http://127.0.0.1:8780/iris');
+    expect(sent(server, 'deploy').take_over).toBe(true);
+  });
+
+  it('says so when the notebook has no kernel', async () => {
+    await form(new Server(), {
+      request: () => {
+        throw new Problem(problem('no_kernel', 409, 'This notebook has no running kernel.'));
+      }
+    });
+    expect(screen.getByText('This notebook has no running kernel.', { selector: 'p' })).toBeTruthy();
+  });
+
+  it('refuses a name that no API can have before anything is sent', async () => {
+    const server = new Server().on('POST notebook/show', ndjson({ result: SHOWN }));
+    await form(server);
+    fireEvent.change(screen.getByLabelText('Name'), { target: { value: 'Iris!' } });
+    expect((screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement).disabled).toBe(true);
+  });
+
+  it('shows the module with its reasons, and what differs from what is live', async () => {
+    const server = new Server().on('POST notebook/show', ndjson({ result: { ...SHOWN, live: { version: 4, diff: ['--- a', '+++ b', '-old', '+new'] } } }));
+    const props = await form(server);
+    expect(props.told).toHaveBeenCalled();
+    expect(screen.getByText('`Handler`, this is what is published')).toBeTruthy();
+    fireEvent.click(screen.getByRole('tab', { name: 'Changes since version 4' }));
+    expect(screen.getByLabelText('Difference').textContent).toContain('+new');
+    expect(screen.getByRole('button', { name: 'Deploy new version' })).toBeTruthy();
+  });
+
+  it('sends config as it stands in the form or in YAML', async () => {
+    const server = new Server().on('POST notebook/show', ndjson({ result: SHOWN })).on('POST notebook/deploy', ndjson({ result: LIVE }));
+    await form(server);
+    fireEvent.change(screen.getByLabelText('threshold'), { target: { value: '0.9' } });
+    fireEvent.blur(screen.getByLabelText('threshold'));
+    fireEvent.click(screen.getByRole('tab', { name: 'YAML' }));
+    const area = screen.getByLabelText('Config as YAML') as HTMLTextAreaElement;
+    expect(area.value).toBe('threshold: 0.9\n');
+    fireEvent.change(area, { target: { value: 'labels: [a, b]\nfast: [' } });
+    expect((screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement).disabled).toBe(true);
+    fireEvent.change(area, { target: { value: 'labels: [a, b]\nfast: true' } });
+    press('Deploy');
+    await screen.findByText('http://127.0.0.1:8780/iris');
+    expect(sent(server, 'deploy').config).toEqual({ labels: ['a', 'b'], fast: true });
+  });
+});
+
+describe('config and steps', () => {
+  it('reads a map from YAML and says where it is wrong', () => {
+    expect(readConfig('')).toEqual({ value: {}, error: '' });
+    expect(readConfig('a: 1\nb: [x]')).toEqual({ value: { a: 1, b: ['x'] }, error: '' });
+    expect(readConfig('- a').error).toContain('map');
+    expect(readConfig('a: [1').error).toMatch(/line 1|column/);
+  });
+
+  it('replaces a step that only counts on', () => {
+    let steps = advance([], 'uploading model 16 of 400 MiB');
+    steps = advance(steps, 'uploading model 32 of 400 MiB');
+    steps = advance(steps, 'starting iris');
+    expect(steps).toEqual([
+      { text: 'uploading model 32 of 400 MiB', state: 'passed' },
+      { text: 'starting iris', state: 'running' }
+    ]);
+  });
+});

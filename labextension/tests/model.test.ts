@@ -1,0 +1,128 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+
+import type { IChange } from '../src/model';
+import { ENVIRONMENT, json, Server, summary, until, workload } from './server';
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+describe('the model', () => {
+  it('asks nothing until somebody looks', async () => {
+    const server = new Server();
+    const model = server.model();
+    expect(model.connection).toBe('idle');
+    expect(server.asked).toHaveLength(0);
+  });
+
+  it('has one snapshot and one stream, however many views look', async () => {
+    const server = new Server();
+    const model = await server.live([summary('iris')]);
+    model.start();
+    model.start();
+    expect(server.asked).toHaveLength(1);
+    expect(server.sockets).toHaveLength(1);
+    expect(server.socket.sent[0]).toEqual({ events: { iris: '1-0' }, logs: {} });
+  });
+
+  it('keeps what deltas say: new, changed and gone APIs', async () => {
+    const server = new Server();
+    const model = await server.live([summary('iris'), summary('mood')]);
+    server.socket.say({ apis: [summary('iris', { status: 'error', message: 'boom' }), summary('new')], gone: ['mood'] });
+    expect(model.apis.map(api => api.name)).toEqual(['iris', 'new']);
+    expect(model.api('iris')!.status).toBe('error');
+  });
+
+  it('keeps the minutes of the last hour for the sparkline', async () => {
+    const server = new Server();
+    const at = (minute: number, accepted: number) => ({ minute: minute * 60, accepted, completed: 0, failed: 0, cancelled: 0 });
+    const model = await server.live([summary('iris', { recent: [at(100, 7), at(159, 3)], minute: at(159, 3) })]);
+    server.socket.say({ apis: [summary('iris', { minute: at(159, 5) })] });
+    server.socket.say({ apis: [summary('iris', { minute: at(161, 1) })] });
+    expect(model.api('iris')!.recent!.map(row => row.accepted)).toEqual([5, 1]);
+  });
+
+  it('goes on behind the last sequence number after a lost connection', async () => {
+    const server = new Server().on('GET environment', json(ENVIRONMENT));
+    const model = await server.live([summary('iris')]);
+    server.socket.say({ changes: { iris: { seq: '7-0', moves: {}, workloads: [], more: 0, gap: false } } });
+    server.socket.break();
+    expect(model.connection).toBe('lost');
+    await until(() => server.sockets.length === 2, 'a second socket');
+    server.socket.open();
+    expect(server.socket.sent[0].events).toEqual({ iris: '7-0' });
+    expect(model.connection).toBe('live');
+  });
+
+  it('waits longer after each failed attempt, and starts anew at once when the network is back', async () => {
+    const server = new Server();
+    const model = await server.live([summary('iris')]);
+    vi.useFakeTimers();
+    let down = true;
+    server.on('GET environment', () => {
+      if (down) {
+        throw new TypeError('Failed to fetch');
+      }
+      return json(ENVIRONMENT);
+    });
+    const before = server.asked.length;
+    server.socket.break();
+    await vi.advanceTimersByTimeAsync(30_000);
+    const attempts = server.asked.length - before;
+    expect(attempts).toBeGreaterThan(2);
+    expect(attempts).toBeLessThan(9);
+    expect(model.problem!.code).toBe('server_unreachable');
+    down = false;
+    window.dispatchEvent(new Event('online'));
+    await vi.advanceTimersByTimeAsync(10);
+    expect(server.sockets).toHaveLength(2);
+  });
+
+  it('tells a missing extension from a lost server', async () => {
+    const server = new Server().on('GET snapshot', new Response('no', { status: 404 }));
+    const model = server.model();
+    model.start();
+    await until(() => model.connection === 'missing');
+    expect(model.problem!.detail).toContain('pip install');
+    model.dispose();
+  });
+
+  it('follows an environment that goes down and comes back without a reload', async () => {
+    const server = new Server();
+    const model = await server.live([summary('iris')]);
+    server.socket.say({ environment: { ...ENVIRONMENT, up: false, message: 'the gateway does not answer' } });
+    expect(model.connection).toBe('down');
+    expect(model.apis).toHaveLength(1);
+    server.socket.say({ environment: ENVIRONMENT });
+    expect(model.connection).toBe('live');
+  });
+
+  it('subscribes to a log while somebody follows it, and no longer', async () => {
+    const server = new Server();
+    const model = await server.live([summary('iris')]);
+    const one = model.followLogs('iris', '5-0');
+    const two = model.followLogs('iris', '6-0');
+    expect(server.socket.sent.at(-1)).toEqual({ logs: { iris: '6-0' } });
+    one.dispose();
+    expect(server.socket.sent.at(-1)).toEqual({ logs: { iris: '6-0' } });
+    two.dispose();
+    expect(server.socket.sent.at(-1)).toEqual({ logs: {} });
+  });
+
+  it('hands changes on with one signal a frame', async () => {
+    const server = new Server();
+    const model = await server.live([summary('iris')]);
+    const seen: IChange[] = [];
+    model.changed.connect((_, change) => seen.push(change));
+    server.socket.say({ apis: [summary('iris')], changes: { iris: { seq: '2-0', moves: { completed: 1 }, workloads: [workload('a')], more: 0, gap: false } } });
+    expect(seen).toHaveLength(1);
+    expect(seen[0].changes!.iris.workloads[0].id).toBe('a');
+  });
+
+  it('finds the API of a notebook, the newest where there are several', async () => {
+    const server = new Server();
+    const model = await server.live([summary('old', { notebook: 'a.ipynb', updated: 1 }), summary('new', { notebook: 'a.ipynb', updated: 2 })]);
+    expect(model.ofNotebook('a.ipynb')!.name).toBe('new');
+    expect(model.ofNotebook('b.ipynb')).toBeUndefined();
+  });
+});

@@ -1,0 +1,241 @@
+import { CommandRegistry } from '@lumino/commands';
+import { fireEvent, render, screen, waitFor, within } from '@testing-library/react';
+import * as React from 'react';
+import { describe, expect, it, vi } from 'vitest';
+
+import type { CortexModel } from '../src/model';
+import { Page } from '../src/page';
+import { Apis } from '../src/panel';
+import { statusOf } from '../src/status';
+import { CommandIDs } from '../src/tokens';
+import { ENVIRONMENT, json, Server, summary, workload } from './server';
+
+const HISTORY = { step: 1, now: 0, rows: [] };
+
+function commandsOf(...ids: string[]): { commands: CommandRegistry; ran: { id: string; args: any }[] } {
+  const commands = new CommandRegistry();
+  const ran: { id: string; args: any }[] = [];
+  for (const id of ids) {
+    commands.addCommand(id, { execute: args => void ran.push({ id, args }) });
+  }
+  return { commands, ran };
+}
+
+function Shown({ model, commands, tab = 'overview', workload: chosen = null }: { model: CortexModel; commands: CommandRegistry; tab?: any; workload?: string | null }): JSX.Element {
+  const [state, setState] = React.useState({ tab, workload: chosen });
+  return <Page model={model} commands={commands} name="iris" state={state} show={more => setState((before: any) => ({ ...before, ...more }))} />;
+}
+
+describe('the sidebar', () => {
+  it('lists each API with its state, replicas, queue and failures', async () => {
+    const server = new Server();
+    const model = await server.live([
+      summary('iris', { workloads: { in_queue: 3, in_progress: 1, completed: 9, failed: 2, cancelled: 0 }, failed_hour: 2 }),
+      summary('mood', { status: 'error', message: 'version 1 did not start: ImportError' })
+    ]);
+    render(<Apis model={model} commands={commandsOf().commands} />);
+    const [iris, mood] = screen.getAllByRole('listitem');
+    expect(iris.textContent).toContain('1 replica · 3 in queue · 1 in progress');
+    expect(iris.textContent).toContain('2 failed in the last hour');
+    expect(mood.textContent).toContain('ImportError');
+  });
+
+  it('does what its buttons say, with the API’s name', async () => {
+    const server = new Server();
+    const model = await server.live([summary('iris')]);
+    const { commands, ran } = commandsOf(CommandIDs.openApi, CommandIDs.logs, CommandIDs.test, CommandIDs.refresh, CommandIDs.remove);
+    render(<Apis model={model} commands={commands} />);
+    for (const name of ['iris', 'Logs of iris', 'Test iris', 'Fresh replicas of iris, without a gap', 'Delete iris']) {
+      fireEvent.click(screen.getByRole('button', { name }));
+    }
+    expect(ran.map(one => one.id)).toEqual([CommandIDs.openApi, CommandIDs.logs, CommandIDs.test, CommandIDs.refresh, CommandIDs.remove]);
+    expect(ran.every(one => one.args.name === 'iris')).toBe(true);
+  });
+
+  it('teaches the next step where nothing is deployed', async () => {
+    const server = new Server();
+    render(<Apis model={await server.live([])} commands={commandsOf().commands} />);
+    expect(screen.getByText('No APIs yet')).toBeTruthy();
+  });
+
+  it('offers to start a local environment that is down, and says why it did not start', async () => {
+    const server = new Server();
+    const model = await server.live([], { ...ENVIRONMENT, up: false, message: 'no local environment runs' });
+    const commands = new CommandRegistry();
+    commands.addCommand(CommandIDs.startEnvironment, { execute: () => model.startEnvironment() });
+    server.on('POST environment/start', json({ code: 'environment_problem', title: 'It cannot run', detail: 'the disk is full', status: 503 }, 503));
+    render(<Apis model={model} commands={commands} />);
+    fireEvent.click(screen.getByRole('button', { name: 'Start the local environment' }));
+    expect(await screen.findByText('the disk is full')).toBeTruthy();
+    server.on('POST environment/start', json(ENVIRONMENT)).on('GET snapshot', json({ environment: ENVIRONMENT, apis: [summary('iris')], seq: {} }));
+    fireEvent.click(screen.getByRole('button', { name: 'Start the local environment' }));
+    expect(await screen.findByRole('button', { name: 'iris' })).toBeTruthy();
+  });
+
+  it('shows what a frame changes, without being asked', async () => {
+    const server = new Server();
+    const model = await server.live([summary('iris')]);
+    render(<Apis model={model} commands={commandsOf().commands} />);
+    server.socket.say({ apis: [summary('mood')], gone: ['iris'] });
+    expect(await screen.findByRole('button', { name: 'mood' })).toBeTruthy();
+    expect(screen.queryByRole('button', { name: 'iris' })).toBeNull();
+  });
+});
+
+describe('the API page', () => {
+  it('says that an API is gone instead of showing an empty page', async () => {
+    const server = new Server();
+    render(<Shown model={await server.live([])} commands={commandsOf().commands} />);
+    expect(screen.getByText('iris is not deployed')).toBeTruthy();
+  });
+
+  it('moves between its tabs with the arrows', async () => {
+    const server = new Server().on('GET api/apis/iris/history', json(HISTORY)).on('GET api/apis/iris/workloads', json({ workloads: [], next: null, scanned: 0 }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} />);
+    const bar = screen.getByRole('tablist', { name: 'API iris' });
+    fireEvent.keyDown(within(bar).getByRole('tab', { name: 'Overview' }), { key: 'ArrowRight' });
+    expect(within(bar).getByRole('tab', { name: 'Workloads' }).getAttribute('aria-selected')).toBe('true');
+    expect(document.activeElement?.textContent).toBe('Workloads');
+    fireEvent.keyDown(within(bar).getByRole('tab', { name: 'Workloads' }), { key: 'End' });
+    expect(within(bar).getByRole('tab', { name: 'Test' }).getAttribute('aria-selected')).toBe('true');
+  });
+
+  it('shows a call through this server where the gateway is on a machine that the reader is not at', async () => {
+    const server = new Server().on('GET api/apis/iris/history', json(HISTORY));
+    const model = await server.live([summary('iris')], { ...ENVIRONMENT, hub: true });
+    render(<Shown model={model} commands={commandsOf().commands} />);
+    expect(screen.getByLabelText('the endpoint').textContent).toBe('http://localhost:8888/user/ada/cortex/run/iris');
+    expect(screen.getByLabelText('the curl example').textContent).toContain('token $JUPYTER_TOKEN');
+    expect(screen.getByText(/the API stops with the server/)).toBeTruthy();
+  });
+});
+
+describe('the workloads', () => {
+  const failed = workload('bad-1', 'failed', 2000);
+  const details = { ...failed, result: null, failure: { traceback: 'File "handler.py", line 20 (cell 3, line 7), in handle_async' }, payload_kept: true };
+
+  function serve(server: Server): Server {
+    return server
+      .on('GET api/apis/iris/workloads', json({ workloads: [failed, workload('good-1')], next: null, scanned: 2 }))
+      .on('GET api/apis/iris/workloads/bad-1', json(details))
+      .on('GET api/apis/iris/workloads/bad-1/logs', json({ records: [{ levelname: 'ERROR', message: '\u001b[31m<img src=x onerror=alert(1)>\u001b[0m', asctime: '2026-11-25 10:00:00,000' }] }))
+      .on('GET api/apis/iris/workloads/bad-1/payload', new Response('{"petal": "<script>alert(1)</script>"}', { headers: { 'x-payload-content-type': 'application/json' } }))
+      .on('GET api/apis/iris/deployments/1/module', json({ path: 'handler.py', source: '', reasons: [], notebook: 'iris.ipynb', cells: { 'cell 3': 'id-3' } }));
+  }
+
+  it('are walked with the arrows and opened with Enter', async () => {
+    const server = serve(new Server());
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" />);
+    const grid = await screen.findByRole('grid', { name: 'Workloads' });
+    await waitFor(() => expect(within(grid).getAllByRole('row')).toHaveLength(3));
+    fireEvent.keyDown(grid, { key: 'ArrowDown' });
+    expect(grid.getAttribute('aria-activedescendant')).toBe('cx-row-bad-1');
+    fireEvent.keyDown(grid, { key: 'Enter' });
+    expect(await screen.findByRole('region', { name: 'Workload bad-1' })).toBeTruthy();
+  });
+
+  it('appear and end as the stream says, without a reload', async () => {
+    const server = serve(new Server());
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" />);
+    await screen.findByText('good-1');
+    const move = (status: any) => server.socket.say({ changes: { iris: { seq: '9-0', moves: {}, workloads: [workload('fresh', status, 9000)], more: 0, gap: false } } });
+    move('in_queue');
+    const row = (await screen.findByText('fresh')).closest('[role=row]')!;
+    expect(row.textContent).toContain('in queue');
+    move('completed');
+    await waitFor(() => expect(screen.getByText('fresh').closest('[role=row]')!.textContent).toContain('completed'));
+  });
+
+  it('are loaded anew after a gap', async () => {
+    const server = serve(new Server());
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" />);
+    await screen.findByText('good-1');
+    server.on('GET api/apis/iris/workloads', json({ workloads: [workload('later')], next: null, scanned: 1 }));
+    server.socket.say({ changes: { iris: { seq: '9-0', moves: {}, workloads: [], more: 0, gap: true } } });
+    expect(await screen.findByText('later')).toBeTruthy();
+  });
+
+  it('lead from a traceback to the cell of the notebook that it was', async () => {
+    const server = serve(new Server());
+    const { commands, ran } = commandsOf(CommandIDs.openCell);
+    render(<Shown model={await server.live([summary('iris')])} commands={commands} tab="workloads" workload="bad-1" />);
+    fireEvent.click(await screen.findByRole('button', { name: 'cell 3, line 7' }));
+    expect(ran[0].args).toMatchObject({ path: 'iris.ipynb', cell: 'cell 3', line: 7, ids: { 'cell 3': 'id-3' } });
+  });
+
+  it('show hostile payloads and log lines as text', async () => {
+    const server = serve(new Server());
+    const { container } = render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" workload="bad-1" />);
+    expect(await screen.findByText(/<script>alert\(1\)<\/script>/)).toBeTruthy();
+    expect(await screen.findByText('<img src=x onerror=alert(1)>')).toBeTruthy();
+    expect(container.querySelector('img, script')).toBeNull();
+  });
+
+  it('draw a picture only of the types that hold no scripts', async () => {
+    const { waysOf } = await import('../src/inspector');
+    const bytes = new TextEncoder().encode('<svg onload="alert(1)"/>');
+    expect(waysOf({ contentType: 'image/svg+xml', bytes })).toEqual(['text', 'hex']);
+    expect(waysOf({ contentType: 'image/png', bytes: new Uint8Array([0x89, 0x50, 0, 1]) })).toEqual(['image', 'hex']);
+  });
+
+  it('say in the table why nothing is there: no request yet, or none that matches', async () => {
+    const server = new Server().on('GET api/apis/iris/workloads', json({ workloads: [], next: null, scanned: 0 }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" />);
+    expect(await screen.findByText('No requests yet')).toBeTruthy();
+    fireEvent.change(screen.getByRole('searchbox'), { target: { value: 'nope' } });
+    expect(await screen.findByText('Nothing matches')).toBeTruthy();
+  });
+});
+
+describe('the logs', () => {
+  it('follow the stream, are filtered by level and text, and lead to the workload', async () => {
+    const line = (message: string, levelname: string, request_id = '') => ({ message, levelname, request_id, asctime: '2026-11-25 10:00:00,000' });
+    const server = new Server()
+      .on('GET api/apis/iris/logs/tail', json({ records: [line('begun', 'INFO')], position: '5-0' }))
+      .on('GET api/apis/iris/workloads', json({ workloads: [], next: null, scanned: 0 }));
+    const model = await server.live([summary('iris')]);
+    render(<Shown model={model} commands={commandsOf().commands} tab="logs" />);
+    await screen.findByText('begun');
+    await waitFor(() => expect(server.socket.sent.at(-1)).toEqual({ logs: { iris: '5-0' } }));
+    server.socket.say({ logs: { iris: { position: '6-0', records: [line('boom', 'ERROR', 'req-12345678')], gap: false } } });
+    expect(await screen.findByText('boom')).toBeTruthy();
+    fireEvent.change(screen.getByRole('combobox'), { target: { value: '3' } });
+    expect(screen.queryByText('begun')).toBeNull();
+    fireEvent.click(screen.getByRole('button', { name: 'Open workload req-12345678' }));
+    await waitFor(() => expect(server.socket.sent.at(-1)).toEqual({ logs: {} }));
+    expect(await screen.findByRole('region', { name: 'Workload req-12345678' })).toBeTruthy();
+  });
+});
+
+describe('the Test tab', () => {
+  it('sends what stands in the form and follows it to its result', async () => {
+    const server = new Server().on('POST run/iris', json({ id: 'w1' }));
+    server.on('GET api/apis/iris/workloads/w1', json({ ...workload('w1', 'in_queue'), result: null, failure: null, payload_kept: true }));
+    const model = await server.live([summary('iris')]);
+    render(<Shown model={model} commands={commandsOf().commands} tab="test" />);
+    fireEvent.change(screen.getByLabelText('Body'), { target: { value: '{"petal": 1}' } });
+    fireEvent.click(screen.getByRole('button', { name: 'Send' }));
+    expect((await screen.findByRole('article', { name: 'Request w1' })).textContent).toContain('in queue');
+    expect(server.asked.find(one => one.method === 'POST')!.body).toBe('{"petal": 1}');
+    server.on('GET api/apis/iris/workloads/w1', json({ ...workload('w1'), result: { label: 'setosa' }, failure: null, payload_kept: false }));
+    server.socket.say({ changes: { iris: { seq: '9-0', moves: {}, workloads: [workload('w1')], more: 0, gap: false } } });
+    expect(await screen.findByText('"setosa"')).toBeTruthy();
+  });
+
+  it('shows why the gateway refused a payload', async () => {
+    const server = new Server().on('POST run/iris', json({ code: 'invalid_payload', title: 'The payload cannot be parsed', detail: 'the body is not valid JSON', status: 400 }, 400));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="test" />);
+    fireEvent.click(screen.getByRole('button', { name: 'Send' }));
+    expect(await screen.findByText('the body is not valid JSON')).toBeTruthy();
+  });
+});
+
+describe('the status item', () => {
+  it('counts the APIs and those that fail', async () => {
+    const server = new Server();
+    expect(statusOf(await server.live([summary('a'), summary('b', { failed_hour: 1 })]))).toBe('2 APIs, 1 failing');
+    expect(statusOf(await new Server().live([]))).toBe('');
+  });
+});
+
+vi.setConfig({ testTimeout: 20_000 });

@@ -1,0 +1,95 @@
+import { describe, expect, it } from 'vitest';
+
+import { WorkloadList } from '../src/workloadlist';
+import type { IChanges, IWorkload } from '../src/tokens';
+import { json, Server, workload } from './server';
+
+const changes = (...workloads: IWorkload[]): IChanges => ({ seq: '1-0', moves: {}, workloads, more: 0, gap: false });
+const PATH = 'GET api/apis/iris/workloads';
+
+async function listOf(...workloads: IWorkload[]): Promise<{ list: WorkloadList; server: Server }> {
+  const server = new Server().on(PATH, json({ workloads, next: null, scanned: workloads.length }));
+  const list = new WorkloadList(server.client, 'iris');
+  await list.reload();
+  return { list, server };
+}
+
+describe('the list of workloads', () => {
+  it('shows the newest first, whatever the order of pages and deltas', async () => {
+    const { list } = await listOf(workload('b', 'completed', 2000), workload('a', 'completed', 3000));
+    list.apply(changes(workload('d', 'in_queue', 1000), workload('c', 'in_queue', 4000)));
+    expect(list.rows.map(row => row.id)).toEqual(['c', 'a', 'b', 'd']);
+  });
+
+  it('changes a row in its place', async () => {
+    const { list } = await listOf(workload('a', 'in_queue', 2000), workload('b', 'in_queue', 1000));
+    expect(list.apply(changes(workload('b', 'completed', 1000)))).toBe(true);
+    expect(list.rows.map(row => row.status)).toEqual(['in_queue', 'completed']);
+  });
+
+  it('never goes back from an end to a state before it, except in a new run', async () => {
+    const { list } = await listOf(workload('a', 'failed'));
+    list.apply(changes(workload('a', 'in_progress')));
+    expect(list.rows[0].status).toBe('failed');
+    list.apply(changes(workload('a', 'in_queue', 1000, { run: 2 })));
+    expect(list.rows[0].status).toBe('in_queue');
+  });
+
+  it('takes a row out and in as it enters and leaves the status that is asked for', async () => {
+    const { list } = await listOf(workload('a', 'in_queue'));
+    list.filter('in_progress', '');
+    expect(list.rows).toHaveLength(0);
+    list.apply(changes(workload('a', 'in_progress')));
+    expect(list.rows).toHaveLength(1);
+    list.apply(changes(workload('a', 'completed')));
+    expect(list.rows).toHaveLength(0);
+  });
+
+  it('finds text in ids and errors, in any case', async () => {
+    const { list } = await listOf(workload('abc'), workload('x', 'failed'));
+    list.filter('', 'keyERROR');
+    expect(list.rows.map(row => row.id)).toEqual(['x']);
+    list.filter('', 'ABC');
+    expect(list.rows.map(row => row.id)).toEqual(['abc']);
+  });
+
+  it('asks the server for what the filter wants beyond what is loaded', async () => {
+    const { list, server } = await listOf(workload('a'));
+    list.filter('failed', 'petal');
+    server.on(PATH, json({ workloads: [workload('old', 'failed', 5)], next: null, scanned: 9000 }));
+    await list.search();
+    expect(server.asked.at(-1)!.path).toContain('status=failed');
+    expect(server.asked.at(-1)!.path).toContain('q=petal');
+    expect(list.rows.map(row => row.id)).toEqual(['old']);
+  });
+
+  it('loads page after page by the cursor until there is none', async () => {
+    const server = new Server().on(PATH, json({ workloads: [workload('a', 'completed', 3)], next: 'c1', scanned: 1 }));
+    const list = new WorkloadList(server.client, 'iris');
+    await list.reload();
+    expect(list.complete).toBe(false);
+    server.on(PATH, json({ workloads: [workload('b', 'completed', 2)], next: null, scanned: 1 }));
+    await list.more();
+    expect(server.asked.at(-1)!.path).toContain('cursor=c1');
+    expect(list.rows.map(row => row.id)).toEqual(['a', 'b']);
+    await list.more();
+    expect(server.asked).toHaveLength(2);
+  });
+
+  it('forgets the answer to a filter that was changed meanwhile', async () => {
+    const { list, server } = await listOf();
+    const answers: ((answer: Response) => void)[] = [];
+    server.on(PATH, () => new Promise<Response>(resolve => answers.push(resolve)));
+    list.filter('failed', '');
+    const first = list.search();
+    list.filter('completed', '');
+    const second = list.search();
+    await new Promise(resolve => setTimeout(resolve, 10));
+    answers[1](json({ workloads: [workload('new', 'completed')], next: null, scanned: 1 }));
+    await second;
+    answers[0](json({ workloads: [workload('old', 'failed')], next: 'cursor', scanned: 1 }));
+    await first;
+    expect(list.rows.map(row => row.id)).toEqual(['new']);
+    expect(list.complete).toBe(true);
+  });
+});
