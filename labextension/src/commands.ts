@@ -74,7 +74,7 @@ function addOpening({ app, model, pages, labShell }: IParts, commands: CommandRe
   const open = async (name: string, state: Partial<IPageState>): Promise<MainAreaWidget<ApiPage>> => {
     let page = pages.find(one => one.content.name === name);
     if (!page) {
-      const content = new ApiPage(model, commands, name, state);
+      const content = new ApiPage(model, commands, name, app.serviceManager.contents, state);
       page = new MainAreaWidget({ content });
       page.id = `${pageId(name)}-main`;
       page.title.label = name;

@@ -9,7 +9,7 @@ import { bytes, duration, localTime } from './format';
 import { LogTable } from './logs';
 import type { CortexModel, IChange } from './model';
 import { Badge, Button, Copy, Loading, Places, ProblemBox, Tabs, useLoaded } from './parts';
-import { callOf, curl } from './snippets';
+import { callOf, curl, curlLookUp } from './snippets';
 import type { IModule, IProblem, IWorkloadDetails } from './tokens';
 
 export interface IInspectorProps {
@@ -78,6 +78,7 @@ export function Inspector({ model, name, id, close, openCell }: IInspectorProps)
         </h3>
         <div className="cx-actions">
           <Copy text={id} what="the request id" label="Copy id" />
+          <Copy text={curlLookUp(callOf(model, model.api(name)?.endpoint ?? `/${name}`), id)} what="the lookup as curl" label="Copy lookup as curl" />
           {running && <Button label="Cancel" describe="Cancel this workload" onClick={() => void cancel()} />}
           <Button label="Close" describe="Close the inspector" onClick={close} />
         </div>
@@ -119,11 +120,10 @@ export function Timeline({ row }: { row: IWorkloadDetails }): JSX.Element {
   const steps: [string, number | null, string][] = [
     ['accepted', row.accepted, `${bytes(row.size)} of ${row.content_type || 'no Content-Type'}`],
     ['queued', row.accepted, row.started ? `waited ${duration(row.wait_ms)}` : 'waiting'],
-    ['started', row.started, [row.replica && `on ${row.replica}`, row.version && `version ${row.version}`].filter(Boolean).join(', ')],
+    ['started', row.started, [row.replica && `on ${row.replica}`, row.version && `version ${row.version}`, row.attempts && `attempt ${row.attempts}`].filter(Boolean).join(', ')],
     [row.finished ? row.status : 'finished', row.finished, row.finished && row.started ? `ran ${duration(row.run_ms)}` : '']
   ];
   const notes = [
-    row.attempts > 1 ? `${row.attempts} attempts` : '',
     row.deaths ? `${row.deaths} replica${row.deaths > 1 ? 's' : ''} died while running it` : '',
     row.run > 1 ? `run ${row.run}: it was put back after an earlier end` : ''
   ].filter(Boolean);

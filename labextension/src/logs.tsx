@@ -169,6 +169,7 @@ interface ILinesProps {
 }
 
 function Lines({ records, follow, left, openWorkload }: ILinesProps): JSX.Element {
+  const several = React.useMemo(() => new Set(records.map(record => record.replica)).size > 1, [records]);
   const box = React.useRef<HTMLDivElement>(null);
   const virtual = useVirtualizer({ count: records.length, getScrollElement: () => box.current, estimateSize: () => ROW, overscan: 20 });
   React.useEffect(() => {
@@ -191,6 +192,11 @@ function Lines({ records, follow, left, openWorkload }: ILinesProps): JSX.Elemen
               style={{ transform: `translateY(${item.start}px)` }}
             >
               <span className="cx-dim">{String(record.asctime ?? '').slice(11)}</span> <span className="cx-level">{record.levelname ?? ''}</span>{' '}
+              {several && (
+                <span className="cx-dim cx-replica" title={String(record.replica ?? '')}>
+                  {String(record.replica ?? '').split('-').pop()}
+                </span>
+              )}
               <span className="cx-text">
                 {messageOf(record)}
                 <Extras record={record} />

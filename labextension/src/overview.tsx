@@ -8,9 +8,12 @@ import { count, duration } from './format';
 import type { CortexModel, IChange } from './model';
 import { failures, facts } from './panel';
 import { Badge, Button, Code, Loading, ProblemBox, Tabs, useLoaded, useModel, useNow } from './parts';
+import type { ISample } from './samples';
 import { callOf, curl, javascript, python } from './snippets';
 import type { IHistory, ISummary } from './tokens';
 
+/** The largest sample that an example holds, in bytes. */
+const SHOWN_BYTES = 1000;
 /** How long traffic is gathered before the charts ask again. */
 const SETTLE_MS = 1500;
 /** Spans of the charts: minutes, and minutes of one point. */
@@ -20,11 +23,11 @@ const SPANS: Record<string, { label: string; minutes: number; step: number }> = 
   '7d': { label: '7 d', minutes: 10080, step: 60 }
 };
 
-export function Overview({ model, api }: { model: CortexModel; api: ISummary }): JSX.Element {
+export function Overview({ model, api, samples }: { model: CortexModel; api: ISummary; samples: ISample[] }): JSX.Element {
   return (
     <div className="cx-overview">
       <Facts api={api} />
-      <Snippets model={model} api={api} />
+      <Snippets model={model} api={api} samples={samples} />
       <Charts model={model} api={api} />
     </div>
   );
@@ -50,11 +53,13 @@ function Facts({ api }: { api: ISummary }): JSX.Element {
   );
 }
 
-function Snippets({ model, api }: { model: CortexModel; api: ISummary }): JSX.Element {
+function Snippets({ model, api, samples }: { model: CortexModel; api: ISummary; samples: ISample[] }): JSX.Element {
   useModel(model, () => false);
   const [language, choose] = React.useState('curl');
   const call = callOf(model, api.endpoint);
-  const text = language === 'curl' ? curl(call) : language === 'python' ? python(call) : javascript(call);
+  // What the author tried shows more than a made-up payload.
+  const sample = samples.find(one => one.bytes.length <= SHOWN_BYTES);
+  const text = language === 'curl' ? curl(call, sample) : language === 'python' ? python(call, sample) : javascript(call, sample);
   return (
     <section aria-label="How to call it">
       <h3>Endpoint</h3>

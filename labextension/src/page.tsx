@@ -2,6 +2,7 @@
  * One API's page in the main area.
  */
 import { ReactWidget } from '@jupyterlab/apputils';
+import type { Contents } from '@jupyterlab/services';
 import type { CommandRegistry } from '@lumino/commands';
 import { ISignal, Signal } from '@lumino/signaling';
 import * as React from 'react';
@@ -10,7 +11,8 @@ import { apiIcon } from './icons';
 import { Logs } from './logs';
 import type { CortexModel } from './model';
 import { Overview } from './overview';
-import { Badge, Button, ConnectionState, Empty, Tabs, useModel } from './parts';
+import { Badge, Button, ConnectionState, Empty, Tabs, useLoaded, useModel } from './parts';
+import { samplesOf } from './samples';
 import { CommandIDs } from './tokens';
 import { Test } from './try';
 import { Versions } from './versions';
@@ -32,6 +34,7 @@ export class ApiPage extends ReactWidget {
     readonly model: CortexModel,
     readonly commands: CommandRegistry,
     readonly name: string,
+    private readonly contents: Contents.IManager,
     state: Partial<IPageState> = {}
   ) {
     super();
@@ -63,7 +66,7 @@ export class ApiPage extends ReactWidget {
   }
 
   protected render(): JSX.Element {
-    return <Page model={this.model} commands={this.commands} name={this.name} state={this._state} show={state => this.display(state)} />;
+    return <Page model={this.model} commands={this.commands} name={this.name} state={this._state} show={state => this.display(state)} contents={this.contents} />;
   }
 
   private _state: IPageState;
@@ -80,11 +83,15 @@ export interface IPageProps {
   name: string;
   state: IPageState;
   show: (state: Partial<IPageState>) => void;
+  /** Where the samples beside the notebook are read from. */
+  contents?: Contents.IManager;
 }
 
-export function Page({ model, commands, name, state, show }: IPageProps): JSX.Element {
+export function Page({ model, commands, name, state, show, contents }: IPageProps): JSX.Element {
   useModel(model, change => !!(change.gone?.includes(name) || change.apis?.some(api => api.name === name)));
   const api = model.api(name);
+  const notebook = api?.notebook;
+  const samples = useLoaded(async () => (notebook && contents ? samplesOf(contents, notebook) : []), `${notebook}:${state.tab === 'test'}`).value ?? [];
   const run = (command: string, more: Record<string, any> = {}) => void commands.execute(command, { name, ...more });
   const openCell = (cell: string, line: number, ids: Record<string, string>, notebook: string) => run(CommandIDs.openCell, { path: notebook, cell, line, ids });
   const known = model.connection === 'live' || model.connection === 'lost' || (model.connection === 'down' && !!api);
@@ -111,13 +118,13 @@ export function Page({ model, commands, name, state, show }: IPageProps): JSX.El
         <>
           <Tabs id="cx-page" label={`API ${name}`} tabs={PAGE_TABS.map(id => ({ id, label: LABELS[id] }))} chosen={state.tab} choose={tab => show({ tab: tab as PageTab })} />
           <div id="cx-page-panel" className={`cx-tab-panel cx-tab-${state.tab}`} role="tabpanel" aria-labelledby={`cx-page-tab-${state.tab}`}>
-            {state.tab === 'overview' && <Overview model={model} api={api} />}
+            {state.tab === 'overview' && <Overview model={model} api={api} samples={samples} />}
             {state.tab === 'workloads' && (
               <Workloads model={model} name={name} chosen={state.workload} choose={workload => show({ workload })} openCell={openCell} test={() => show({ tab: 'test' })} />
             )}
             {state.tab === 'logs' && <Logs model={model} name={name} openWorkload={workload => show({ tab: 'workloads', workload })} />}
             {state.tab === 'versions' && <Versions model={model} api={api} commands={commands} openCell={openCell} />}
-            {state.tab === 'test' && <Test model={model} api={api} open={workload => show({ tab: 'workloads', workload })} />}
+            {state.tab === 'test' && <Test model={model} api={api} samples={samples} open={workload => show({ tab: 'workloads', workload })} />}
           </div>
         </>
       )}

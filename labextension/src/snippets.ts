@@ -34,26 +34,63 @@ export function curl(call: ICall, payload: IPayload = SAMPLE): string {
   return text !== null ? `${line} --data-raw ${quoted(text)}` : `printf '%s' '${base64(payload.bytes)}' | base64 -d | ${line} --data-binary @-`;
 }
 
-export function python(call: ICall): string {
-  const token = call.through ? 'import os\n' : '';
-  const headers = call.through ? '{"Authorization": f"token {os.environ[\'JUPYTER_TOKEN\']}"}' : '{}';
-  return `${token}import requests
+export function python(call: ICall, payload: IPayload = SAMPLE): string {
+  const value = jsonOf(payload);
+  const headers = [
+    ...(call.through ? ['"Authorization": f"token {os.environ[\'JUPYTER_TOKEN\']}"'] : []),
+    ...(value === undefined ? [`"Content-Type": ${JSON.stringify(payload.contentType)}`] : [])
+  ];
+  const body = value === undefined ? `data=${bytesLiteral(payload.bytes)}` : `json=${literal(value)}`;
+  return `${call.through ? 'import os\n' : ''}import requests
 
-headers = ${headers}
-answer = requests.post("${call.url}", json={"key": "value"}, headers=headers)
-request_id = answer.json()["id"]
+url = "${call.url}"
+headers = {${headers.join(', ')}}
+request_id = requests.post(url, ${body}, headers=headers).json()["id"]
 # waits up to 30 s for the end
-print(requests.get(f"${call.url}/{request_id}", params={"wait": 30}, headers=headers).json())`;
+print(requests.get(f"{url}/{request_id}", params={"wait": 30}, headers=headers).json())`;
 }
 
-export function javascript(call: ICall): string {
+export function javascript(call: ICall, payload: IPayload = SAMPLE): string {
+  const value = jsonOf(payload);
   const token = call.through ? ', Authorization: `token ${process.env.JUPYTER_TOKEN}`' : '';
+  const body = value === undefined ? `new Uint8Array([${[...payload.bytes].join(', ')}])` : `JSON.stringify(${JSON.stringify(value)})`;
   return `const url = "${call.url}";
-const headers = { "Content-Type": "application/json"${token} };
-const answer = await fetch(url, { method: "POST", headers, body: JSON.stringify({ key: "value" }) });
+const headers = { "Content-Type": ${JSON.stringify(payload.contentType)}${token} };
+const answer = await fetch(url, { method: "POST", headers, body: ${body} });
 const { id } = await answer.json();
 // waits up to 30 s for the end
 console.log(await (await fetch(\`\${url}/\${id}?wait=30\`, { headers })).json());`;
+}
+
+/** The line that looks a request up. */
+export function curlLookUp(call: ICall, id: string): string {
+  const token = call.through ? ' -H "Authorization: token $JUPYTER_TOKEN"' : '';
+  return `curl ${quoted(`${call.url}/${id}`)}${token}`;
+}
+
+function jsonOf(payload: IPayload): unknown {
+  const text = payload.contentType.split(';')[0].trim() === 'application/json' ? plain(payload.bytes) : null;
+  try {
+    return text === null ? undefined : JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A JSON value as Python writes it. */
+export function literal(value: unknown): string {
+  if (Array.isArray(value)) {
+    return `[${value.map(literal).join(', ')}]`;
+  }
+  if (value !== null && typeof value === 'object') {
+    return `{${Object.entries(value).map(([key, one]) => `${JSON.stringify(key)}: ${literal(one)}`).join(', ')}}`;
+  }
+  return value === null ? 'None' : value === true ? 'True' : value === false ? 'False' : JSON.stringify(value);
+}
+
+function bytesLiteral(raw: Uint8Array): string {
+  const letters = [...raw].map(byte => (byte >= 32 && byte < 127 && byte !== 34 && byte !== 92 ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, '0')}`));
+  return `b"${letters.join('')}"`;
 }
 
 /** A text as one word of a POSIX shell. */

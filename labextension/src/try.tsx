@@ -5,9 +5,10 @@ import * as React from 'react';
 
 import { asProblem } from './client';
 import { bytes, duration } from './format';
-import { Json } from './inspector';
+import { Json, textOf } from './inspector';
 import type { CortexModel, IChange } from './model';
 import { Badge, Button, Copy, Places, ProblemBox } from './parts';
+import type { ISample } from './samples';
 import { callOf, curl } from './snippets';
 import type { IProblem, ISummary, IWorkloadDetails } from './tokens';
 
@@ -20,7 +21,7 @@ interface ISent {
   details: IWorkloadDetails | null;
 }
 
-export function Test({ model, api, open }: { model: CortexModel; api: ISummary; open: (id: string) => void }): JSX.Element {
+export function Test({ model, api, samples, open }: { model: CortexModel; api: ISummary; samples: ISample[]; open: (id: string) => void }): JSX.Element {
   const [type, setType] = React.useState('application/json');
   const [text, setText] = React.useState('{}');
   const [file, setFile] = React.useState<{ name: string; bytes: Uint8Array } | null>(null);
@@ -70,6 +71,15 @@ export function Test({ model, api, open }: { model: CortexModel; api: ISummary; 
     }
     setBusy(false);
   };
+  const load = (name: string) => {
+    const sample = samples.find(one => one.name === name);
+    if (sample) {
+      setType(sample.contentType);
+      const written = textOf(sample.bytes);
+      setText(written ?? '');
+      setFile(written === null ? { name: `sample ${name}`, bytes: sample.bytes } : null);
+    }
+  };
   const choose = async (chosen: File | undefined) => {
     if (chosen) {
       setFile({ name: chosen.name, bytes: new Uint8Array(await chosen.arrayBuffer()) });
@@ -95,6 +105,17 @@ export function Test({ model, api, open }: { model: CortexModel; api: ISummary; 
               <option key={one} value={one} />
             ))}
           </datalist>
+          {samples.length > 0 && (
+            <label>
+              Sample
+              <select defaultValue="" onChange={event => load(event.target.value)}>
+                <option value="">of the notebook…</option>
+                {samples.map(one => (
+                  <option key={one.name}>{one.name}</option>
+                ))}
+              </select>
+            </label>
+          )}
           <label>
             Request id
             <input type="text" value={requestId} placeholder="a new one" spellCheck={false} onChange={event => setRequestId(event.target.value)} />

@@ -4,7 +4,7 @@ import { age, bytes, duration, localTime } from '../src/format';
 import { hex, textOf } from '../src/inspector';
 import { messageOf } from '../src/logs';
 import { placeIn } from '../src/parts';
-import { callOf, curl, quoted } from '../src/snippets';
+import { callOf, curl, javascript, literal, python, quoted } from '../src/snippets';
 import { differenceOf } from '../src/versions';
 import { ENVIRONMENT, Server } from './server';
 
@@ -50,6 +50,14 @@ describe('snippets', () => {
     expect(quoted("it's $HOME `x`")).toBe("'it'\\''s $HOME `x`'");
     const line = curl({ url: 'http://x/iris', headers: {}, through: false }, payload("{'a'}", 'text/plain'));
     expect(line).toBe("curl 'http://x/iris' -H 'Content-Type: text/plain' --data-raw '{'\\''a'\\''}'");
+  });
+
+  it('say the same in Python and JavaScript, with a payload that the author kept', () => {
+    const call = { url: 'http://x/iris', headers: {}, through: false };
+    expect(literal({ a: [null, true, false, 1.5, "it's"] })).toBe('{"a": [None, True, False, 1.5, "it\'s"]}');
+    expect(python(call, payload('{"a": null}'))).toContain('requests.post(url, json={"a": None}, headers=headers)');
+    expect(python(call, { contentType: 'image/png', bytes: new Uint8Array([65, 0, 34]) })).toContain('data=b"A\\x00\\x22"');
+    expect(javascript(call, payload('{"a": null}'))).toContain('JSON.stringify({"a":null})');
   });
 
   it('pipe bytes that are no text', () => {
