@@ -15,6 +15,8 @@ from ..core.errors import BadRequest, CortexError, Forbidden, MethodNotAllowed, 
 from .link import Answer, Link
 
 Method = Callable[..., Awaitable[None]]
+#: What the gateway answers with; anything else would be another server's, and a browser gets it as bytes.
+TYPES = frozenset({"application/json", "application/problem+json", "application/x-ipynb+json", "text/plain; charset=utf-8"})
 #: For bytes that a caller of an API has chosen: whatever they are, a browser shows or runs nothing of them.
 INERT = {"content-disposition": "attachment", "content-security-policy": "sandbox; default-src 'none'"}
 
@@ -74,7 +76,8 @@ class CortexHandler(APIHandler):
         for name in names:
             if name in answer.headers:
                 self.set_header(name, answer.headers[name])
-        self.finish(answer.body, set_content_type=answer.headers.get("content-type", "application/octet-stream"))
+        kind = answer.headers.get("content-type", "")
+        self.finish(answer.body, set_content_type=kind if kind in TYPES else "application/octet-stream")
 
 
 def answering(method: Method) -> Method:

@@ -8,10 +8,10 @@ import re
 from jupyter_server.auth.decorator import authorized
 from tornado.web import authenticated
 
-from ..core.errors import EnvironmentProblem, RouteNotFound
+from ..core.errors import RouteNotFound
 from .answers import INERT, CortexHandler, answering
 from .link import Answer
-from .paths import root_of, with_notebook
+from .paths import root_of, with_notebook, with_notebooks
 
 _API = "apis/[a-z]([-a-z0-9]*[a-z0-9])?"
 _ID = r"(?!\.+(?:/|$))[A-Za-z0-9._-]{1,128}"
@@ -53,8 +53,8 @@ class ForwardHandler(CortexHandler):
         if not ALLOWED[method].fullmatch(path):
             raise RouteNotFound(f"{method} {path[:200]} is no route of the Jupyter server")
         answer = await self.link.control(method, f"/{path}", query=self.query(), body=self.request.body or None)
-        if answer.status >= 400 and "problem+json" not in answer.headers.get("content-type", ""):
-            raise EnvironmentProblem(f"the gateway answered {answer.status}, and not in our words; is it a jupyter-cortex gateway?")
+        if answer.status != 200 and not answer.is_problem:
+            raise answer.foreign()
         if answer.status == 200 and method == "GET":
             answer = self._made_safe(path, answer)
         self.pass_on(answer, HEADERS)
@@ -62,12 +62,10 @@ class ForwardHandler(CortexHandler):
     def _made_safe(self, path: str, answer: Answer) -> Answer:
         """Summaries get the path of their notebook; what others have written goes out as bytes to be kept, not to be shown."""
         if _SUMMARIES.fullmatch(path):
-            said, root = json.loads(answer.body), root_of(self.contents_manager)
-            told = [with_notebook(row, root) for row in said] if isinstance(said, list) else with_notebook(said, root)
+            root = root_of(self.contents_manager)
+            told = with_notebooks(answer, root) if path == "apis" else with_notebook(answer.document(dict), root)
             return Answer(answer.status, answer.headers, json.dumps(told).encode())
         if _BYTES.fullmatch(path):
             for name, value in INERT.items():
                 self.set_header(name, value)
-            if path.endswith("/payload"):
-                return Answer(answer.status, {**answer.headers, "content-type": "application/octet-stream"}, answer.body)
         return answer

@@ -35,6 +35,25 @@ class Answer:
     headers: dict[str, str]
     body: bytes
 
+    def document(self, kind: type) -> Any:
+        """The JSON of an answer that refuses nothing. Raises what the gateway refused with, EnvironmentProblem for another server."""
+        try:
+            said = json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise self.foreign() from None
+        if self.is_problem and isinstance(said, dict):
+            raise from_problem(said)
+        if self.status != 200 or not isinstance(said, kind):
+            raise self.foreign()
+        return said
+
+    @property
+    def is_problem(self) -> bool:
+        return self.status >= 400 and self.headers.get("content-type", "").startswith("application/problem+json")
+
+    def foreign(self) -> EnvironmentProblem:
+        return EnvironmentProblem(f"the gateway answered {self.status}, and not in our words; is it a jupyter-cortex gateway?")
+
 
 class Link:
     """``url`` and ``token``: the traits; empty for what the settings and `cortex env use` say, which are read anew with each call."""
@@ -76,15 +95,6 @@ class Link:
         if answer.status == 401:
             raise EnvironmentProblem(f"{environment.url} refuses the token of this Jupyter server; add the environment again with `cortex env add`")
         return answer
-
-    @staticmethod
-    def read(answer: Answer) -> bytes:
-        """The body of an answer that is none of a refusal. Raises what the gateway refused with, EnvironmentProblem for a foreign server."""
-        if answer.status == 200:
-            return answer.body
-        if "problem+json" in answer.headers.get("content-type", ""):
-            raise from_problem(json.loads(answer.body))
-        raise EnvironmentProblem(f"the gateway answered {answer.status}, and not in our words; is it a jupyter-cortex gateway?")
 
     async def public(self, method: str, path: str, *, query: str, headers: dict[str, str], body: bytes | None) -> Answer:
         """A public route, with the call token where one is set. Raises EnvironmentDown, EnvironmentProblem."""

@@ -9,6 +9,7 @@ from typing import Any
 from jupyter_core.utils import ensure_async
 
 from ..core.errors import BadRequest, NotebookNotFound
+from .link import Answer
 
 
 def root_of(contents: Any) -> str | None:
@@ -34,10 +35,18 @@ def notebook_path(root: str | None, source: Any) -> str | None:
     who, _, file = str(source).partition(":")
     if root is None or who.rpartition("@")[2] != platform.node() or not file.endswith(".ipynb"):
         return None
-    for base, found in ((root, file), (os.path.realpath(root), os.path.realpath(file))):
+    for base, found in ((root, os.path.normpath(file)), (os.path.realpath(root), os.path.realpath(file))):
         if found.startswith(os.path.join(base, "")) and os.path.isfile(found):
             return os.path.relpath(found, base).replace(os.sep, "/")
     return None
+
+
+def with_notebooks(answer: Answer, root: str | None) -> list[dict[str, Any]]:
+    """The summaries of an answer with ``notebook``. Raises EnvironmentProblem, and what the gateway refused with."""
+    rows = answer.document(list)
+    if not all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows):
+        raise answer.foreign()
+    return [with_notebook(row, root) for row in rows]
 
 
 def with_notebook(summary: dict[str, Any], root: str | None) -> dict[str, Any]:

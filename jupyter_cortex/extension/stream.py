@@ -22,7 +22,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 from ..core.errors import BadRequest, CortexError
 from .answers import CortexHandler, answering
 from .link import Link
-from .paths import root_of, with_notebook
+from .paths import root_of, with_notebook, with_notebooks
 
 #: Seconds between two frames: ten a second are more than an eye follows.
 FRAME_S = 0.1
@@ -58,9 +58,9 @@ class SnapshotHandler(CortexHandler):
         self.answer({"environment": environment, "apis": apis, "seq": seq})
 
     async def _look(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
-        listed = {row["name"]: row for row in json.loads(self.link.read(await self.link.control("GET", "/apis", query="recent=60")))}
-        said = await changes(self.link, dict.fromkeys(listed, NOW), {}, complete=True, wait=0)
         root = root_of(self.contents_manager)
+        listed = {row["name"]: row for row in with_notebooks(await self.link.control("GET", "/apis", query="recent=60"), root)}
+        said = await changes(self.link, dict.fromkeys(listed, NOW), {}, complete=True, wait=0)
         apis = [{"recent": [], **listed.get(row["name"], {}), **with_notebook(row, root)} for row in said["summaries"]]
         return apis, {name: one["seq"] for name, one in said["changes"].items()}
 
@@ -68,7 +68,9 @@ class SnapshotHandler(CortexHandler):
 async def changes(link: Link, events: dict[str, str], logs: dict[str, str], **options: Any) -> dict[str, Any]:
     """The gateway's answer to what has changed behind these positions. Raises EnvironmentDown, EnvironmentProblem, BadRequest."""
     answer = await link.control("POST", "/changes", body=json.dumps({"events": events, "logs": logs, **options}).encode())
-    said: dict[str, Any] = json.loads(link.read(answer))
+    said: dict[str, Any] = answer.document(dict)
+    if not said.keys() >= {"summaries", "complete", "registry", "changes", "logs"}:
+        raise answer.foreign()
     return said
 
 

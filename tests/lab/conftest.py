@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import queue
@@ -110,9 +111,21 @@ class Lab:
     def browser(self) -> tuple[httpx.Client, dict[str, str]]:
         """A client that has signed in and holds a cookie, and the header with its XSRF token."""
         client = self.http(token=False)
-        client.get("/tree", params={"token": self.token})
-        client.get("/login")
+        client.get("/login", params={"token": self.token})
         return client, {"x-xsrftoken": client.cookies["_xsrf"], "referer": f"{self.url}/lab"}
+
+    def raw(self, method: str, path: str) -> tuple[int, str]:
+        """A request whose path is sent exactly as it is written: status and body."""
+        connection = http.client.HTTPConnection(*self.url.removeprefix("http://").split(":"), timeout=WAIT_S)  # type: ignore[arg-type]
+        try:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            connection.putheader("Authorization", f"token {self.token}")
+            connection.putheader("Content-Length", "0")
+            connection.endheaders()
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode("utf-8", "replace")
+        finally:
+            connection.close()
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         with self.http() as client:
