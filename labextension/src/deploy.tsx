@@ -259,8 +259,8 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
       <Steps steps={steps} looking={phase === 'looking'} />
       {checked && !problem && <p className="cx-good">All checks passed.</p>}
       {problem && <Refusal problem={problem} jump={jump} takeOver={() => void deploy(true)} retry={() => void look()} />}
-      {shown && <Module shown={shown} jump={jump} />}
-      <div className="cx-buttons">
+      {shown && <Module key={`${shown.name}:${shown.live?.version}`} shown={shown} jump={jump} />}
+      <div className="cx-buttons cx-footer">
         <button type="button" className="cx-button jp-mod-styled cx-plain cx-first" onClick={props.close}>
           Close
         </button>
@@ -325,7 +325,7 @@ function Surprises({ rows, recorded, jump }: { rows: ISurprise[]; recorded: bool
       {rows.map((row, at) => (
         <li key={at} className={row.blocks ? 'cx-bad' : 'cx-warn'}>
           <Badge status={row.blocks ? 'failed' : 'changed'} text={row.blocks ? 'must be mended' : row.asks ? 'your answer is needed' : 'note'} /> <Jump place={row.place} jump={jump} /> {row.message}
-          {row.remedy && <span className="cx-dim">; {row.remedy}</span>}
+          {row.remedy && <span className="cx-dim">; {row.asks && !row.blocks ? 'run it again, or tick the box below' : row.remedy}</span>}
         </li>
       ))}
       {!recorded && (
@@ -383,7 +383,7 @@ function Live({ said, open, close, steps }: { said: IDeployed; open: (name: stri
         <summary>{plural(steps.length, 'step')}</summary>
         <Steps steps={steps} looking={false} />
       </details>
-      <div className="cx-buttons" ref={first}>
+      <div className="cx-buttons cx-footer" ref={first}>
         <Button kind="accept" label="Open API" onClick={() => open(one.api)} />
         <Button label="Close" onClick={close} />
       </div>
@@ -528,7 +528,7 @@ function Value({ name, value, change }: { name: string; value: unknown; change: 
 // The module -------------------------------------------------------------------------------------------------------------------------------------
 
 function Module({ shown, jump }: { shown: IShown; jump: (cell: string, line: number) => void }): JSX.Element {
-  const [chosen, choose] = React.useState('module');
+  const [chosen, choose] = React.useState(shown.live?.diff.length ? 'diff' : 'module');
   const tabs = [
     { id: 'module', label: shown.module },
     ...(shown.live ? [{ id: 'diff', label: shown.live.diff.length ? `Changes since version ${shown.live.version}` : `Same as version ${shown.live.version}` }] : []),
@@ -606,7 +606,7 @@ function Files({ shown }: { shown: IShown }): JSX.Element {
     return <p className="cx-dim">Only the module travels; no code names another file.</p>;
   }
   return (
-    <table className="cx-reasons">
+    <table className="cx-plain-table">
       <thead>
         <tr>
           <th scope="col">File</th>

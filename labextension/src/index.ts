@@ -19,7 +19,7 @@ import { CortexModel } from './model';
 import { NotebookWatch } from './notebooks';
 import type { ApiPage } from './page';
 import { ApisPanel } from './panel';
-import { ReportDrive } from './reports';
+import { DRIVE, ReportDrive } from './reports';
 import { RunningApis } from './running';
 import { StatusItem } from './status';
 import { CommandIDs, PLUGIN_ID } from './tokens';
@@ -74,7 +74,9 @@ const plugin: JupyterFrontEndPlugin<void> = {
       }
       return watch;
     };
-    toolbars?.addFactory<NotebookPanel>('Notebook', 'cortex-deploy', panel => new DeployButton(watchOf(panel), commands));
+    toolbars?.addFactory<NotebookPanel>('Notebook', 'cortex-deploy', panel =>
+      panel.context.path.startsWith(`${DRIVE}:`) ? new Widget() : new DeployButton(watchOf(panel), commands)
+    );
     // Reading them makes the toolbar follow this plugin's schema, where it is declared.
     void settings?.load(PLUGIN_ID).catch(() => undefined);
 
