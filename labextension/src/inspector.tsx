@@ -32,7 +32,7 @@ export function Inspector({ model, name, id, close, openCell }: IInspectorProps)
   React.useEffect(() => {
     const changed = (_: CortexModel, change: IChange) => {
       const moved = change.changes?.[name];
-      if (change.reset || moved?.gap || moved?.workloads.some(row => row.id === id)) {
+      if (change.reset || moved?.gap || moved?.more || moved?.workloads.some(row => row.id === id)) {
         reload();
       }
     };

@@ -22,6 +22,8 @@ export interface IWorkloadsProps {
 }
 
 const ROW = 26;
+/** How long a burst is let go on before the table asks for what it missed. */
+const BEHIND_MS = 1000;
 
 export function Workloads(props: IWorkloadsProps): JSX.Element {
   const { model, name } = props;
@@ -41,17 +43,28 @@ export function Workloads(props: IWorkloadsProps): JSX.Element {
   );
 
   React.useEffect(() => {
+    let behind = 0;
     const changed = (_: CortexModel, change: IChange) => {
       const moved = change.changes?.[name];
       if (change.reset || moved?.gap) {
         load(() => list.reload());
-      } else if (moved && list.apply(moved)) {
+        return;
+      }
+      if (moved && list.apply(moved)) {
         draw();
+      }
+      // A burst that one frame does not hold: the rest is asked for once it is over.
+      if (moved?.more && !behind) {
+        behind = window.setTimeout(() => {
+          behind = 0;
+          load(() => list.search());
+        }, BEHIND_MS);
       }
     };
     model.changed.connect(changed);
     load(() => list.reload());
     return () => {
+      clearTimeout(behind);
       model.changed.disconnect(changed);
     };
   }, [list]);

@@ -146,6 +146,16 @@ describe('the workloads', () => {
     await waitFor(() => expect(screen.getByText('fresh').closest('[role=row]')!.textContent).toContain('completed'));
   });
 
+  it('are asked for again after a burst that one frame does not hold', async () => {
+    const server = serve(new Server());
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" />);
+    await screen.findByText('good-1');
+    server.on('GET api/apis/iris/workloads', json({ workloads: [workload('left-out')], next: null, scanned: 1 }));
+    server.socket.say({ changes: { iris: { seq: '9-0', moves: {}, workloads: [], more: 700, gap: false } } });
+    expect(await screen.findByText('left-out', {}, { timeout: 3000 })).toBeTruthy();
+    expect(screen.getByText('good-1')).toBeTruthy();
+  });
+
   it('are loaded anew after a gap', async () => {
     const server = serve(new Server());
     render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" />);
