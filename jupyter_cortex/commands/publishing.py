@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..client import Client, Deployed
+from ..core.checks import NAME, NAME_LIMIT
 from ..core.errors import ApiNotFound, BadRequest, CortexError, EnvironmentDown
 from ..core.spec import APISpec, check_specs
 from ..project import config_file, from_notebook, gate, provenance, samples
@@ -99,6 +100,8 @@ def surprise_row(row: Any) -> dict[str, Any]:
 
 def _live_diff(built: NotebookProject, client: Client) -> dict[str, Any] | None:
     """The module that is live under this name, and the difference; None where there is none."""
+    if not NAME.fullmatch(built.name) or len(built.name) > NAME_LIMIT:
+        return None  # nobody's; a deploy says why
     try:
         api = client.get_api(built.name)
         if not api["live"]:

@@ -147,7 +147,7 @@ class Conversation:
             "user_expressions": {REQUEST: ASK},
             "allow_stdin": False,
             "stop_on_error": False,
-            REQUEST: wish,
+            REQUEST: json.dumps(wish),  # ASCII: half a surrogate pair in a cell is no UTF-8
         }
         message = self._client.session.msg("execute_request", content)
         self._client.shell_channel.send(message)

@@ -7,6 +7,7 @@ import platform
 from typing import Any
 
 from jupyter_core.utils import ensure_async
+from tornado.web import HTTPError
 
 from ..core.errors import BadRequest, NotebookNotFound
 from .link import Answer
@@ -25,7 +26,11 @@ async def notebook_file(contents: Any, path: Any) -> str:
     parts = [part for part in path.split("/") if part]
     root = root_of(contents)
     foreign = any(part in (".", "..") or "\0" in part or os.path.splitdrive(part)[0] or (os.sep != "/" and os.sep in part) for part in parts)
-    if foreign or not await ensure_async(contents.file_exists("/".join(parts))):
+    try:
+        there = not foreign and await ensure_async(contents.file_exists("/".join(parts)))
+    except HTTPError:  # a name that no file can have
+        there = False
+    if not there:
         raise NotebookNotFound(f"this server has no notebook {path[:500]!r}; save it first")
     return os.path.join(root, *parts) if root else parts[-1]
 

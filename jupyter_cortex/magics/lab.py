@@ -60,9 +60,9 @@ def answer() -> Answer:
         kernel = shell.kernel
         request = kernel.get_parent("shell")
         wish = request["content"].pop(REQUEST, None)
-        if not isinstance(wish, dict):
+        if not isinstance(wish, str):
             raise BadRequest("this kernel does not show its requests to what runs in it; publish with `%cortex deploy` in a cell")
-        return Answer({"result": Job(shell, wish, Reporter(kernel, request)).run()})
+        return Answer({"result": Job(shell, json.loads(wish), Reporter(kernel, request)).run()})
     except KeyboardInterrupt:
         return Answer({"problem": Interrupted("the kernel was interrupted; a version that was starting by then goes on by itself").problem()})
     except CortexError as error:
@@ -99,7 +99,7 @@ class Reporter:
 
 
 class Job:
-    """One wish: ``{"verb", "path", "model", "environment", "name"?, "config"?, "replicas"?, "yes"?, "take_over"?, "force"?}``.
+    """One wish, from JSON: ``{"verb", "path", "model", "environment", "name"?, "config"?, "replicas"?, "yes"?, "take_over"?, "force"?}``.
 
     ``path``: of the notebook's file, where the Jupyter server sees it. ``model``: the notebook as it is in the browser, saved or not.
     """

@@ -111,6 +111,7 @@ class Lab:
     def browser(self) -> tuple[httpx.Client, dict[str, str]]:
         """A client that has signed in and holds a cookie, and the header with its XSRF token."""
         client = self.http(token=False)
+        client.get("/login")
         client.get("/login", params={"token": self.token})
         return client, {"x-xsrftoken": client.cookies["_xsrf"], "referer": f"{self.url}/lab"}
 
@@ -166,9 +167,9 @@ class Lab:
 
     def ask(self, verb: str, kernel: Kernel | None, path: str, notebook: dict[str, Any], **options: Any) -> Told:
         """One of the buttons: everything it told."""
-        body = {"path": path, "kernel_id": kernel.id if kernel else None, "model": notebook, **options}
+        body = json.dumps({"path": path, "kernel_id": kernel.id if kernel else None, "model": notebook, **options})
         told = Told()
-        with self.http() as client, client.stream("POST", f"/cortex/notebook/{verb}", json=body) as answer:
+        with self.http() as client, client.stream("POST", f"/cortex/notebook/{verb}", content=body) as answer:
             told.status = answer.status_code
             if answer.status_code != 200:
                 told.problem = json.loads(answer.read())
@@ -211,6 +212,8 @@ class Page:
             said = self.socket.recv()
         except websocket.WebSocketTimeoutException:
             return None
+        if not said:
+            raise websocket.WebSocketConnectionClosedException("the server has closed it")
         self.frames.append(json.loads(said))
         self.at.append(time.monotonic())
         return self.frames[-1]
