@@ -4,7 +4,7 @@
 import type { CortexClient } from './client';
 import type { IChanges, IWorkload, WorkloadStatus } from './tokens';
 
-const PAGE = 1000;
+const PAGE = 500;
 /** Rows held in the browser; the oldest go. 50,000 are about 30 MB. */
 const LIMIT = 50_000;
 
