@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any
 
 import redis
@@ -53,8 +54,12 @@ class ChangesRequest(BaseModel):
     limit: int = Field(500, ge=1, le=1000)
     registry: int | None = None
 
+    def key(self) -> tuple[Any, ...]:
+        """Equal for requests with the same answer."""
+        return tuple(sorted(self.events.items())), tuple(sorted(self.logs.items())), self.complete, self.limit, self.registry
 
-@dataclass
+
+@dataclass(frozen=True)
 class _Stream:
     """One stream that a caller follows. ``said``: it is in the answer whatever happens; ``gap``: entries behind the position are lost."""
 
@@ -71,7 +76,7 @@ class _Stream:
         return self.entries[-1][0] if self.entries else self.position
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Begun:
     """What an answer starts from. ``due``: there is something to tell already."""
 
@@ -82,15 +87,29 @@ class _Begun:
     logs: list[_Stream]
 
 
+@dataclass(frozen=True)
+class _Look:
+    """The registry's version and names, and the streams with what stands behind their positions."""
+
+    registry: int
+    names: set[str]
+    events: list[_Stream]
+    logs: list[_Stream]
+
+
 class Changes:
+    """Callers that ask for the same at the same time are answered with the same bytes: fifty pages of one environment cost hardly more than one, and
+    once answered together they ask together again."""
+
     def __init__(self, client: redis.Redis, watch: Watch) -> None:
         self._client, self._watch = client, watch
         self._threads = ThreadPoolExecutor(THREADS, "cortex-changes")
+        self._under_way: dict[Hashable, asyncio.Future[Any]] = {}
 
     async def answer(self, asked: ChangesRequest, gone: asyncio.Future[Any]) -> bytes:
         """The answer's JSON, after at most ``asked.wait`` seconds, or empty when ``gone`` is done before. Raises StoreUnavailable."""
-        loop = asyncio.get_running_loop()
-        begun = await loop.run_in_executor(self._threads, self._begin, asked)
+        key = asked.key()
+        begun: _Begun = await self._together(("begin", *key), partial(self._begin, asked))
         if asked.wait:
             positions = {stream.key: stream.position for stream in (*begun.events, *begun.logs)}
             moved = begun.due or await self._watch.news(positions, begun.registry, gone, asked.wait)
@@ -98,7 +117,16 @@ class Changes:
                 return b""
             if moved:
                 await asyncio.sleep(GATHER_S)
-        return await loop.run_in_executor(self._threads, self._gather, asked, begun)
+        told: bytes = await self._together(("gather", begun.registry, *key), partial(self._gather, asked, begun))
+        return told
+
+    async def _together(self, key: Hashable, job: Callable[[], Any]) -> Any:
+        """Do it in a thread, once for all who want it now."""
+        doing = self._under_way.get(key)
+        if doing is None:
+            doing = self._under_way[key] = asyncio.get_running_loop().run_in_executor(self._threads, job)
+            doing.add_done_callback(lambda _: self._under_way.pop(key))
+        return await asyncio.shield(doing)
 
     # Before the wait ---------------------------------------------------------------------------------------------------------------------
 
@@ -106,75 +134,63 @@ class Changes:
         with store_errors():
             pipe = self._client.pipeline(transaction=False)
             pipe.time()
-            pipe.get(keys.REGISTRY_VERSION)
             pipe.smembers(keys.APIS)
-            (seconds, _), registry, names = pipe.execute()
-        known, version = set(map(text, names)), int(registry or 0)
-        begun = _Begun(
-            registry=version if asked.registry is None else asked.registry,
-            complete=asked.complete,
-            due=asked.registry not in (None, version),
-            events=[_Stream(api, keys.events(api), position, streams.EVENTS) for api, position in asked.events.items() if api in known],
-            logs=[_Stream(api, keys.logs(api), position, logs.BATCHES) for api, position in asked.logs.items() if api in known],
+            (seconds, _), names = pipe.execute()
+        known = set(map(text, names))
+        latest = (seconds + AHEAD_S) * 1000
+        events = [_stream(api, keys.events(api), position, streams.EVENTS, latest) for api, position in asked.events.items() if api in known]
+        lines = [_stream(api, keys.logs(api), position, logs.BATCHES, latest) for api, position in asked.logs.items() if api in known]
+        unsettled = [stream for stream in (*events, *lines) if stream.said or stream.gap]
+        ends = streams.ends(self._client, [stream.key for stream in unsettled])
+        events, lines = ([_at_end(stream, ends) for stream in followed] for followed in (events, lines))
+        look = self._look(events, lines, 1, 1)
+        unknown = not known.issuperset((*asked.events, *asked.logs))
+        moved = any(stream.entries or stream.gap for stream in (*look.events, *look.logs))
+        return _Begun(
+            registry=look.registry if asked.registry is None else asked.registry,
+            complete=asked.complete or unknown,
+            due=unknown or moved or asked.registry not in (None, look.registry),
+            events=events,
+            logs=lines,
         )
-        if not known.issuperset((*asked.events, *asked.logs)):
-            begun.complete = begun.due = True
-        self._settle((*begun.events, *begun.logs), (seconds + AHEAD_S) * 1000)
-        self._read(begun, 1, 1)
-        begun.due = begun.due or any(stream.entries or stream.gap for stream in (*begun.events, *begun.logs))
-        return begun
 
-    def _settle(self, followed: Iterable[_Stream], latest: int) -> None:
-        """Real positions for "from now on", and for those that are no position of this store's."""
-        for stream in followed:
-            stream.said = not streams.POSITION.fullmatch(stream.position)
-            stream.gap = not stream.said and streams.order(stream.position)[0] > latest
-        self._to_end([stream for stream in followed if stream.said or stream.gap])
-
-    def _to_end(self, followed: list[_Stream]) -> None:
-        ends = streams.ends(self._client, [stream.key for stream in followed])
-        for stream in followed:
-            stream.position, stream.entries = ends[stream.key], []
-
-    def _read(self, begun: _Begun, events: int, batches: int) -> None:
+    def _look(self, events: list[_Stream], lines: list[_Stream], entries: int, batches: int) -> _Look:
         """Up to so many entries of each stream."""
-        asked = [(followed, count) for followed, count in ((begun.events, events), (begun.logs, batches)) if followed]
+        asked = [(followed, count) for followed, count in ((events, entries), (lines, batches)) if followed]
         with store_errors():
             pipe = self._client.pipeline(transaction=False)
+            pipe.get(keys.REGISTRY_VERSION)
+            pipe.smembers(keys.APIS)
             for followed, count in asked:
                 streams.add_news(pipe, {stream.key: stream.position for stream in followed}, count)
-            replies = pipe.execute()
-        for (followed, _), reply in zip(asked, replies, strict=True):
-            news = streams.parse_news(reply)
-            for stream in followed:
-                stream.entries = news.get(stream.key, [])
+            registry, names, *replies = pipe.execute()
+        news = {name: found for reply in replies for name, found in streams.parse_news(reply).items()}
+        behind = ([replace(one, entries=news[one.key]) if one.key in news else one for one in followed] for followed in (events, lines))
+        return _Look(int(registry or 0), set(map(text, names)), *behind)
 
     # After it ----------------------------------------------------------------------------------------------------------------------------
 
     def _gather(self, asked: ChangesRequest, begun: _Begun) -> bytes:
-        self._read(begun, EVENTS_AT_ONCE, BATCHES_AT_ONCE)
-        moved = [stream for stream in (*begun.events, *begun.logs) if stream.entries]
-        lost = streams.cut(self._client, {stream.key: stream.position for stream in moved}, {stream.key: stream.cap for stream in moved})
-        for stream in moved:
-            stream.gap = stream.gap or stream.key in lost
-        # Who has lost entries loads anew: the rest of them is of no use to him, so he goes on from the end.
-        self._to_end([stream for stream in moved if stream.key in lost])
-        with store_errors():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.get(keys.REGISTRY_VERSION)
-            pipe.smembers(keys.APIS)
-            registry, names = pipe.execute()
-        version = int(registry or 0)
-        complete = begun.complete or version != begun.registry
-        shown = sorted(map(text, names)) if complete else [stream.api for stream in begun.events if stream.entries or stream.gap]
+        look = self._look(begun.events, begun.logs, EVENTS_AT_ONCE, BATCHES_AT_ONCE)
+        events, lines = self._without_gaps(look.events), self._without_gaps(look.logs)
+        complete = begun.complete or look.registry != begun.registry
+        shown = sorted(look.names) if complete else [stream.api for stream in events if stream.entries or stream.gap]
         answer = {
             "summaries": [summary(glance) for glance in glances(self._client, shown)],
             "complete": complete,
-            "registry": version,
-            "changes": self._changes([stream for stream in begun.events if stream.entries or stream.gap or stream.said], asked.limit),
-            "logs": {stream.api: _log(stream) for stream in begun.logs if stream.entries or stream.gap or stream.said},
+            "registry": look.registry,
+            "changes": self._changes(events, asked.limit),
+            "logs": {stream.api: _log(stream) for stream in lines},
         }
         return json.dumps(answer).encode()
+
+    def _without_gaps(self, followed: list[_Stream]) -> list[_Stream]:
+        """Those that there is something to say of. Who has lost entries loads anew: the rest of them is of no use, so it goes on from the end."""
+        told = [stream for stream in followed if stream.entries or stream.gap or stream.said]
+        moved = [stream for stream in told if stream.entries]
+        lost = streams.cut(self._client, {stream.key: stream.position for stream in moved}, {stream.key: stream.cap for stream in moved})
+        ends = streams.ends(self._client, lost)
+        return [replace(_at_end(stream, ends), gap=stream.gap or stream.key in lost) for stream in told]
 
     def _changes(self, followed: list[_Stream], limit: int) -> dict[str, Any]:
         told: dict[str, Any] = {}
@@ -194,6 +210,16 @@ class Changes:
             # Not those that have expired or were deleted since.
             told[api]["workloads"] = [record_of(request_id, raws[request_id]).public() for request_id in ids[api] if request_id in raws]
         return told
+
+
+def _stream(api: str, key: str, position: str, cap: int, latest: int) -> _Stream:
+    """Positions beyond ``latest`` (ms) are another store's: what lies behind them there is lost here."""
+    said = not streams.POSITION.fullmatch(position)
+    return _Stream(api, key, position, cap, said, gap=not said and streams.order(position)[0] > latest)
+
+
+def _at_end(stream: _Stream, ends: dict[str, str]) -> _Stream:
+    return replace(stream, position=ends[stream.key], entries=[]) if stream.key in ends else stream
 
 
 def _log(stream: _Stream) -> dict[str, Any]:

@@ -130,7 +130,8 @@ class _Sources:
 
 
 def _holds(needle: str, request_id: str, raw: Sequence[bytes | None]) -> bool:
-    if needle in request_id.casefold() or any(needle in (raw[at] or b"").decode("latin-1").casefold() for at in (_TYPE, _REPLICA)):
+    # One text for all three: a page looks at 20,000 of them.
+    if needle in b"\n".join((raw[_TYPE] or b"", raw[_REPLICA] or b"", request_id.encode())).decode("latin-1").casefold():
         return True
     error = raw[_ERROR]
     if not error:
