@@ -70,7 +70,7 @@ def run(door: Any, directory: str) -> None:
     for command, what in (
         (
             f"jupyter lab {escape(directory)}/{NOTEBOOK}",
-            "open the notebook, change a cell, run %cortex deploy again (jupyter lab: pip install jupyterlab)",
+            "open the notebook, change a cell, run it, press Deploy; the sidebar shows the API, its requests, logs and versions",
         ),
         (f"cortex submit {API} --wait 10 5.1,3.5,1.4,0.2", "one more request"),
         (f"cortex logs {API}", "what the handler logged"),
