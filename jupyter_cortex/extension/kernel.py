@@ -117,7 +117,8 @@ class Conversation:
 
     async def _read(self, name: str, channel: Any) -> None:
         while True:
-            self._heard.put_nowait((name, await channel.get_msg(timeout=None)))
+            with contextlib.suppress(ValueError):  # a message that nobody has signed
+                self._heard.put_nowait((name, await channel.get_msg(timeout=None)))
 
     async def _next(self, seconds: float) -> tuple[str, dict[str, Any]] | None:
         with contextlib.suppress(TimeoutError):
@@ -126,13 +127,13 @@ class Conversation:
 
     async def ask(self, wish: dict[str, Any]) -> AsyncIterator[dict[str, Any] | str]:
         for _ in range(MAX_ABORTED):
-            reply: dict[str, Any] | None = None
+            reply: dict[str, Any] = {}
             async for said in self._once(wish):
                 if "reply" in said:
                     reply = said["reply"]
                 else:
                     yield said
-            if reply is not None and reply.get("status") != "aborted":
+            if reply.get("status") != "aborted":
                 yield _end(reply)
                 return
             await asyncio.sleep(0.1)
@@ -152,7 +153,7 @@ class Conversation:
         message = self._client.session.msg("execute_request", content)
         self._client.shell_channel.send(message)
         sent = looked = time.monotonic()
-        begun, reply, rest = False, None, math.inf
+        begun, idle, reply, rest = False, False, None, math.inf
         while time.monotonic() < rest:
             heard = await self._next(LOOK_S)
             now = time.monotonic()
@@ -160,14 +161,14 @@ class Conversation:
                 name, said = heard
                 kind, told = said["msg_type"], said["content"]
                 if name == "shell" and kind == "execute_reply":
-                    reply, rest = told, min(rest, now + REST_S)
+                    reply, rest = told, now if idle else now + REST_S
                 elif kind == MESSAGE:
                     yield json.loads(told["line"])
                 elif kind == "status":
-                    begun = True
-                    # The end of what is told, before or after the reply; a reply that never comes is not waited for.
-                    if told.get("execution_state") == "idle":
-                        rest = now if reply is not None else now + REPLY_S
+                    begun, idle = True, told.get("execution_state") == "idle"
+                    # The end of what is told, before or after the reply; one that never comes is not waited for.
+                    if idle:
+                        rest = now + REPLY_S if reply is None else now
             if reply is None and now - looked > LOOK_S:
                 looked = now
                 await self._check_alive()

@@ -145,9 +145,7 @@ class Link:
         try:
             environment = self.environment()
             name, url = environment.name, environment.url
-            answer = await self.control("GET", "/status", seconds=LOOK_S)
-            if answer.status != 200:
-                message = f"{url} answers {answer.status}; is it a jupyter-cortex gateway?"
+            (await self.control("GET", "/status", seconds=LOOK_S)).document(dict)
         except CortexError as error:
             message = error.message
         return {

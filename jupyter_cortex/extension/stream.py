@@ -156,7 +156,8 @@ class Listening:
         self._registry: int | None = None
         self._shown: dict[str, Any] = {}
         self._where: tuple[str, str] | None = None
-        self._down = False
+        #: The environment was away, or is another one, since the last frame that told what changed.
+        self._down = self._moved = False
         self._complete = 0.0
         self._again = AGAIN_S
 
@@ -171,6 +172,7 @@ class Listening:
                 frame = await self._away()
                 if frame:
                     await self._send(frame)
+                await asyncio.sleep(FRAME_S)  # a page that wishes all the time is heard no more often
                 await self._wait(self._again)
                 self._again = min(2 * self._again, AGAIN_MAX_S)
                 continue
@@ -201,23 +203,23 @@ class Listening:
         first = self._registry is None
         environment = self._link.environment()
         where = environment.name, environment.url
-        moved = self._where not in (None, where)
-        if moved:
+        if self._where not in (None, where):
             self._start_anew()
         self._where = where
-        due = first or moved or self._down or time.monotonic() - self._complete > REFRESH_S
-        said = await self._ask(complete=due, wait=0 if first or moved or self._down else POLL_S)
+        anew = first or self._down or self._moved
+        complete = anew or time.monotonic() - self._complete > REFRESH_S
+        said = await self._ask(complete=complete, wait=0 if anew else POLL_S)
         if said is None:
             return {}
-        if first or moved or self._down:
+        if anew:
             frame["environment"] = await self._link.look()
-            self._down = False
-        self._again = AGAIN_S
-        self._take(said, frame, moved=moved, first=first)
+        self._take(said, frame, first=first)
+        self._again, self._down, self._moved = AGAIN_S, False, False
         return {key: value for key, value in frame.items() if value}
 
     def _start_anew(self) -> None:
         """Another environment: its streams are others, whatever their names."""
+        self._moved = True
         self._events = dict.fromkeys(self._events, NOW)
         self._logs = dict.fromkeys(self._logs, NOW)
         self._registry = None
@@ -236,16 +238,16 @@ class Listening:
             wished.cancel()
             asking.cancel()
 
-    def _take(self, said: dict[str, Any], frame: dict[str, Any], *, moved: bool, first: bool) -> None:
+    def _take(self, said: dict[str, Any], frame: dict[str, Any], *, first: bool) -> None:
         """Put what was said into the frame, and remember where we are."""
         self._registry = said["registry"]
         for api, one in said["changes"].items():
             self._events[api] = one["seq"]
             one.setdefault("workloads", [])
-            one["gap"] = one["gap"] or moved
+            one["gap"] = one["gap"] or self._moved
         for api, one in said["logs"].items():
             self._logs[api] = one["position"]
-            one["gap"] = one["gap"] or moved
+            one["gap"] = one["gap"] or self._moved
         frame |= {"changes": said["changes"], "logs": {api: one for api, one in said["logs"].items() if one["records"] or one["gap"]}}
         rows = {row["name"]: row for row in said["summaries"]}
         if said["complete"]:

@@ -99,7 +99,7 @@ class Reporter:
 
 
 class Job:
-    """One wish, from JSON: ``{"verb", "path", "model", "environment", "name"?, "config"?, "replicas"?, "yes"?, "take_over"?, "force"?}``.
+    """One wish, from JSON: ``{"verb", "path", "model", "environment"?, "name"?, "config"?, "replicas"?, "yes"?, "take_over"?, "force"?}``.
 
     ``path``: of the notebook's file, where the Jupyter server sees it. ``model``: the notebook as it is in the browser, saved or not.
     """

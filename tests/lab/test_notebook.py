@@ -283,7 +283,9 @@ def test_a_kernel_that_ends_in_the_middle_is_told(lab: Lab, kernel: KernelMaker,
         else:
             client.delete(f"/api/kernels/{one.id}")
     asking.join(60)
-    assert told[0].problem["code"] == "kernel_ended", told[0].lines
+    # Jupyter interrupts a kernel before it restarts it or shuts it down: one that is quick enough says that itself.
+    ends = {"kernel_ended"} if how == "kill" else {"kernel_ended", "interrupted"}
+    assert told[0].problem["code"] in ends, told[0].lines
 
 
 def _children(pid: int) -> str:

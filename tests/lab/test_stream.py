@@ -164,9 +164,12 @@ def test_another_environment_in_use_is_followed_from_then_on(own_lab: LabMaker, 
     page = lab.page(lab.get("snapshot").json()["seq"])
     page.until(lambda frame: "apis" in frame, "it listens")
     first.cortex("env", "add", "other", second.url, "--token", second.token)
+    second.down()
     first.cortex("env", "use", "other")
     frame = page.until(lambda frame: "environment" in frame, "where it points now")
-    assert (frame["environment"]["name"], frame["environment"]["url"]) == ("other", second.url)
+    assert (frame["environment"]["name"], frame["environment"]["url"], frame["environment"]["up"]) == ("other", second.url, False)
+    second.up()
+    frame = page.until(lambda frame: "environment" in frame, "it is up")
     assert frame["gone"] == ["only-first"]
     assert {row["name"] for row in frame["apis"]} == {"in-both", "only-second"}
     assert frame["changes"]["in-both"]["gap"] is True, "what is shown of it is another environment's"
