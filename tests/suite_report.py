@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -35,5 +38,13 @@ class Report:
             self.write("ran", id=report.nodeid, **self.running.pop(report.nodeid))
 
 
+def end_with(parent: int) -> None:
+    """An outer pytest that was killed cannot end us."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     config.pluginmanager.register(Report(os.environ["CORTEX_SUITE_REPORT"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,7 +13,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, expect, sync_playwright
 
+from jupyter_cortex.core.errors import CortexError
+
 from ..conftest import Environment, missing
+from .greeter import Greeter
 from .jupyter import Jupyter
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -69,6 +73,24 @@ def own_jupyter(own_environment: Callable[..., Environment], tmp_path: Path) -> 
         one.stop()
 
 
+GreeterMaker = Callable[..., Greeter]
+
+
+@pytest.fixture
+def greeter(request: pytest.FixtureRequest) -> Iterator[GreeterMaker]:
+    """``greeter("name")`` publishes an API from a notebook of the shared server, ``greeter("name", jupyter)`` of another; it ends with the test."""
+    made: list[Greeter] = []
+
+    def make(name: str, jupyter: Jupyter | None = None) -> Greeter:
+        made.append(Greeter(jupyter or request.getfixturevalue("jupyter"), name))
+        return made[-1].write().deploy()
+
+    yield make
+    for one in made:
+        with contextlib.suppress(CortexError):
+            one.delete()
+
+
 @dataclass
 class Shots:
     """Screenshots: in ``$JUPYTER_CORTEX_SHOTS``, else in the run's temporary directory."""
@@ -96,6 +118,8 @@ class Tab:
     page: Page
     jupyter: Jupyter
     errors: list[str] = field(default_factory=list)
+    #: Words of errors that are Lab's own in what the test does.
+    expected: tuple[str, ...] = ()
     #: What the page wrote to its console as an error or warning; shown when a test fails.
     console: list[str] = field(default_factory=list)
 
@@ -104,7 +128,7 @@ class Tab:
         self.page.on("console", self._said)
 
     def _failed(self, error: Error) -> None:
-        if not any(words in error.message for words in NOT_OURS):
+        if not any(words in error.message for words in (*NOT_OURS, *self.expected)):
             self.errors.append(f"{error.name}: {error.message}\n{error.stack or ''}")
 
     def _said(self, message: ConsoleMessage) -> None:
@@ -131,7 +155,13 @@ class Tab:
         return self.page
 
     def wait_for_idle_kernel(self) -> None:
-        self.page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first.wait_for(timeout=PATIENCE_MS)
+        # The indicator in the toolbar says idle before there is a kernel, too: a cell that is run then opens the dialog that asks for one.
+        self.page.wait_for_function(
+            """() => {
+                const kernel = window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel;
+                return kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+            }"""
+        )
 
     def run(self, command: str, arguments: str = "{}") -> None:
         """One of Lab's commands, as its menus run it."""
@@ -145,17 +175,32 @@ class Tab:
 TabMaker = Callable[..., Tab]
 
 
+def new_context(browser: Browser) -> BrowserContext:
+    made = browser.new_context(viewport={"width": 1400, "height": 900})
+    made.set_default_timeout(PATIENCE_MS)
+    return made
+
+
+@pytest.fixture(scope="session")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """Tabs on the shared server have Lab's scripts in one cache. (Servers on other ports of the host need cookies of their own.)"""
+    made = new_context(browser)
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def tab(request: pytest.FixtureRequest, browser: Browser, shot: Shots) -> Iterator[TabMaker]:
     """``tab()`` opens a tab on the shared server, ``tab(own_jupyter())`` on another. An uncaught error of the page fails the test."""
     tabs: list[Tab] = []
     contexts: list[BrowserContext] = []
 
-    def make(jupyter: Jupyter | None = None, **options: object) -> Tab:
-        context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})  # type: ignore[arg-type]
-        context.set_default_timeout(PATIENCE_MS)
-        contexts.append(context)
-        tabs.append(Tab(context.new_page(), jupyter or request.getfixturevalue("jupyter")))
+    def make(jupyter: Jupyter | None = None) -> Tab:
+        if jupyter is None:
+            tabs.append(Tab(request.getfixturevalue("context").new_page(), request.getfixturevalue("jupyter")))
+        else:
+            contexts.append(new_context(browser))
+            tabs.append(Tab(contexts[-1].new_page(), jupyter))
         return tabs[-1]
 
     yield make
@@ -165,8 +210,12 @@ def tab(request: pytest.FixtureRequest, browser: Browser, shot: Shots) -> Iterat
             print(f"tab {number}: {one.page.url}", *one.errors, *one.console, sep="\n")
             print(shot(one.page, f"failed-{request.node.name}-{number}"))
     errors = [error for one in tabs for error in one.errors]
-    for context in contexts:
-        context.close()
+    for one in tabs:
+        one.page.close()
+    for own in contexts:
+        own.close()
+    for jupyter in {id(one.jupyter): one.jupyter for one in tabs}.values():
+        jupyter.end_kernels()
     if errors and not failed:
         pytest.fail("the page had uncaught errors:\n" + "\n\n".join(errors))
 

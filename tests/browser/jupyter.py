@@ -126,6 +126,13 @@ class Jupyter:
         """As a program with the token asks."""
         return httpx.Client(base_url=self.url, headers={"Authorization": f"token {self.token}"}, trust_env=False, timeout=30)
 
+    def end_kernels(self) -> None:
+        """Those that notebooks of closed tabs left behind."""
+        if self.process is not None:
+            with self.http() as http:
+                for session in http.get("/api/sessions").json():
+                    http.delete(f"/api/sessions/{session['id']}")
+
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> None:
         """SIGTERM: its kernels end with it. SIGKILL: a crash; the kernels are then the caller's to look after."""
         if self.process is None:

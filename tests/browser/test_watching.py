@@ -1,0 +1,159 @@
+"""An API at work, watched from its page: requests appear and end, a failure leads to its line, logs follow."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import expect
+
+from . import views
+from .conftest import GreeterMaker, TabMaker
+from .greeter import FAILS, HANDLER
+
+
+def test_a_request_appears_and_completes_without_a_reload(tab: TabMaker, greeter: GreeterMaker) -> None:
+    api = greeter("appears")
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Workloads")
+    expect(region.get_by_text("No requests yet")).to_be_visible()
+    identity = api.post(name="Ada", seconds=1.5)
+    row = views.workload(region, identity)
+    expect(row).to_contain_text("in progress")
+    expect(row).to_contain_text("completed")
+    expect(views.panel(page).get_by_role("listitem").filter(has_text=api.name)).to_contain_text("1 replica · 0 in queue · 0 in progress")
+
+
+def test_a_failed_request_leads_to_the_line_that_raised(tab: TabMaker, greeter: GreeterMaker) -> None:
+    api = greeter("raises")
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Workloads")
+    identity = api.post(nobody=1)
+    row = views.workload(region, identity)
+    expect(row).to_contain_text("failed")
+    row.click()
+    inspector = region.get_by_role("region", name=f"Workload {identity}")
+    error = inspector.get_by_role("group", name="Error")
+    expect(error).to_contain_text("KeyError")
+    expect(inspector.get_by_role("group", name="Payload")).to_contain_text('"nobody"')
+    error.get_by_role("button", name=FAILS).last.click()
+    expect(page.get_by_role("tab", name="raises.ipynb")).to_have_attribute("aria-selected", "true")
+    where = page.wait_for_function(
+        """() => {
+            const cell = window.jupyterapp.shell.currentWidget?.content?.activeCell;
+            return cell?.editor?.hasFocus() && [cell.model.id, cell.editor.getCursorPosition().line + 1].join(':');
+        }"""
+    )
+    assert where.json_value() == "cell-1:8"
+
+
+def test_the_table_is_filtered_and_walked_with_the_keyboard(tab: TabMaker, greeter: GreeterMaker) -> None:
+    api = greeter("filtered")
+    good, bad = [api.post(name=f"n{at}") for at in range(3)], api.post(nobody=1)
+    for identity in [*good, bad]:
+        api.ended(identity)
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Workloads")
+    rows = region.get_by_role("grid").get_by_role("row").filter(has=page.get_by_role("gridcell"))
+    expect(rows).to_have_count(4)
+    region.get_by_role("combobox", name="Status").select_option("failed")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text(bad)
+    region.get_by_role("combobox", name="Status").select_option("")
+    region.get_by_role("searchbox", name="Text or id").fill(good[1][:13])
+    expect(rows).to_have_count(1)
+    region.get_by_role("searchbox", name="Text or id").fill("nothing like it")
+    expect(region.get_by_text("Nothing matches")).to_be_visible()
+    region.get_by_role("searchbox", name="Text or id").fill("")
+    expect(rows).to_have_count(4)
+    region.get_by_role("grid").focus()
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    inspector = region.get_by_role("region", name=f"Workload {good[0]}")
+    expect(inspector.get_by_role("group", name="Result")).to_contain_text("hello, n0")
+    page.keyboard.press("Escape")
+    expect(inspector).to_have_count(0)
+
+
+def test_a_waiting_request_is_cancelled(tab: TabMaker, greeter: GreeterMaker) -> None:
+    api = greeter("cancelled")
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Workloads")
+    running, waiting = api.post(name="first", seconds=60), api.post(name="second")
+    row = views.workload(region, waiting)
+    expect(row).to_contain_text("in queue")
+    row.click()
+    region.get_by_role("region", name=f"Workload {waiting}").get_by_role("button", name="Cancel this workload").click()
+    expect(row).to_contain_text("cancelled")
+    expect(views.workload(region, running)).to_contain_text("in progress")
+
+
+def test_logs_follow_and_lead_to_their_request(tab: TabMaker, greeter: GreeterMaker) -> None:
+    api = greeter("logs")
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Logs")
+    identity = api.post(name="Grace")
+    lines = region.get_by_role("log", name="Log lines")
+    expect(lines).to_contain_text("greeting Grace")
+    lines.get_by_role("button", name=f"Open workload {identity}").first.click()
+    expect(region.get_by_role("region", name=f"Workload {identity}")).to_be_visible()
+    expect(region.get_by_role("tab", name="Workloads")).to_have_attribute("aria-selected", "true")
+
+
+def test_a_request_is_sent_from_the_page(tab: TabMaker, greeter: GreeterMaker) -> None:
+    api = greeter("sent")
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Test")
+    form = region.get_by_role("form", name="Request")
+    form.get_by_label("Body").fill('{"name": "Barbara"}')
+    form.get_by_role("button", name="Send", exact=True).click()
+    answer = region.get_by_role("article")
+    expect(answer).to_contain_text("completed")
+    expect(answer).to_contain_text("hello, Barbara")
+    form.get_by_label("Body").fill('{"name": ')
+    form.get_by_role("button", name="Send", exact=True).click()
+    expect(region.get_by_role("alert")).to_contain_text(re.compile("JSON", re.IGNORECASE))
+
+
+def test_versions_show_what_changed_and_open_their_report(tab: TabMaker, greeter: GreeterMaker) -> None:
+    api = greeter("versions")
+    api.write(HANDLER.replace("hello", "good day")).deploy()
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Versions")
+    expect(region.get_by_role("button", name="Show version 2")).to_have_attribute("aria-pressed", "true")
+    region.get_by_role("tab", name="Changes since version 1").click()
+    expect(region.get_by_label("Difference")).to_contain_text('+        self.greeting = config.get("greeting", "good day")')
+    region.get_by_role("button", name="Open the check report of version 2").click()
+    expect(page.get_by_role("tab", name="versions-v2-checks.ipynb")).to_be_visible()
+
+
+def test_stop_start_and_delete(tab: TabMaker, greeter: GreeterMaker) -> None:
+    api = greeter("deleted")
+    page = tab().lab()
+    region = views.api_page(page, api.name)
+    region.get_by_role("button", name=f"Stop {api.name}").click()
+    listed = views.panel(page).get_by_role("listitem").filter(has_text=api.name)
+    expect(listed).to_contain_text("stopped")
+    region.get_by_role("button", name=f"Start {api.name}").click()
+    expect(listed).to_contain_text("live")
+    region.get_by_role("button", name=f"Delete {api.name}").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(listed).to_have_count(0)
+    expect(region).to_have_count(0)
+
+
+def test_what_a_payload_says_is_shown_and_never_run(tab: TabMaker, greeter: GreeterMaker) -> None:
+    api = greeter("inert")
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Workloads")
+    for sent, shown in (
+        ("<img src=x onerror=window.hit=1>", "<img src=x onerror=window.hit=1>"),
+        ("[a](javascript:window.hit=1)", "[a](javascript:window.hit=1)"),
+        ("\x1b[31mred\x1b[0m", "red"),
+    ):
+        identity = api.post(name=sent)
+        expect(views.workload(region, identity)).to_contain_text("completed")
+        views.workload(region, identity).click()
+        inspector = region.get_by_role("region", name=f"Workload {identity}")
+        expect(inspector.get_by_role("group", name="Result")).to_contain_text(shown)
+        expect(inspector.get_by_role("table")).to_contain_text(f"greeting {shown}")
+    assert page.evaluate("() => window.hit") is None
