@@ -96,6 +96,11 @@ export class CortexClient {
     return (await this.request(`api/apis/${part(name)}/deployments/${version}/report`)).json();
   }
 
+  /** The documentation of the installed version, in Markdown. */
+  async help(): Promise<string> {
+    return (await this.request('help')).text();
+  }
+
   // Doing -------------------------------------------------------------------------------------------------------------------------------
 
   startEnvironment(): Promise<IEnvironment> {

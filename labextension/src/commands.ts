@@ -5,6 +5,7 @@ import type { ILabShell, JupyterFrontEnd } from '@jupyterlab/application';
 import { Dialog, MainAreaWidget, Notification, showDialog, WidgetTracker } from '@jupyterlab/apputils';
 import type { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
 import type { INotebookTracker } from '@jupyterlab/notebook';
+import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import type { CommandRegistry } from '@lumino/commands';
 import type { ReadonlyJSONObject, ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
@@ -17,7 +18,7 @@ import { ApiPage, IPageState, pageId, PAGE_TABS, PageTab } from './page';
 import { PANEL_ID } from './panel';
 import { reportPath } from './reports';
 import { TEMPLATE } from './template';
-import { CommandIDs, DOCS_URL } from './tokens';
+import { CommandIDs } from './tokens';
 
 export interface IParts {
   app: JupyterFrontEnd;
@@ -27,6 +28,7 @@ export interface IParts {
   watches: Map<string, NotebookWatch>;
   labShell: ILabShell | null;
   browser: IDefaultFileBrowser | null;
+  rendermime: IRenderMimeRegistry | null;
 }
 
 const NAME = { type: 'string', description: "The API's name" };
@@ -70,7 +72,7 @@ function addPublishing({ app, model, notebooks, watches, browser }: IParts, comm
   });
 }
 
-function addOpening({ app, model, pages, labShell }: IParts, commands: CommandRegistry): void {
+function addOpening({ app, model, pages, labShell, rendermime }: IParts, commands: CommandRegistry): void {
   const open = async (name: string, state: Partial<IPageState>): Promise<MainAreaWidget<ApiPage>> => {
     let page = pages.find(one => one.content.name === name);
     if (!page) {
@@ -160,8 +162,24 @@ function addOpening({ app, model, pages, labShell }: IParts, commands: CommandRe
   });
   commands.addCommand(CommandIDs.help, {
     label: 'Cortex Documentation',
+    caption: 'The documentation of the installed version',
     describedBy: described({}),
-    execute: () => void window.open(DOCS_URL, '_blank', 'noopener')
+    isVisible: () => rendermime !== null,
+    execute: () =>
+      saying('Documentation', async () => {
+        const page = rendermime!.createRenderer('text/markdown');
+        // Pictures are in the repository, not in the package.
+        const text = (await model.client.help()).replace(/^!\[.*\]\(.*\)$/gm, '');
+        await page.renderModel(rendermime!.createModel({ data: { 'text/markdown': text } }));
+        page.addClass('cx-help');
+        const widget = new MainAreaWidget({ content: page });
+        widget.title.label = 'Cortex';
+        widget.title.icon = apiIcon;
+        widget.toolbar.hide();
+        widget.toggleClass('cx-beside', !labShell);
+        app.shell.add(widget, labShell ? 'main' : 'right');
+        app.shell.activateById(widget.id);
+      })
   });
 }
 

@@ -12,7 +12,8 @@ import { bytes, plural } from './format';
 import { apiIcon } from './icons';
 import type { CortexModel } from './model';
 import { cellPlace, goTo, NotebookWatch, requestOf } from './notebooks';
-import { Badge, Button, Code, placeIn, ProblemBox, Tabs } from './parts';
+import { Badge, Button, Code, placeIn, ProblemBox, Tabs, Through } from './parts';
+import { callOf, curl } from './snippets';
 import { CommandIDs, IDeployed, INotebookRequest, IProblem, IReason, IShown, IStep, ISurprise } from './tokens';
 
 // The button -------------------------------------------------------------------------------------------------------------------------------------
@@ -223,7 +224,7 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
   const jump = (cell: string, line: number) => props.jump(cell, line, shown?.cells ?? {});
 
   if (phase === 'live' && said) {
-    return <Live said={said} open={props.open} close={props.close} steps={steps} />;
+    return <Live model={props.model} said={said} open={props.open} close={props.close} steps={steps} />;
   }
   return (
     <div className="cx cx-deploy-form">
@@ -361,8 +362,9 @@ function Refusal({ problem, jump, takeOver, retry }: { problem: IProblem; jump: 
   );
 }
 
-function Live({ said, open, close, steps }: { said: IDeployed; open: (name: string) => void; close: () => void; steps: IProgress[] }): JSX.Element {
+function Live({ model, said, open, close, steps }: { model: CortexModel; said: IDeployed; open: (name: string) => void; close: () => void; steps: IProgress[] }): JSX.Element {
   const one = said.deployed[0];
+  const call = callOf(model, one.endpoint);
   const first = React.useRef<HTMLDivElement>(null);
   React.useEffect(() => first.current?.querySelector('button')?.focus(), []);
   return (
@@ -371,9 +373,10 @@ function Live({ said, open, close, steps }: { said: IDeployed; open: (name: stri
         <Badge status="live" /> <strong>{one.api}</strong> version {one.version} {one.outcome === 'up_to_date' ? 'is live already: nothing changed' : 'is live'}
       </p>
       <h4>Endpoint</h4>
-      <Code text={one.url} what="the endpoint" />
+      <Code text={call.through ? call.url : one.url} what="the endpoint" />
       <h4>Try it in a shell</h4>
-      <Code text={said.curl} what="the curl line" />
+      <Code text={call.through ? curl(call) : said.curl} what="the curl line" />
+      <Through call={call} />
       {[...said.warnings, ...one.warnings].map((warning, at) => (
         <p key={at} className="cx-warn">
           {warning}

@@ -7,6 +7,7 @@ import { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
 import { ILauncher } from '@jupyterlab/launcher';
 import { IMainMenu } from '@jupyterlab/mainmenu';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
+import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import { IRunningSessionManagers } from '@jupyterlab/running';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { IStatusBar } from '@jupyterlab/statusbar';
@@ -41,7 +42,8 @@ const plugin: JupyterFrontEndPlugin<void> = {
     IStatusBar,
     IMainMenu,
     IDefaultFileBrowser,
-    ISettingRegistry
+    ISettingRegistry,
+    IRenderMimeRegistry
   ],
   activate: (
     app: JupyterFrontEnd,
@@ -55,14 +57,15 @@ const plugin: JupyterFrontEndPlugin<void> = {
     statusBar: IStatusBar | null,
     menu: IMainMenu | null,
     browser: IDefaultFileBrowser | null,
-    settings: ISettingRegistry | null
+    settings: ISettingRegistry | null,
+    rendermime: IRenderMimeRegistry | null
   ) => {
     const client = new CortexClient(app.serviceManager.serverSettings);
     const model = new CortexModel(client);
     const pages = new WidgetTracker<MainAreaWidget<ApiPage>>({ namespace: 'jupyter-cortex' });
     const watches = new Map<string, NotebookWatch>();
     const { commands } = app;
-    addCommands({ app, model, notebooks, pages, watches, labShell, browser });
+    addCommands({ app, model, notebooks, pages, watches, labShell, browser, rendermime });
     app.serviceManager.contents.addDrive(new ReportDrive(client));
 
     const watchOf = (panel: NotebookPanel): NotebookWatch => {

@@ -7,7 +7,7 @@ import { Chart } from './charts';
 import { count, duration } from './format';
 import type { CortexModel, IChange } from './model';
 import { failures, facts } from './panel';
-import { Badge, Button, Code, Loading, ProblemBox, Tabs, useLoaded, useModel, useNow } from './parts';
+import { Badge, Button, Code, Loading, ProblemBox, Tabs, Through, useLoaded, useModel, useNow } from './parts';
 import type { ISample } from './samples';
 import { callOf, curl, javascript, python } from './snippets';
 import type { IHistory, ISummary } from './tokens';
@@ -64,12 +64,7 @@ function Snippets({ model, api, samples }: { model: CortexModel; api: ISummary; 
     <section aria-label="How to call it">
       <h3>Endpoint</h3>
       <Code text={call.url} what="the endpoint" />
-      {call.through && model.environment?.local && (
-        <p className="cx-dim">
-          It leads through this Jupyter server: calls need a Jupyter token, and the API stops with the server. For one that stays, deploy to a team's environment:{' '}
-          <code>cortex env add team https://… --token …</code>, then <code>cortex env use team</code>.
-        </p>
-      )}
+      <Through call={call} />
       <Tabs
         id="cx-snippet"
         label="Language"

@@ -5,6 +5,7 @@ import * as React from 'react';
 
 import { asProblem, MISSING } from './client';
 import type { CortexModel, IChange } from './model';
+import type { ICall } from './snippets';
 import type { IProblem } from './tokens';
 
 /** Draw again when the model changes in a way that matters here. */
@@ -152,6 +153,16 @@ export function Code({ text, what }: { text: string; what: string }): JSX.Elemen
       <Copy text={text} what={what} />
     </div>
   );
+}
+
+/** What a call by way of the Jupyter server means; nothing for one that goes to the gateway itself. */
+export function Through({ call }: { call: ICall }): JSX.Element | null {
+  return call.through ? (
+    <p className="cx-dim">
+      It leads through this Jupyter server: calls need a Jupyter token, and the API stops with the server. For one that stays, deploy to a team's environment:{' '}
+      <code>cortex env add team https://… --token …</code>, then <code>cortex env use team</code>.
+    </p>
+  ) : null;
 }
 
 // States -----------------------------------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
  */
 
 export const PLUGIN_ID = 'jupyter-cortex:plugin';
-export const DOCS_URL = 'https://pypi.org/project/jupyter-cortex/';
 
 export namespace CommandIDs {
   export const deploy = 'cortex:deploy';

@@ -21,7 +21,7 @@ async function registry(server: Server, apis = [summary('iris', { workloads: { i
     serviceManager: { contents, kernelspecs: { specs: { kernelspecs: { cortex: {} }, default: 'python3' } } }
   };
   commands.addCommand('docmanager:open', { execute: args => void opened.push(args) });
-  const parts = { app, model, notebooks: { currentWidget: null }, pages, watches: new Map(), labShell: {}, browser: null } as any;
+  const parts = { app, model, notebooks: { currentWidget: null }, pages, watches: new Map(), labShell: {}, browser: null, rendermime: null } as any;
   addCommands(parts);
   return { model, commands, added, opened, contents, parts, app };
 }

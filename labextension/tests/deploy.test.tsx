@@ -29,7 +29,7 @@ const LIVE = { deployed: [{ api: 'iris', outcome: 'created', version: 1, message
 
 async function form(server: Server, more: Partial<React.ComponentProps<typeof DeployForm>> = {}) {
   const props = { jump: vi.fn(), open: vi.fn(), close: vi.fn(), told: vi.fn(), runAll: vi.fn(async () => undefined), request: () => ({ path: 'iris.ipynb', kernel_id: 'k1', model: { cells: [] } }), ...more };
-  render(<DeployForm model={server.model()} {...props} />);
+  render(<DeployForm model={await server.live()} {...props} />);
   await waitFor(() => expect(screen.queryByText('reading the notebook in its kernel')).toBeNull());
   return props;
 }
@@ -131,9 +131,9 @@ describe('the Deploy dialog', () => {
     const server = new Server().on('POST notebook/show', ndjson({ result: { ...SHOWN, live: { version: 4, diff: ['--- a', '+++ b', '-old', '+new'] } } }));
     const props = await form(server);
     expect(props.told).toHaveBeenCalled();
-    expect(screen.getByText('`Handler`, this is what is published')).toBeTruthy();
-    fireEvent.click(screen.getByRole('tab', { name: 'Changes since version 4' }));
     expect(screen.getByLabelText('Difference').textContent).toContain('+new');
+    fireEvent.click(screen.getByRole('tab', { name: 'handler.py' }));
+    expect(screen.getByText('`Handler`, this is what is published')).toBeTruthy();
     expect(screen.getByRole('button', { name: 'Deploy new version' })).toBeTruthy();
   });
 
