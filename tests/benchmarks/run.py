@@ -17,6 +17,7 @@ from pathlib import Path
 import deploy
 import drain
 import kill
+import lab
 import load
 import notebook
 import pickup
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "deploy": deploy.run,
     "redeploy": redeploy.run,
     "notebook": notebook.run,
+    "lab": lab.run,
 }
 
 
