@@ -15,14 +15,15 @@ from ..core.errors import BadRequest
 from ..core.workload import FINAL, Status
 from . import keys
 from .connection import store_errors, text
-from .records import FIELDS, Record, Records, record_of
+from .records import Record, Records, record_of
 
 #: What one page looks at to find what was asked for: about 0.2 s. The next page goes on behind it.
 SCAN_MAX = 20_000
 #: Index entries of one round: at first what a page needs, then more and more, so that a page is at most seven rounds.
 ROUND_MAX = 5000
 _PLACE = re.compile(r"([0-9]{1,15})-([A-Za-z0-9._-]{1,128})")
-_TYPE, _ACCEPTED, _REPLICA, _ERROR = (FIELDS.index(name) for name in ("type", "accepted", "replica", "error"))
+#: What is searched, beside the id.
+_SEARCHED = ("status", "type", "replica", "error")
 
 #: Where a workload stands: time in ms, and its id where several share one.
 Place = tuple[int, str]
@@ -51,10 +52,10 @@ def page(client: redis.Redis, api: str, statuses: frozenset[Status], limit: int,
     while True:
         asked = min(size, SCAN_MAX - scanned)
         rows = below(place, asked)
-        raws = Records(client).read({api: [request_id for _, request_id in rows]})[api]
+        raws = _read(client, api, [request_id for _, request_id in rows], needle)
         for at, row in enumerate(rows):
             raw = raws.get(row[1])
-            if raw is None or (needle and not _holds(needle, row[1], raw)):
+            if raw is None:
                 continue
             record = record_of(row[1], raw)
             if statuses and record.status not in statuses:
@@ -109,8 +110,8 @@ class _Sources:
                 if not name.startswith("worker:"):
                     pipe.smembers(keys.held(self._api, name))
             ids = sorted({text(request_id) for held in pipe.execute() for request_id in held})
-        rows = Records(self._client).read({self._api: ids})[self._api]
-        return sorted(((int(raw[_ACCEPTED] or 0), request_id) for request_id, raw in rows.items()), reverse=True)
+        rows = Records(self._client).read({self._api: ids}, ("status", "accepted"))[self._api]
+        return sorted(((int(accepted or 0), request_id) for request_id, (_, accepted) in rows.items()), reverse=True)
 
     def below(self, place: Place | None, size: int) -> list[Place]:
         """The newest ``size`` places behind ``place``."""
@@ -129,11 +130,20 @@ class _Sources:
         return sorted(found, reverse=True)[:size]
 
 
+def _read(client: redis.Redis, api: str, ids: list[str], needle: str) -> dict[str, Sequence[bytes | None]]:
+    """The records of these ids that are there and hold ``needle``, as FIELDS."""
+    records = Records(client)
+    if needle:
+        searched = records.read({api: ids}, _SEARCHED)[api]
+        ids = [request_id for request_id, raw in searched.items() if _holds(needle, request_id, raw)]
+    return records.read({api: ids})[api]
+
+
 def _holds(needle: str, request_id: str, raw: Sequence[bytes | None]) -> bool:
+    _, content_type, replica, error = raw
     # One text for all three: a page looks at 20,000 of them.
-    if needle in b"\n".join((raw[_TYPE] or b"", raw[_REPLICA] or b"", request_id.encode())).decode("latin-1").casefold():
+    if needle in b"\n".join((content_type or b"", replica or b"", request_id.encode())).decode("latin-1").casefold():
         return True
-    error = raw[_ERROR]
     if not error:
         return False
     said = json.loads(error)

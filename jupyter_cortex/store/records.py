@@ -15,10 +15,10 @@ from . import keys
 from .connection import store_errors, text
 from .scripts import READ
 
-#: What lua/read.lua answers of each record, in this order.
+#: What a Record is made of, in this order.
 FIELDS = (*("status", "type", "digest", "size", "accepted", "started", "finished", "attempts", "deaths", "run", "replica", "version", "error"),)
-#: Ids that one call of the script reads: about 1 ms of the store's time, which nobody behind it notices.
-IDS_AT_ONCE = 500
+#: Ids that one call of lua/read.lua reads: 2 ms of the store's time, which those behind it hardly notice.
+IDS_AT_ONCE = 250
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,16 @@ class Records:
             raise not_found(api, request_id)
         return record_of(request_id, raw)
 
-    def read(self, wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Sequence[bytes | None]]]:
-        """The values of FIELDS by API and id, of records that are there, in one round trip; `record_of` makes records of them."""
-        calls = [(api, *ids[at : at + IDS_AT_ONCE]) for api, ids in wanted.items() for at in range(0, len(ids), IDS_AT_ONCE)]
+    def read(self, wanted: Mapping[str, Sequence[str]], fields: Sequence[str] = FIELDS) -> dict[str, dict[str, Sequence[bytes | None]]]:
+        """The values of ``fields`` (the first is the status) by API and id, of records that are there, in one round trip.
+
+        `record_of` makes records of FIELDS.
+        """
+        calls = [(api, ids[at : at + IDS_AT_ONCE]) for api, ids in wanted.items() for at in range(0, len(ids), IDS_AT_ONCE)]
         found: dict[str, dict[str, Sequence[bytes | None]]] = {api: {} for api in wanted}
         with store_errors():
-            replies = READ.many(self.client, calls) if calls else []
-        for (api, *ids), rows in zip(calls, replies, strict=True):
+            replies = READ.many(self.client, [(api, len(fields), *fields, *ids) for api, ids in calls]) if calls else []
+        for (api, ids), rows in zip(calls, replies, strict=True):
             found[api].update((request_id, raw) for request_id, raw in zip(ids, rows, strict=True) if raw[0] is not None)
         return found
 

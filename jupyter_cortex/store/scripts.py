@@ -15,15 +15,16 @@ from . import keys
 
 
 class Script:
-    """One Lua script. Its only key is an API's prefix."""
+    """One Lua script. Its only key is an API's prefix. ``bare``: it only reads, and does without the prelude, which costs more than it would."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, bare: bool = False) -> None:
         self.name = name
+        self._parts = [f"{name}.lua"] if bare else ["prelude.lua", f"{name}.lua"]
 
     @cached_property
     def source(self) -> bytes:
         folder = resources.files(__package__) / "lua"
-        return (folder / "prelude.lua").read_bytes() + (folder / f"{self.name}.lua").read_bytes()
+        return b"".join((folder / part).read_bytes() for part in self._parts)
 
     @cached_property
     def sha(self) -> str:
@@ -63,5 +64,5 @@ MOVE = Script("move")
 STOP = Script("stop")
 DELETE = Script("delete")
 PURGE = Script("purge")
-GLANCE = Script("glance")
-READ = Script("read")
+GLANCE = Script("glance", bare=True)
+READ = Script("read", bare=True)

@@ -80,7 +80,8 @@ def test_a_summary_says_what_the_last_hour_and_the_last_minutes_were(control: ht
     api.cancel(taken)
     api.store.zadd(keys.index(api.name, "failed"), {old: (time.time() - 3700) * 1000})
     past = int(time.time()) // 60 - 5
-    api.store.hset(keys.minute(api.name, past), mapping={"accepted": 7, "failed": 2})
+    for key in (keys.minute(api.name, past), keys.ten_minutes(api.name, past // 10)):
+        api.store.hset(key, mapping={"accepted": 7, "failed": 2})
     listed = next(one for one in control.get(f"{V1}/apis", params={"recent": 10}).json() if one["name"] == api.name)
     assert listed["workloads"] == {"in_queue": 3, "in_progress": 0, "completed": 1, "failed": 2, "cancelled": 1}
     assert (listed["failed_hour"], listed["digest"]) == (1, "")

@@ -175,6 +175,23 @@ def test_200_apis_take_as_many_round_trips_as_one(store: redis.Redis) -> None:
     assert [one.name for one in glances(store, ["api-1", "nobody", "api-3"])] == ["api-1", "api-3"]
 
 
+@pytest.mark.parametrize("minutes", [1, 2, 9, 10, 11, 37, 60])
+def test_the_last_minutes_are_those_with_traffic_and_the_current_one(store: redis.Redis, minutes: int) -> None:
+    api = Staged(store, "recent").name
+    known = traffic(store, api, 70, seed=minutes)
+    idle = Staged(store, "idle").name
+    rows, none = (one.minutes for one in glances(store, [api, idle], minutes))
+    last = rows[-1]["minute"] // 60
+    wanted = [minute for minute in range(last - minutes + 1, last + 1) if any(known.get(minute, {}).values()) or minute == last]
+    assert [row["minute"] // 60 for row in rows] == wanted
+    for row in rows:
+        counted = known.get(row["minute"] // 60, {})
+        assert [row[name] for name in history.COUNTERS] == [counted.get(name, 0) for name in history.COUNTERS]
+    assert len(none) == 1
+    # Not sixty looks at an API that rests.
+    assert calls(store, "hmget", lambda: glances(store, [idle], 60)) <= 4
+
+
 # History -------------------------------------------------------------------------------------------------------------
 
 
