@@ -11,6 +11,7 @@ from traitlets import Unicode
 
 from .environment import EnvironmentHandler, StartHandler
 from .forward import ForwardHandler
+from .help import HelpHandler
 from .link import Link
 from .notebook import NotebookHandler
 from .run import RunHandler
@@ -24,6 +25,7 @@ ROUTES: tuple[tuple[str, type[JupyterHandler]], ...] = (
     (r"/cortex/environment/start", StartHandler),
     (r"/cortex/api/(.*)", ForwardHandler),
     (r"/cortex/run(/.*)", RunHandler),
+    (r"/cortex/help", HelpHandler),
     (r"/cortex/snapshot", SnapshotHandler),
     (r"/cortex/stream", StreamHandler),
     (r"/cortex/notebook/(show|check|deploy)", NotebookHandler),
