@@ -77,6 +77,21 @@ def test_cancel_takes_a_waiting_workload_back(environment: Environment, project:
     assert client.result("py-cancel", request_id).status == "cancelled"
 
 
+def test_workloads_lists_the_newest_and_payload_gives_back_what_was_sent(environment: Environment, project: ProjectMaker) -> None:
+    project("py-list", spec="retain:\n  payload: always").deploy(environment)
+    client = environment.client()
+    first = client.submit("py-list", {"n": 1})
+    client.result("py-list", first, wait=60)
+    second = client.submit("py-list", b"\x00\xff")
+    client.result("py-list", second, wait=60)
+    assert [one["id"] for one in client.workloads("py-list")] == [second, first]
+    assert [one["id"] for one in client.workloads("py-list", limit=1)] == [second]
+    assert [one["id"] for one in client.workloads("py-list", status="failed")] == [second], "bytes are no JSON to answer with"
+    assert client.payload("py-list", first) == ("application/json", b'{"n": 1}')
+    assert client.payload("py-list", second) == ("application/octet-stream", b"\x00\xff")
+    client.delete("py-list")
+
+
 def test_unknown_ids_and_apis_raise_their_own_errors(environment: Environment, project: ProjectMaker) -> None:
     project("py-errors").deploy(environment)
     client = environment.client()

@@ -329,6 +329,34 @@ def test_an_environment_goes_down_without_waiting_for_those_who_wait(own_environ
         assert waiting.answer()["changes"] == {}
 
 
+def test_a_store_that_goes_away_ends_the_wait_and_positions_hold_when_it_is_back(own_environment: Callable[..., Environment]) -> None:
+    environment = own_environment()
+    with environment.redis() as store:
+        api = Staged(store, "changes-store")
+        with environment.http(headers={"authorization": f"Bearer {environment.token}"}) as control:
+            first = api.submit()
+            seq, registry = now(control, api.name)
+            answers: list[httpx.Response] = []
+
+            def wait() -> None:
+                answers.append(control.post(f"{V1}/changes", json={"events": {api.name: seq}, "registry": registry, "wait": 20}))
+
+            waiting = threading.Thread(target=wait)
+            waiting.start()
+            time.sleep(0.3)
+            os.kill(environment.processes("store")[0]["pid"], signal.SIGKILL)
+            waiting.join(15)
+            assert not waiting.is_alive(), "it would wait for a store that has forgotten it"
+            # 503, or the answer of the store that was started again in the meantime.
+            assert answers[0].status_code in (200, 503)
+            wait_until(lambda: control.get("/readyz").status_code == 200, "the store is back")
+            assert changes(control, {api.name: seq}, registry=registry)["changes"] == {}
+            second = api.submit()
+            later = changes(control, {api.name: seq}, registry=registry, wait=20)["changes"][api.name]
+            assert [one["id"] for one in later["workloads"]] == [second]
+            assert {one["id"] for one in changes(control, {api.name: "0-0"})["changes"][api.name]["workloads"]} == {first, second}
+
+
 # The registry --------------------------------------------------------------------------------------------------------
 
 
