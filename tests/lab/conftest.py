@@ -220,9 +220,10 @@ class Page:
 
     def until(self, condition: Callable[[dict[str, Any]], Any], what: str) -> dict[str, Any]:
         """The first frame that the condition is true of."""
+        deadline = time.monotonic() + WAIT_S
         while True:
-            frame = self.frame()
-            assert frame is not None, f"waited in vain until {what}: {self.frames}"
+            frame = self.frame(max(0.1, deadline - time.monotonic()))
+            assert frame is not None and time.monotonic() < deadline, f"waited in vain until {what}: {self.frames}"
             if condition(frame):
                 return frame
 

@@ -195,11 +195,17 @@ def test_it_leaves_no_trace_in_the_kernel(lab: Lab, kernel: KernelMaker, environ
         assert all(source in after["history"] or "recorder.runs" in source for source, _ in runs)
     assert before["last"] == "42"
     # In two halves: this look is source, too.
-    token = f"{environment.token[:10]!r} + {environment.token[10:]!r}"
+    token = f"({environment.token[:10]!r} + {environment.token[10:]!r})"
     assert one.value(f"[name for name, lines in __import__('linecache').cache.items() if {token} in str(lines)]") == []
-    texts = "[value for value in list(one.values()) if isinstance(value, str)]"
-    held = f"[sorted(map(str, one)) for one in gc.get_objects() if isinstance(one, dict) and {token} in {texts}]"
-    assert one.value(held) == []
+    texts = f"[value for value in list(one.values()) if isinstance(value, str) and {token} in value]"
+    assert one.value(f"[sorted(map(str, one)) for one in gc.get_objects() if isinstance(one, dict) and {texts}]") == []
+    # The request itself is what the kernel keeps until the next one: looked at from beside it, as the next one has not come yet.
+    looking = f"seen.append({token} in str(get_ipython().kernel.get_parent('shell')))"
+    one.run(f"seen, going = [], [1]\ndef look():\n    while going: {looking}; time.sleep(0.005)")
+    one.run("import threading, time; threading.Thread(target=look).start()")
+    lab.ask("show", one, f"traces-{name}.ipynb", notebook).worked()
+    time.sleep(0.5)
+    assert not any(one.value("(going.clear(), seen[-40:])")[1])
 
 
 def test_many_requests_leave_nothing_open_in_the_server(lab: Lab, kernel: KernelMaker) -> None:

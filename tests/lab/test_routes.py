@@ -114,6 +114,15 @@ def test_nothing_else_leaves_the_server(noting_lab: Lab, noting: Noting) -> None
     assert noting.calls == []
 
 
+def test_no_call_leaves_for_what_is_not_public(noting_lab: Lab, noting: Noting) -> None:
+    noting.calls.clear()
+    for path in ("/_cortex/v1/apis", "//metrics", "/%5fcortex/v1/apis", "/x/../_cortex/v1/apis", "/x/%2e%2e/metrics", "/./metrics", "/%2Fmetrics"):
+        for method in ("GET", "POST", "DELETE"):
+            status, said = noting_lab.raw(method, f"/cortex/run{path}")
+            assert (status, json.loads(said)["code"]) == (404, "route_not_found"), (method, path, said)
+    assert noting.calls == []
+
+
 def test_jupyter_s_own_token_and_cookies_stay_with_jupyter(noting_lab: Lab, noting: Noting) -> None:
     noting.calls.clear()
     with noting_lab.http(token=False) as client:
