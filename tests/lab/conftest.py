@@ -223,7 +223,8 @@ class Page:
         deadline = time.monotonic() + WAIT_S
         while True:
             frame = self.frame(max(0.1, deadline - time.monotonic()))
-            assert frame is not None and time.monotonic() < deadline, f"waited in vain until {what}: {self.frames}"
+            assert frame is not None, f"waited in vain until {what}: {self.frames}"
+            assert time.monotonic() < deadline, f"waited in vain until {what}: {self.frames}"
             if condition(frame):
                 return frame
 
