@@ -56,7 +56,8 @@ export class WorkloadList {
 
   /** Take a delta in; whether anything that is shown changed. */
   apply(changes: IChanges): boolean {
-    let inserted = false;
+    // Put in after the loop: among rows in any order none is found by halving, and it would be there twice.
+    const added: IWorkload[] = [];
     let seen = false;
     for (const row of changes.workloads) {
       const known = this._byId.get(row.id);
@@ -74,11 +75,12 @@ export class WorkloadList {
         this._rows[at] = row;
         seen = true;
       } else {
-        this._rows.push(row);
-        inserted = seen = true;
+        added.push(row);
+        seen = true;
       }
     }
-    if (inserted) {
+    if (added.length) {
+      this._rows.push(...added);
       this._sort();
     }
     return seen;

@@ -27,6 +27,12 @@ describe('the list of workloads', () => {
     expect(list.rows.map(row => row.status)).toEqual(['in_queue', 'completed']);
   });
 
+  it('shows a row once where one delta brings new rows and changes those before them', async () => {
+    const { list } = await listOf(workload('a', 'in_progress', 1000), workload('b', 'in_queue', 2000));
+    list.apply(changes(workload('d', 'in_queue', 4000), workload('c', 'in_queue', 3000), workload('b', 'completed', 2000), workload('a', 'completed', 1000)));
+    expect(list.rows.map(row => `${row.id} ${row.status}`)).toEqual(['d in_queue', 'c in_queue', 'b completed', 'a completed']);
+  });
+
   it('never goes back from an end to a state before it, except in a new run', async () => {
     const { list } = await listOf(workload('a', 'failed'));
     list.apply(changes(workload('a', 'in_progress')));
