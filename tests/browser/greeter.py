@@ -43,9 +43,9 @@ class Greeter:
         write_notebook(path, IMPORTS, handler)
         return self
 
-    def deploy(self) -> Greeter:
+    def deploy(self, *options: str) -> Greeter:
         """Publish it as it stands in the file."""
-        self.jupyter.environment.cortex("deploy", self.notebook, "--yes", cwd=self.jupyter.root)
+        self.jupyter.environment.cortex("deploy", self.notebook, "--yes", *options, cwd=self.jupyter.root)
         return self
 
     @property
