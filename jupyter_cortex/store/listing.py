@@ -19,7 +19,7 @@ from .records import Record, Records, record_of
 
 #: What one page looks at to find what was asked for: about 0.2 s. The next page goes on behind it.
 SCAN_MAX = 20_000
-#: Index entries of one round: at first what a page needs, then more and more, so that a page is at most seven rounds.
+#: Index entries of one round: at first what a page needs, then more and more, so that a page is at most ten rounds.
 ROUND_MAX = 5000
 _PLACE = re.compile(r"([0-9]{1,15})-([A-Za-z0-9._-]{1,128})")
 #: What is searched, beside the id.
