@@ -13,6 +13,8 @@ export interface ILine {
   color: string;
   values: (number | null)[];
   fill?: boolean;
+  /** Whether values may be missing. */
+  sparse?: boolean;
 }
 
 export function color(variable: string): string {
@@ -51,7 +53,7 @@ export function Chart(props: { title: string; summary: string; times: number[]; 
             fill: line.fill ? () => `color-mix(in srgb, ${color(line.color)} 18%, transparent)` : undefined,
             width: 1.5,
             // A minute with traffic between two without is a point, not a line.
-            points: { size: 4 },
+            points: line.sparse ? { size: 4 } : { show: false },
             spanGaps: true,
             value: (_: uPlot, value: number | null) => (value === null || value === undefined ? '–' : unit.current(value))
           }))

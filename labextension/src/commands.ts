@@ -7,6 +7,7 @@ import type { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
 import type { INotebookTracker } from '@jupyterlab/notebook';
 import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import type { CommandRegistry } from '@lumino/commands';
+import { SplitPanel, type Widget } from '@lumino/widgets';
 import type { ReadonlyJSONObject, ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
 import { asProblem } from './client';
@@ -90,10 +91,12 @@ function addOpening({ app, model, pages, labShell, rendermime }: IParts, command
     }
     if (!page.isAttached) {
       // Notebook 7's main area holds one document; the page stands beside it there.
-      page.toggleClass('cx-beside', !labShell);
       app.shell.add(page, labShell ? 'main' : 'right', { type: 'Cortex API' });
     }
     app.shell.activateById(page.id);
+    if (!labShell) {
+      widen(page);
+    }
     return page;
   };
 
@@ -176,9 +179,11 @@ function addOpening({ app, model, pages, labShell, rendermime }: IParts, command
         widget.title.label = 'Cortex';
         widget.title.icon = apiIcon;
         widget.toolbar.hide();
-        widget.toggleClass('cx-beside', !labShell);
         app.shell.add(widget, labShell ? 'main' : 'right');
         app.shell.activateById(widget.id);
+        if (!labShell) {
+          widen(widget);
+        }
       })
   });
 }
@@ -233,6 +238,26 @@ function addLifeCycle({ model, pages }: IParts, commands: CommandRegistry): void
       }
     }
   });
+}
+
+/** The part of the window that a page beside a notebook has at least. */
+const BESIDE = 0.42;
+
+/** Wide enough to read beside a notebook. Whoever made it wider keeps that. */
+export function widen(widget: Widget): void {
+  let child: Widget = widget;
+  while (child.parent && !(child.parent instanceof SplitPanel && child.parent.orientation === 'horizontal')) {
+    child = child.parent;
+  }
+  const split = child.parent as SplitPanel | null;
+  if (split) {
+    const sizes = split.relativeSizes();
+    const at = split.widgets.indexOf(child);
+    const rest = sizes.reduce((sum, size, other) => (other === at ? sum : sum + size), 0);
+    if (sizes[at] < BESIDE && rest > 0) {
+      split.setRelativeSizes(sizes.map((size, other) => (other === at ? BESIDE : (size / rest) * (1 - BESIDE))));
+    }
+  }
 }
 
 /** Do it; a refusal becomes a notification with its remedy. */

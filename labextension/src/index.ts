@@ -16,6 +16,7 @@ import { Widget } from '@lumino/widgets';
 import { CortexClient } from './client';
 import { addCommands } from './commands';
 import { DeployButton } from './deploy';
+import { notebookIcon } from './icons';
 import { CortexModel } from './model';
 import { NotebookWatch } from './notebooks';
 import type { ApiPage } from './page';
@@ -95,7 +96,8 @@ const plugin: JupyterFrontEndPlugin<void> = {
     }
 
     running?.add(new RunningApis(model, commands));
-    launcher?.add({ command: CommandIDs.newNotebook, category: 'Notebook', rank: 50 });
+    // A tile of this category shows a picture, not the command's icon.
+    launcher?.add({ command: CommandIDs.newNotebook, category: 'Notebook', rank: 50, kernelIconUrl: `data:image/svg+xml,${encodeURIComponent(notebookIcon.svgstr)}` });
     for (const command of [
       CommandIDs.deploy,
       CommandIDs.newNotebook,

@@ -154,9 +154,9 @@ export function Plots({ history }: { history: IHistory }): JSX.Element {
         times={times}
         unit={duration}
         lines={[
-          { label: 'p50', color: '--jp-brand-color1', values: rows.map(row => row.run_p50_ms) },
-          { label: 'p95', color: '--jp-warn-color1', values: rows.map(row => row.run_p95_ms) },
-          { label: 'wait p95', color: '--jp-ui-font-color3', values: rows.map(row => row.wait_p95_ms) }
+          { label: 'p50', color: '--jp-brand-color1', values: rows.map(row => row.run_p50_ms), sparse: true },
+          { label: 'p95', color: '--jp-warn-color1', values: rows.map(row => row.run_p95_ms), sparse: true },
+          { label: 'wait p95', color: '--jp-ui-font-color3', values: rows.map(row => row.wait_p95_ms), sparse: true }
         ]}
       />
       <Chart
