@@ -31,6 +31,8 @@ QUIET_S = 20.0
 
 
 class NotebookHandler(CortexHandler):
+    _told: asyncio.Task[None] | None = None
+
     @authenticated
     @authorized
     @answering
@@ -50,8 +52,6 @@ class NotebookHandler(CortexHandler):
         except (asyncio.CancelledError, StreamClosedError):
             return  # the browser is gone; what the kernel was asked to do, it does
         self.finish(set_content_type="application/x-ndjson")
-
-    _told: asyncio.Task[None] | None = None
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
