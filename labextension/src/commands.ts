@@ -14,7 +14,7 @@ import { asProblem } from './client';
 import { deployDialog } from './deploy';
 import { apiIcon, notebookIcon } from './icons';
 import type { CortexModel } from './model';
-import { cellPlace, NotebookWatch, openCell } from './notebooks';
+import { cellPlace, NotebookWatch, openCell, panelOf } from './notebooks';
 import { ApiPage, IPageState, pageId, PAGE_TABS, PageTab } from './page';
 import { PANEL_ID } from './panel';
 import { reportPath } from './reports';
@@ -73,7 +73,7 @@ function addPublishing({ app, model, notebooks, watches, browser }: IParts, comm
   });
 }
 
-function addOpening({ app, model, pages, labShell, rendermime }: IParts, commands: CommandRegistry): void {
+function addOpening({ app, model, notebooks, pages, labShell, rendermime }: IParts, commands: CommandRegistry): void {
   const open = async (name: string, state: Partial<IPageState>): Promise<MainAreaWidget<ApiPage>> => {
     let page = pages.find(one => one.content.name === name);
     if (!page) {
@@ -141,7 +141,14 @@ function addOpening({ app, model, pages, labShell, rendermime }: IParts, command
       ['path', 'cell']
     ),
     execute: args =>
-      saying('Go to cell', () => openCell(commands, String(args.path), cellPlace(String(args.cell), Number(args.line ?? 1), (args.ids ?? {}) as Record<string, string>)))
+      saying('Go to cell', () => {
+        const path = String(args.path);
+        const shown = panelOf(notebooks, path);
+        if (shown) {
+          app.shell.activateById(shown.id);
+        }
+        return openCell(commands, path, cellPlace(String(args.cell), Number(args.line ?? 1), (args.ids ?? {}) as Record<string, string>), shown);
+      })
   });
   commands.addCommand(CommandIDs.openReport, {
     label: 'Open Check Report',

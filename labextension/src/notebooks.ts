@@ -216,16 +216,16 @@ export async function goTo(panel: NotebookPanel, place: ICellPlace): Promise<boo
   return true;
 }
 
-/** Open a notebook (or bring it to the front) and go to a line of a cell. Raises Problem when either is gone. */
-export async function openCell(commands: CommandRegistry, path: string, place: ICellPlace): Promise<void> {
-  let panel: NotebookPanel | undefined;
+/** Open a notebook, unless it is `shown`, and go to a line of a cell. Raises Problem when either is gone. */
+export async function openCell(commands: CommandRegistry, path: string, place: ICellPlace, shown?: NotebookPanel): Promise<void> {
+  let panel = shown;
   try {
-    panel = (await commands.execute('docmanager:open', { path })) as NotebookPanel | undefined;
+    panel ??= (await commands.execute('docmanager:open', { path })) as NotebookPanel | undefined;
   } catch {
     throw new Problem(problem('notebook_gone', 404, `${path} cannot be opened; it may have been moved or deleted since it was deployed.`));
   }
   if (!panel?.content?.widgets) {
-    return; // Notebook 7 opens it in a browser tab of its own
+    return; // Notebook 7 opens another notebook in a browser tab of its own
   }
   await panel.revealed;
   if (!(await goTo(panel, place))) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from . import views
@@ -23,9 +24,13 @@ def test_a_request_appears_and_completes_without_a_reload(tab: TabMaker, greeter
     expect(views.panel(page).get_by_role("listitem").filter(has_text=api.name)).to_contain_text("1 replica · 0 in queue · 0 in progress")
 
 
-def test_a_failed_request_leads_to_the_line_that_raised(tab: TabMaker, greeter: GreeterMaker) -> None:
+@pytest.mark.parametrize("opened", ["lab", "lab with the notebook", "notebook7"])
+def test_a_failed_request_leads_to_the_line_that_raised(tab: TabMaker, greeter: GreeterMaker, opened: str) -> None:
     api = greeter("raises")
-    page = tab().lab()
+    one = tab()
+    app, _, notebook = opened.partition(" ")
+    page = one.notebook7(api.notebook) if app == "notebook7" else one.lab(api.notebook if notebook else "")
+    one.run("cortex:open-api", f"{{ name: '{api.name}' }}")
     region = views.api_page(page, api.name, "Workloads")
     identity = api.post(nobody=1)
     row = views.workload(region, identity)
@@ -36,14 +41,15 @@ def test_a_failed_request_leads_to_the_line_that_raised(tab: TabMaker, greeter: 
     expect(error).to_contain_text("KeyError")
     expect(inspector.get_by_role("group", name="Payload")).to_contain_text('"nobody"')
     error.get_by_role("button", name=FAILS).last.click()
-    expect(page.get_by_role("tab", name="raises.ipynb")).to_have_attribute("aria-selected", "true")
     where = page.wait_for_function(
         """() => {
-            const cell = window.jupyterapp.shell.currentWidget?.content?.activeCell;
+            const panels = [...window.jupyterapp.shell.widgets('main')].filter(one => one.isVisible && one.context?.path.endsWith('.ipynb'));
+            const cell = panels[0]?.content.activeCell;
             return cell?.editor?.hasFocus() && [cell.model.id, cell.editor.getCursorPosition().line + 1].join(':');
         }"""
     )
     assert where.json_value() == "cell-1:8"
+    assert len(page.context.pages) == 1
 
 
 def test_the_table_is_filtered_and_walked_with_the_keyboard(tab: TabMaker, greeter: GreeterMaker) -> None:
