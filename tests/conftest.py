@@ -161,9 +161,11 @@ def project(tmp_path: Path) -> ProjectMaker:
 def _end(environment: Environment) -> None:
     """Stop it, and make sure that nothing of it lives on."""
     environment.down()
-    left = [p for p in psutil.process_iter(["environ", "pid"]) if (p.info["environ"] or {}).get("JUPYTER_CORTEX_HOME") == str(environment.home)]
-    for process in left:
-        if process.pid != os.getpid():
+    home = str(environment.home)
+    for process in psutil.process_iter(["environ", "cmdline", "pid"]):
+        # The store has few variables, and its socket in its title.
+        ours = (process.info["environ"] or {}).get("JUPYTER_CORTEX_HOME") == home or f"unixsocket:{home}/" in " ".join(process.info["cmdline"] or [])
+        if ours and process.pid != os.getpid():
             process.kill()
     shutil.rmtree(environment.home, ignore_errors=True)
 
