@@ -321,9 +321,7 @@ def test_a_page_that_is_closed_in_the_middle_of_a_deploy_ends_nothing(lab: Lab, 
     assert "[E " not in lab.log.read_text(), "the server takes it as it is"
 
 
-def test_a_long_step_is_told_again_so_that_no_proxy_takes_the_connection_for_dead(
-    environment: Environment, own_lab: LabMaker, tmp_path: Path
-) -> None:
+def test_a_long_step_is_told_again_before_a_proxy_takes_it_for_dead(environment: Environment, own_lab: LabMaker, tmp_path: Path) -> None:
     config = tmp_path / "config.py"
     config.write_text("import jupyter_cortex.extension.notebook as notebook\nnotebook.QUIET_S = 0.3\n")
     own = own_lab(environment.home, f"--config={config}")
