@@ -24,7 +24,8 @@ export function requestOf(panel: NotebookPanel): INotebookRequest {
     throw new Problem(problem('no_kernel', 409, "This notebook has no running kernel. The checks run where its code runs: start its kernel, then try again."));
   }
   const content = panel.context.model.toJSON() as unknown as INotebookContent;
-  return { path: panel.context.path, kernel_id: kernel.id, model: bare(content) };
+  // Without a drive's name: with live collaboration a path is ``RTC:work/iris.ipynb``.
+  return { path: panel.context.localPath, kernel_id: kernel.id, model: bare(content) };
 }
 
 /** Without outputs and attachments: they may be large, and nothing of them is published. */
@@ -53,7 +54,7 @@ export class NotebookWatch implements IDisposable {
   }
 
   get api(): ISummary | undefined {
-    return this.model.ofNotebook(this.panel.context.path);
+    return this.model.ofNotebook(this.panel.context.localPath);
   }
 
   get state(): NotebookState {
@@ -235,5 +236,5 @@ export async function openCell(commands: CommandRegistry, path: string, place: I
 
 /** The panel of a path, where it is open. */
 export function panelOf(tracker: INotebookTracker, path: string): NotebookPanel | undefined {
-  return tracker.find(panel => panel.context.path === path);
+  return tracker.find(panel => panel.context.localPath === path);
 }

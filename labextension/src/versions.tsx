@@ -5,9 +5,9 @@ import type { CommandRegistry } from '@lumino/commands';
 import { createTwoFilesPatch } from 'diff';
 import * as React from 'react';
 
-import { Diff, Reasons } from './deploy';
 import { localTime } from './format';
 import type { CortexModel } from './model';
+import { Diff, Reasons } from './module';
 import { Badge, Button, Loading, ProblemBox, Tabs, useLoaded, useModel } from './parts';
 import { CommandIDs, IDeployment, ISummary } from './tokens';
 

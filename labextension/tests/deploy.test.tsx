@@ -3,7 +3,8 @@ import * as React from 'react';
 import { describe, expect, it, vi } from 'vitest';
 
 import { Problem, problem } from '../src/client';
-import { advance, DeployForm, readConfig } from '../src/deploy';
+import { readConfig } from '../src/config';
+import { advance, DeployForm } from '../src/deploy';
 import type { IShown, ISurprise } from '../src/tokens';
 import { ndjson, Server } from './server';
 

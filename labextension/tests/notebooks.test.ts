@@ -22,7 +22,7 @@ function panel(path = 'iris.ipynb', cells: [string, string][] = [['markdown', 'm
     content,
     isVisible: true,
     revealed: Promise.resolve(),
-    context: { path, ready: Promise.resolve(), model: { toJSON: () => ({ cells: cells.map(([type, id]) => ({ cell_type: type, id, source: 'x', outputs: [{ big: 1 }], metadata: {} })), metadata: {}, nbformat: 4, nbformat_minor: 5 }) } },
+    context: { path: `RTC:${path}`, localPath: path, ready: Promise.resolve(), model: { toJSON: () => ({ cells: cells.map(([type, id]) => ({ cell_type: type, id, source: 'x', outputs: [{ big: 1 }], metadata: {} })), metadata: {}, nbformat: 4, nbformat_minor: 5 }) } },
     sessionContext: { session: kernel ? { kernel } : null }
   };
   made.disposed = new Signal<any, void>(owner);
