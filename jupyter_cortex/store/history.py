@@ -14,7 +14,8 @@ from .connection import store_errors
 #: Upper bound of histogram bucket ``b`` in ms; the inverse of ``bucket`` in lua/prelude.lua.
 BUCKET_BASE = 2**0.5
 COUNTERS = ("accepted", "completed", "failed", "cancelled")
-TEN = 10
+#: Spans that have counters of their own: minutes, and the key; the longest first.
+SPANS = ((60, keys.hour), (10, keys.ten_minutes), (1, keys.minute))
 
 #: Counters and histograms as the store has them: field -> number.
 Raw = dict[bytes, bytes]
@@ -84,7 +85,7 @@ def _present(client: redis.Redis, api: str) -> tuple[int, int, dict[str, Raw]]:
     """(ms now, workloads open, the counters that may still change by key), all of one moment."""
     minute = int(time.time()) // 60
     while True:
-        names = [keys.minute(api, minute), keys.ten_minutes(api, minute // TEN)]
+        names = [key(api, minute // length) for length, key in SPANS]
         with store_errors():
             pipe = client.pipeline(transaction=True)
             pipe.time()
@@ -98,18 +99,12 @@ def _present(client: redis.Redis, api: str) -> tuple[int, int, dict[str, Raw]]:
 
 
 def _cover(api: str, begin: int, end: int, last: int) -> Iterator[str]:
-    """The keys whose sums are those of the minutes from ``begin`` up to ``end``, without those after ``last``: ten minutes at once where they fit.
-
-    A week in steps of an hour is 1,008 keys instead of 10,080.
-    """
+    """The keys whose sums are those of the minutes from ``begin`` up to ``end``, without those after ``last``: as few as there are."""
     at = begin
     while at < end and at <= last:
-        if at % TEN == 0 and at + TEN <= end:
-            yield keys.ten_minutes(api, at // TEN)
-            at += TEN
-        else:
-            yield keys.minute(api, at)
-            at += 1
+        length, key = next((length, key) for length, key in SPANS if at % length == 0 and at + length <= end)
+        yield key(api, at // length)
+        at += length
 
 
 def _row(minute: int, raws: list[Raw]) -> dict[str, Any]:

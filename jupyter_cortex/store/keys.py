@@ -26,7 +26,8 @@ What lies below the prefix (``<id>`` is a request id, ``<n>`` a version):
 ``:events``        stream   every move of every workload and deployment, capped
 ``:logs``          stream   batches of JSON log lines, capped
 ``:m:<minute>``    hash     counters and latency histograms of one minute
-``:t:<ten>``       hash     the same of ten minutes: a week is a thousand of them
+``:t:<ten>``       hash     the same of ten minutes
+``:h:<hour>``      hash     the same of an hour
 ``:metrics``       string   the metrics client's merged totals, JSON text
 ``:bundles``       set      digests of the archives kept
 ``:exits``         list     the last 50 ends of replicas, JSON text
@@ -130,6 +131,10 @@ def minute(name: str, number: int) -> str:
 
 def ten_minutes(name: str, number: int) -> str:
     return f"{prefix(name)}:t:{number}"
+
+
+def hour(name: str, number: int) -> str:
+    return f"{prefix(name)}:h:{number}"
 
 
 def metrics(name: str) -> str:

@@ -59,6 +59,7 @@ def fill(stage: Stage) -> None:
             pipe.hset(keys.minute(name, minute), mapping=fields)
             for field, number in fields.items():
                 pipe.hincrby(keys.ten_minutes(name, minute // 10), field, number)
+                pipe.hincrby(keys.hour(name, minute // 60), field, number)
         pipe.execute()
     for at in range(RECORDS):
         failed = at % 20 == 0

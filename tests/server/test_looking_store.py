@@ -210,7 +210,7 @@ def traffic(store: redis.Redis, api: str, minutes: int, seed: int) -> dict[int, 
         failed = rng.randrange(ended + 1)
         open_now += accepted - ended
         rows[minute] = {"accepted": accepted, "completed": ended - failed, "failed": failed, f"wait:{rng.randrange(20)}": ended}
-        for key in (keys.minute(api, minute), keys.ten_minutes(api, minute // 10)):
+        for key in (keys.minute(api, minute), keys.ten_minutes(api, minute // 10), keys.hour(api, minute // 60)):
             for field, number in rows[minute].items():
                 if number:
                     pipe.hincrby(key, field, number)
@@ -249,27 +249,28 @@ def test_dense_history_adds_up_and_knows_what_was_open_at_the_end_of_each_row(st
         assert row["run_p50_ms"] is None
 
 
-def test_a_week_in_hours_is_a_thousand_keys_and_four_round_trips(store: redis.Redis) -> None:
+def test_a_week_in_hours_is_170_keys_and_four_round_trips(store: redis.Redis) -> None:
     api = Staged(store, "week").name
     traffic(store, api, 100, seed=1)
-    assert calls(store, "hgetall", lambda: history.dense(store, api, 10080, 60)) <= 10080 / 10 + 20
+    assert calls(store, "hgetall", lambda: history.dense(store, api, 10080, 60)) <= 168 + 6
+    assert calls(store, "hgetall", lambda: history.dense(store, api, 10080, 10)) <= 1008 + 6
+    assert calls(store, "hgetall", lambda: history.dense(store, api, 10080, 75)) <= 10080 / 75 * 16
     assert round_trips(lambda: history.dense(store, api, 10080, 60)) <= 4
 
 
-def test_what_happens_is_counted_by_the_minute_and_by_ten_and_forgotten(store: redis.Redis) -> None:
+def test_what_happens_is_counted_by_the_minute_by_ten_and_by_the_hour_and_forgotten(store: redis.Redis) -> None:
     api = Staged(store, "counted")
     ids = [api.submit() for _ in range(30)]
     api.complete(*ids[:10])
     api.fail(*ids[10:20])
     api.cancel(ids[20])
-    by_minute: dict[bytes, int] = {}
-    by_ten: dict[bytes, int] = {}
-    for pattern, sums in (("m", by_minute), ("t", by_ten)):
-        for key in store.scan_iter(f"{keys.prefix(api.name)}:{pattern}:*"):
+    counted: dict[str, dict[bytes, int]] = {"m": {}, "t": {}, "h": {}}
+    for span, sums in counted.items():
+        for key in store.scan_iter(f"{keys.prefix(api.name)}:{span}:*"):
             assert 6 * 86400 < int(store.ttl(key)) <= 7 * 86400 + 3600  # type: ignore[arg-type]
             raw: Any = store.hgetall(key)
             for field, number in raw.items():
                 sums[field] = sums.get(field, 0) + int(number)
-    assert by_minute == by_ten
-    assert {name: by_ten[name.encode()] for name in history.COUNTERS} == {"accepted": 30, "completed": 10, "failed": 10, "cancelled": 1}
+    assert counted["m"] == counted["t"] == counted["h"]
+    assert {name: counted["h"][name.encode()] for name in history.COUNTERS} == {"accepted": 30, "completed": 10, "failed": 10, "cancelled": 1}
     assert history.dense(store, api.name, 60, 60)["rows"][-1]["open"] == 9

@@ -19,7 +19,8 @@ local function event(id, what)
   moves[#moves + 1] = what
 end
 
--- Counters per minute and per ten minutes, kept 7 days.
+-- Counters per minute, ten minutes and hour, kept 7 days: a week is read as 168 keys instead of 10,080.
+local SPANS = {[':m:'] = 60000, [':t:'] = 600000, [':h:'] = 3600000}
 local function count(field, by) sums[field] = (sums[field] or 0) + (by or 1) end
 
 local function flush()
@@ -30,14 +31,12 @@ local function flush()
     if #scored > 0 then redis.call('ZADD', p .. ':' .. status, unpack(scored)) end
   end
   if next(sums) then
-    local minute, ten, fresh = p .. ':m:' .. math.floor(now / 60000), p .. ':t:' .. math.floor(now / 600000), false
-    for field, by in pairs(sums) do
-      if redis.call('HINCRBY', minute, field, by) == by then fresh = true end
-      if redis.call('HINCRBY', ten, field, by) == by then fresh = true end
-    end
-    if fresh then
-      redis.call('EXPIRE', minute, 7 * DAY + 3600)
-      redis.call('EXPIRE', ten, 7 * DAY + 3600)
+    for name, ms in pairs(SPANS) do
+      local key, fresh = p .. name .. math.floor(now / ms), false
+      for field, by in pairs(sums) do
+        if redis.call('HINCRBY', key, field, by) == by then fresh = true end
+      end
+      if fresh then redis.call('EXPIRE', key, 7 * DAY + 3600) end
     end
   end
 end

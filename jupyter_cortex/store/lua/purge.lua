@@ -18,6 +18,7 @@ for n = 1, tonumber(next_version) do redis.call('UNLINK', p .. ':dep:' .. n, p .
 local minute = math.floor(now / 60000)
 for m = minute - 10200, minute do redis.call('UNLINK', p .. ':m:' .. m) end
 for t = math.floor((minute - 10200) / 10), math.floor(minute / 10) do redis.call('UNLINK', p .. ':t:' .. t) end
+for h = math.floor((minute - 10200) / 60), math.floor(minute / 60) do redis.call('UNLINK', p .. ':h:' .. h) end
 for _, name in ipairs({'queue', 'suspects', 'wake', 'beats', 'workers', 'events', 'logs', 'metrics', 'active', 'bundles', 'exits', 'deleting'}) do
   redis.call('UNLINK', p .. ':' .. name)
 end
