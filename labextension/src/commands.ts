@@ -79,6 +79,8 @@ function addOpening({ app, model, notebooks, pages, labShell, rendermime }: IPar
     if (!page) {
       const content = new ApiPage(model, commands, name, app.serviceManager.contents, state);
       page = new MainAreaWidget({ content });
+      // MainAreaWidget makes its content a region, and names it "main area content".
+      content.node.setAttribute('aria-label', `API ${name}`);
       page.id = `${pageId(name)}-main`;
       page.title.label = name;
       page.title.icon = apiIcon;

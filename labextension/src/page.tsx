@@ -45,8 +45,6 @@ export class ApiPage extends ReactWidget {
     this.title.icon = apiIcon;
     this.title.closable = true;
     this.title.caption = `API ${name}`;
-    this.node.setAttribute('role', 'region');
-    this.node.setAttribute('aria-label', `API ${name}`);
     model.start();
   }
 
@@ -94,7 +92,7 @@ export function Page({ model, commands, name, state, show, contents }: IPageProp
   const samples = useLoaded(async () => (notebook && contents ? samplesOf(contents, notebook) : []), `${notebook}:${state.tab === 'test'}`).value ?? [];
   const run = (command: string, more: Record<string, any> = {}) => void commands.execute(command, { name, ...more });
   const openCell = (cell: string, line: number, ids: Record<string, string>, notebook: string) => run(CommandIDs.openCell, { path: notebook, cell, line, ids });
-  const known = model.connection === 'live' || model.connection === 'lost' || (model.connection === 'down' && !!api);
+  const known = model.connection === 'live' || (model.connection === 'lost' && model.environment !== null) || (model.connection === 'down' && !!api);
   return (
     <div className="cx cx-page">
       <header>

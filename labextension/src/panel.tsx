@@ -48,7 +48,8 @@ export function Apis({ model, commands }: { model: CortexModel; commands: Comman
   const box = React.useRef<HTMLDivElement>(null);
   const apis = model.apis;
   const rows = useVirtualizer({ count: apis.length, getScrollElement: () => box.current, estimateSize: () => ROW, overscan: 6, getItemKey: at => apis[at].name });
-  const known = model.connection === 'live' || model.connection === 'lost';
+  // A server that never answered said nothing about APIs.
+  const known = model.connection === 'live' || (model.connection === 'lost' && model.environment !== null);
   return (
     <div className="cx cx-apis">
       <header>

@@ -36,7 +36,7 @@ def deploy(page: Page, label: str = "Deploy") -> Locator:
 
 def api_page(page: Page, name: str, tab: str = "") -> Locator:
     """An API's page, opened by its name in the sidebar."""
-    region = page.get_by_role("region").filter(has=page.get_by_role("heading", name=name, exact=True, level=2))
+    region = page.get_by_role("region", name=f"API {name}", exact=True)
     if not region.is_visible():
         panel(page).get_by_role("button", name=name, exact=True).click()
     region.wait_for()
