@@ -163,8 +163,10 @@ def _end(environment: Environment) -> None:
     environment.down()
     home = str(environment.home)
     for process in psutil.process_iter(["environ", "cmdline", "pid"]):
-        # The store has few variables, and its socket in its title.
-        ours = (process.info["environ"] or {}).get("JUPYTER_CORTEX_HOME") == home or f"unixsocket:{home}/" in " ".join(process.info["cmdline"] or [])
+        # Workers and the store have few variables: a worker's tell where its store is, the store says it in its title.
+        variables, title = process.info["environ"] or {}, " ".join(process.info["cmdline"] or [])
+        store = f"{variables.get('JUPYTER_CORTEX_WORKER', '')} {title if 'unixsocket:' in title else ''}"
+        ours = variables.get("JUPYTER_CORTEX_HOME") == home or f"{home}/run/" in store
         if ours and process.pid != os.getpid():
             process.kill()
     shutil.rmtree(environment.home, ignore_errors=True)
