@@ -152,6 +152,16 @@ function addOpening({ app, model, notebooks, pages, labShell, rendermime }: IPar
         return openCell(commands, path, cellPlace(String(args.cell), Number(args.line ?? 1), (args.ids ?? {}) as Record<string, string>), shown);
       })
   });
+  commands.addCommand(CommandIDs.openNotebook, {
+    label: "Open an API's Notebook",
+    describedBy: described({ path: { type: 'string', description: "The notebook's path" } }, ['path']),
+    execute: args =>
+      saying('Notebook', async () => {
+        // Where it is open, Notebook 7 would open a second browser tab.
+        const shown = panelOf(notebooks, String(args.path));
+        await (shown ? app.shell.activateById(shown.id) : commands.execute('docmanager:open', { path: String(args.path) }));
+      })
+  });
   commands.addCommand(CommandIDs.openReport, {
     label: 'Open Check Report',
     describedBy: described({ name: NAME, version: { type: 'number', description: 'The version' } }, ['name', 'version']),

@@ -75,7 +75,15 @@ function Extras({ record }: { record: LogRecord }): JSX.Element | null {
 }
 
 /** The newest lines of all replicas, merged; more as they come. */
-export function Logs({ model, name, openWorkload }: { model: CortexModel; name: string; openWorkload: (id: string) => void }): JSX.Element {
+export interface ILogsProps {
+  model: CortexModel;
+  name: string;
+  openWorkload: (id: string) => void;
+  /** Where the notebook is known. */
+  openCell?: (cell: string, line: number, ids: Record<string, string>) => void;
+}
+
+export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.Element {
   const { value, problem, reload } = useLoaded(() => model.client.logs(name, 1000), name);
   const [more, add] = React.useReducer(
     (before: LogRecord[], records: LogRecord[] | null) => (records === null ? [] : [...before, ...records].slice(-HELD)),
@@ -107,6 +115,14 @@ export function Logs({ model, name, openWorkload }: { model: CortexModel; name: 
     };
   }, [position]);
 
+  // A replica's name says its version, and the version which cell its third one was.
+  const openPlace =
+    openCell &&
+    (async (record: LogRecord, cell: string, line: number) => {
+      const version = Number(/-v(\d+)-/.exec(String(record.replica ?? ''))?.[1] ?? 0);
+      const module = version ? await model.client.module(name, version).catch(() => null) : null;
+      openCell(cell, line, module?.cells ?? {});
+    });
   const wanted = text.trim().toLowerCase();
   const all = React.useMemo(() => [...(value?.records ?? []), ...more].slice(-HELD), [value, more]);
   const shown = React.useMemo(
@@ -150,7 +166,7 @@ export function Logs({ model, name, openWorkload }: { model: CortexModel; name: 
           </p>
         </Empty>
       )}
-      {value && all.length > 0 && <Lines records={shown} follow={follow} left={() => setFollow(false)} openWorkload={openWorkload} />}
+      {value && all.length > 0 && <Lines records={shown} follow={follow} left={() => setFollow(false)} openWorkload={openWorkload} openPlace={openPlace} />}
     </div>
   );
 }
@@ -166,9 +182,10 @@ interface ILinesProps {
   /** The reader scrolled up: following would take the text away. */
   left: () => void;
   openWorkload: (id: string) => void;
+  openPlace?: (record: LogRecord, cell: string, line: number) => Promise<void>;
 }
 
-function Lines({ records, follow, left, openWorkload }: ILinesProps): JSX.Element {
+function Lines({ records, follow, left, openWorkload, openPlace }: ILinesProps): JSX.Element {
   const several = React.useMemo(() => new Set(records.map(record => record.replica)).size > 1, [records]);
   const box = React.useRef<HTMLDivElement>(null);
   const virtual = useVirtualizer({ count: records.length, getScrollElement: () => box.current, estimateSize: () => ROW, overscan: 20 });
@@ -198,7 +215,7 @@ function Lines({ records, follow, left, openWorkload }: ILinesProps): JSX.Elemen
                 </span>
               )}
               <span className="cx-text">
-                {messageOf(record)}
+                <Places text={messageOf(record)} open={openPlace && ((cell, line) => void openPlace(record, cell, line))} />
                 <Extras record={record} />
               </span>
               {id && (

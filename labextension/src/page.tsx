@@ -100,7 +100,7 @@ export function Page({ model, commands, name, state, show, contents }: IPageProp
         {api && <Badge status={api.status} />}
         {api?.live ? <span className="cx-dim">version {api.live}</span> : null}
         <div className="cx-actions">
-          {api?.notebook && <Button label="Notebook" describe={`Open ${api.notebook}`} title={api.notebook} onClick={() => run('docmanager:open', { path: api.notebook })} />}
+          {api?.notebook && <Button label="Notebook" describe={`Open ${api.notebook}`} title={api.notebook} onClick={() => run(CommandIDs.openNotebook, { path: api.notebook })} />}
           {api && (api.stopped ? <Button label="Start" describe={`Start ${name}`} onClick={() => run(CommandIDs.start)} /> : <Button label="Stop" describe={`Stop ${name}`} title="Stop the replicas; requests are still accepted and wait" onClick={() => run(CommandIDs.stop)} />)}
           {api && <Button label="Refresh" describe={`Fresh replicas of ${name}`} title="Fresh replicas of what is deployed, without a gap" onClick={() => run(CommandIDs.refresh)} />}
           {api && <Button kind="warn" label="Delete" describe={`Delete ${name}`} onClick={() => run(CommandIDs.remove)} />}
@@ -120,7 +120,7 @@ export function Page({ model, commands, name, state, show, contents }: IPageProp
             {state.tab === 'workloads' && (
               <Workloads model={model} name={name} chosen={state.workload} choose={workload => show({ workload })} openCell={openCell} test={() => show({ tab: 'test' })} />
             )}
-            {state.tab === 'logs' && <Logs model={model} name={name} openWorkload={workload => show({ tab: 'workloads', workload })} />}
+            {state.tab === 'logs' && <Logs model={model} name={name} openWorkload={workload => show({ tab: 'workloads', workload })} openCell={notebook ? (cell, line, ids) => openCell(cell, line, ids, notebook) : undefined} />}
             {state.tab === 'versions' && <Versions model={model} api={api} commands={commands} openCell={openCell} />}
             {state.tab === 'test' && <Test model={model} api={api} samples={samples} open={workload => show({ tab: 'workloads', workload })} />}
           </div>

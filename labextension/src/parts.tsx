@@ -3,7 +3,7 @@
  */
 import * as React from 'react';
 
-import { asProblem, MISSING } from './client';
+import { asProblem, MISSING, UNREACHABLE } from './client';
 import type { CortexModel, IChange } from './model';
 import type { ICall } from './snippets';
 import type { IProblem } from './tokens';
@@ -195,6 +195,10 @@ export function ProblemBox({ problem, children }: React.PropsWithChildren<{ prob
   );
 }
 
+function sentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
 /** Why nothing is shown, or nothing new, and what to do: drawn above every view. Null while all is well. */
 export function ConnectionState({ model, start }: { model: CortexModel; start: () => Promise<void> }): JSX.Element | null {
   useModel(model);
@@ -229,8 +233,8 @@ export function ConnectionState({ model, start }: { model: CortexModel; start: (
   if (connection === 'lost') {
     return (
       <div className="cx-notice" role="status">
-        <span className="cx-spinner" aria-hidden="true" /> <strong>Reconnecting</strong>
-        <p>{problem?.detail ?? 'The connection to the Jupyter server was lost.'} What you see may be old; it is caught up as soon as the server answers.</p>
+        <span className="cx-spinner" aria-hidden="true" /> <strong>{problem && problem.code !== UNREACHABLE ? 'The Jupyter server cannot answer' : 'Reconnecting'}</strong>
+        <p>{sentence(problem?.detail ?? 'The connection to the Jupyter server was lost')} What you see may be old; it is caught up as soon as the server answers.</p>
         <Button label="Try now" onClick={() => void run(() => model.load())} disabled={busy} />
       </div>
     );

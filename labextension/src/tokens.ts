@@ -18,6 +18,7 @@ export namespace CommandIDs {
   export const startEnvironment = 'cortex:start-environment';
   export const newNotebook = 'cortex:new-notebook';
   export const openCell = 'cortex:open-cell';
+  export const openNotebook = 'cortex:open-notebook';
   export const openReport = 'cortex:open-report';
   export const help = 'cortex:help';
 }

@@ -204,11 +204,16 @@ describe('the logs', () => {
       .on('GET api/apis/iris/logs/tail', json({ records: [line('begun', 'INFO')], position: '5-0' }))
       .on('GET api/apis/iris/workloads', json({ workloads: [], next: null, scanned: 0 }));
     const model = await server.live([summary('iris')]);
-    render(<Shown model={model} commands={commandsOf().commands} tab="logs" />);
+    const { commands, ran } = commandsOf(CommandIDs.openCell);
+    render(<Shown model={model} commands={commands} tab="logs" />);
     await screen.findByText('begun');
     await waitFor(() => expect(server.socket.sent.at(-1)).toEqual({ logs: { iris: '5-0' } }));
     server.socket.say({ logs: { iris: { position: '6-0', records: [line('boom', 'ERROR', 'req-12345678')], gap: false } } });
     expect(await screen.findByText('boom')).toBeTruthy();
+    server.on('GET api/apis/iris/deployments/3/module', json({ path: 'handler.py', source: '', reasons: [], notebook: 'iris.ipynb', cells: { 'cell 2': 'id-2' } }));
+    server.socket.say({ logs: { iris: { position: '7-0', records: [{ ...line('at (cell 2, line 9)', 'ERROR'), replica: 'iris-v3-ab12' }], gap: false } } });
+    fireEvent.click(await screen.findByRole('button', { name: 'cell 2, line 9' }));
+    await waitFor(() => expect(ran[0]?.args).toMatchObject({ path: 'iris.ipynb', cell: 'cell 2', line: 9, ids: { 'cell 2': 'id-2' } }));
     fireEvent.change(screen.getByRole('combobox'), { target: { value: '3' } });
     expect(screen.queryByText('begun')).toBeNull();
     fireEvent.click(screen.getByRole('button', { name: 'Open workload req-12345678' }));
