@@ -131,11 +131,14 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
   const [problem, setProblem] = React.useState<IProblem | null>(null);
   const [said, setSaid] = React.useState<IDeployed | null>(null);
   const [checked, setChecked] = React.useState(false);
+  /** How much is done, 0 to 1. */
+  const [amount, setAmount] = React.useState(0);
   const alive = React.useRef(true);
 
   const step = (one: IStep) => {
     if (alive.current) {
       setSteps(before => advance(before, one.step));
+      setAmount(before => (typeof one.done === 'number' ? Math.max(before, one.done) : before));
     }
   };
   const done = (state: 'passed' | 'failed') => setSteps(before => before.map(one => (one.state === 'running' ? { ...one, state } : one)));
@@ -175,6 +178,7 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
     setPhase('working');
     setProblem(null);
     setSteps([]);
+    setAmount(0);
     setChecked(false);
     try {
       const found = await props.model.client.check(wanted(), step);
@@ -196,6 +200,7 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
     setPhase('working');
     setProblem(null);
     setSteps([]);
+    setAmount(0);
     try {
       const found = await props.model.client.deploy({ ...wanted(), take_over: takeOver }, step);
       done('passed');
@@ -258,6 +263,7 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
           <input type="checkbox" checked={yes} onChange={event => setYes(event.target.checked)} disabled={busy} /> Publish what ran, not what stands there now
         </label>
       )}
+      {phase === 'working' && <progress className="cx-progress" aria-label="Progress" value={amount} max={1} />}
       <Steps steps={steps} looking={phase === 'looking'} />
       {checked && !problem && <p className="cx-good">All checks passed.</p>}
       {problem && <Refusal problem={problem} jump={jump} takeOver={() => void deploy(true)} retry={() => void look()} />}

@@ -51,6 +51,30 @@ describe('the Deploy dialog', () => {
     expect(props.open).toHaveBeenCalledWith('iris');
   });
 
+  it('fills a bar as the deploy goes on, and never back', async () => {
+    let say: (line: string) => void = () => undefined;
+    let end: () => void = () => undefined;
+    const body = new ReadableStream({
+      start(controller) {
+        say = line => controller.enqueue(new TextEncoder().encode(`${line}\n`));
+        end = () => controller.close();
+      }
+    });
+    const server = new Server().on('POST notebook/show', ndjson({ result: SHOWN })).on('POST notebook/deploy', () => new Response(body));
+    await form(server);
+    press('Deploy');
+    say('{"step": "checking", "done": 0.4}');
+    const bar = () => (screen.getByRole('progressbar') as HTMLProgressElement).value;
+    await waitFor(() => expect(bar()).toBe(0.4));
+    say('{"step": "waiting", "done": 0.1}');
+    await screen.findByText('waiting');
+    expect(bar()).toBe(0.4);
+    say(JSON.stringify({ result: LIVE }));
+    end();
+    await screen.findByText('http://127.0.0.1:8780/iris');
+    expect(screen.queryByRole('progressbar')).toBeNull();
+  });
+
   it('keeps what blocks from being deployed, and leads to its cell', async () => {
     const server = new Server().on('POST notebook/show', ndjson({ result: { ...SHOWN, surprises: [surprise({ blocks: true, place: 'cell 5, line 2' })] } }));
     const props = await form(server);
