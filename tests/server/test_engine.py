@@ -61,13 +61,13 @@ def status(client: redis.Redis, request_id: str) -> str:
 class Handling:
     """A consumer in a thread whose handlers begin at once, as threads do, and end by hand."""
 
-    def __init__(self, url: str, replica: str = "r1", threads: int = 1) -> None:
+    def __init__(self, url: str, replica: str = "r1", threads: int = 1, version: int = 1) -> None:
         self._threads = threads
         self._waiting: list[MessageProxy] = []
         self._running: dict[str, MessageProxy] = {}
         self._shown: set[str] = set()
         self._lock = threading.Lock()
-        self.consumer = CortexConsumer(url, Terms(API, replica, 1), threads, self._take_back)
+        self.consumer = CortexConsumer(url, Terms(API, replica, version), threads, self._take_back)
         self._stop = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -300,6 +300,30 @@ def test_draining_gives_back_what_waits_and_finishes_what_runs(client: redis.Red
 
 def hold(client: redis.Redis, replica: str, count: int) -> None:
     COMMIT.run(client, API, replica, 1, 60, "failed", -1, "queue", count, count, 0, 0, 0)
+
+
+def test_once_a_newer_version_is_live_the_one_before_it_takes_nothing_more(client: redis.Redis, handling: Handling) -> None:
+    submit(client, "before")
+    handling.finish(handling.next())
+    wait_until(lambda: status(client, "before") == "completed", "the first one ended")
+    client.hset(keys.api(API), "live", 2)
+    submit(client, "after")
+    newer = COMMIT.run(client, API, "r2", 2, 60, "failed", -1, "queue", 1, 1, 0, 0, 0)
+    assert newer[2] == b"after", "the idle replica of version 1 had its fetch waiting, and must have left it"
+    assert Records(client).get(API, "after").replica == "r2"
+
+
+def test_a_token_that_a_retired_replica_took_reaches_one_that_may_take(home: Home, client: redis.Redis, handling: Handling) -> None:
+    client.hset(keys.api(API), "live", 2)
+    second = Handling(home.redis_url(), "r2", version=2)
+    try:
+        for number in range(20):
+            submit(client, f"w{number}")
+            second.finish(second.next())
+        wait_until(lambda: client.zcard(keys.index(API, "completed")) == 20, "all have ended")
+        assert {Records(client).get(API, f"w{number}").replica for number in range(20)} == {"r2"}
+    finally:
+        second.close()
 
 
 def test_a_dead_replicas_workloads_return_to_the_head_of_the_queue_uncharged_unless_they_ran(client: redis.Redis) -> None:

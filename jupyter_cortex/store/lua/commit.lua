@@ -48,7 +48,10 @@ end
 
 local out = {table.concat(dropped, ' '), 0}
 local keys_of_bodies, bytes = {}, 0
-if take > 0 and redis.call('EXISTS', p .. ':api') == 1 then
+-- Once a newer version is live, the one before it takes nothing more, also in the moment until it is told to drain: who was told "live" and
+-- asks is answered by what went live. Its wake token goes back with `settle_wake`, to a replica that may take.
+local retired = take > 0 and tonumber(redis.call('HGET', p .. ':api', 'live') or 0) > tonumber(version)
+if take > 0 and not retired and redis.call('EXISTS', p .. ':api') == 1 then
   local ids = redis.call('LPOP', source, take) or {}
   for i, id in ipairs(ids) do
     local r = redis.call('HMGET', p .. ':w:' .. id, 'status', 'type', 'accepted', 'size')
@@ -75,7 +78,8 @@ if take > 0 and redis.call('EXISTS', p .. ':api') == 1 then
     for i, body in ipairs(redis.call('MGET', unpack(keys_of_bodies))) do out[5 * i] = body or '' end
   end
 end
-out[2] = redis.call('LLEN', source)
+-- Nothing is left for a retired one: it waits for a token like any other until it is told to drain.
+out[2] = retired and 0 or redis.call('LLEN', source)
 if ARGV[6] == 'queue' then settle_wake() end
 if n_finish > 0 then
   trim_index('completed', ttl); trim_index('failed', ttl); trim_index('cancelled', ttl)
