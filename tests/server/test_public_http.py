@@ -121,10 +121,12 @@ def kept(environment: Environment, api: str) -> dict[str, int]:
 
 
 def waiting(environment: Environment, api: str) -> tuple[Any, ...]:
-    """What accepting a workload changes, as counts."""
+    """What accepting a workload changes, as counts. Replicas and deployments move in the same stream and do not count."""
     with environment.redis() as store:
         prefix = f"cx:{{{api}}}"
-        return store.llen(f"{prefix}:queue"), store.zcard(f"{prefix}:open"), store.xlen(f"{prefix}:events"), len(kept(environment, api))
+        ids = [entry[b"m"].split(b"\n")[::2] for _, entry in store.xrange(f"{prefix}:events")]
+        moves = sum(one != b"deployment" for some in ids for one in some)
+        return store.llen(f"{prefix}:queue"), store.zcard(f"{prefix}:open"), moves, len(kept(environment, api))
 
 
 def ended(web: httpx.Client, path: str) -> httpx.Response:
