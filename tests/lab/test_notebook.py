@@ -47,26 +47,26 @@ def while_asking(lab: Lab, verb: str, one: Kernel, path: str, notebook: dict[str
 
 
 def test_what_ran_is_shown_checked_and_published(lab: Lab, kernel: KernelMaker, environment: Environment) -> None:
-    one, notebook = started(lab, kernel, "greeting.ipynb", "WORD = 'hello'", HANDLER)
-    shown = lab.ask("show", one, "greeting.ipynb", notebook).worked()
-    assert (shown["name"], shown["executed"], shown["recorded"], shown["live"]) == ("greeting", True, True, None)
+    one, notebook = started(lab, kernel, "lab-greeting.ipynb", "WORD = 'hello'", HANDLER)
+    shown = lab.ask("show", one, "lab-greeting.ipynb", notebook).worked()
+    assert (shown["name"], shown["executed"], shown["recorded"], shown["live"]) == ("lab-greeting", True, True, None)
     assert "WORD = 'hello'" in shown["source"]
     assert shown["cells"] == {"cell 1": "cell-0", "cell 2": "cell-1"}
     assert (shown["config"], shown["replicas"], shown["python"]) == ({}, 1, sys.executable)
-    assert lab.ask("check", one, "greeting.ipynb", notebook).worked()["ok"]
-    told = lab.ask("deploy", one, "greeting.ipynb", notebook)
+    assert lab.ask("check", one, "lab-greeting.ipynb", notebook).worked()["ok"]
+    told = lab.ask("deploy", one, "lab-greeting.ipynb", notebook)
     deployed = told.worked()["deployed"][0]
-    assert (deployed["api"], deployed["outcome"], deployed["version"]) == ("greeting", "created", 1)
+    assert (deployed["api"], deployed["outcome"], deployed["version"]) == ("lab-greeting", "created", 1)
     assert deployed["url"] in told.result["curl"]
     assert told.said[0] == "slicing"
-    assert told.said[-1] == "greeting is live"
+    assert told.said[-1] == "lab-greeting is live"
     assert [step["done"] for step in told.steps if "done" in step] == sorted(step["done"] for step in told.steps if "done" in step)
     client = environment.client()
-    assert client.result("greeting", client.submit("greeting", [1]), wait=30).result == {"said": "hello", "got": [1]}
-    live = lab.ask("show", one, "greeting.ipynb", notebook).worked()["live"]
+    assert client.result("lab-greeting", client.submit("lab-greeting", [1]), wait=30).result == {"said": "hello", "got": [1]}
+    live = lab.ask("show", one, "lab-greeting.ipynb", notebook).worked()["live"]
     assert live == {"version": 1, "diff": []}
-    source = client.get_api("greeting")["source"]
-    assert source.endswith(f":{lab.root}/greeting.ipynb"), "as `%cortex deploy` in a cell says it: the API belongs to one source, whichever way"
+    source = client.get_api("lab-greeting")["source"]
+    assert source.endswith(f":{lab.root}/lab-greeting.ipynb"), "as `%cortex deploy` in a cell says it: the API belongs to one source, whichever way"
 
 
 def test_samples_are_steps_with_their_names(lab: Lab, kernel: KernelMaker) -> None:
