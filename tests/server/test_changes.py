@@ -57,14 +57,11 @@ class Waiting:
 
     def __init__(self, control: httpx.Client, events: dict[str, str], **more: Any) -> None:
         self.said: dict[str, Any] = {}
-        self.seconds = 0.0
         self._thread = threading.Thread(target=self._run, args=(control, events, more), daemon=True)
         self._thread.start()
 
     def _run(self, control: httpx.Client, events: dict[str, str], more: dict[str, Any]) -> None:
-        began = time.monotonic()
         self.said = changes(control, events, **{"wait": 20, **more})
-        self.seconds = time.monotonic() - began
 
     @property
     def answered(self) -> bool:
@@ -244,13 +241,11 @@ def test_fifty_waiting_callers_starve_nobody(control: httpx.Client, stage: Stage
     time.sleep(0.5)
     assert not any(caller.answered for caller in callers)
     for _ in range(20):
-        began = time.monotonic()
         assert control.get(f"{V1}/apis/{api.name}").status_code == 200
-        assert time.monotonic() - began < 2, "a plain look has to wait behind those who wait"
+    assert not any(caller.answered for caller in callers), "a plain look has to wait behind those who wait"
     request_id = api.submit()
     for caller in callers:
         assert [one["id"] for one in caller.answer()["changes"][api.name]["workloads"]] == [request_id]
-    assert max(caller.seconds for caller in callers) < 15
 
 
 def test_a_caller_that_joins_others_with_an_older_position_is_answered_at_once(control: httpx.Client, stage: Stage) -> None:
@@ -270,26 +265,29 @@ def test_a_caller_that_joins_others_with_an_older_position_is_answered_at_once(c
 def test_the_time_of_a_wait_ends_it_with_nothing(control: httpx.Client, stage: Stage) -> None:
     api = stage("changes-over")
     seq, registry = now(control, api.name)
-    began = time.monotonic()
+    longer = Waiting(control, {api.name: seq}, registry=registry)
     said = changes(control, {api.name: seq}, registry=registry, wait=0.4)
-    assert 0.3 < time.monotonic() - began < 5
     assert (said["changes"], said["summaries"], said["complete"]) == ({}, [], False)
+    assert not longer.answered, "it is its own time that ends a wait"
+    api.submit()
+    assert api.name in longer.answer()["changes"]
 
 
 def test_a_caller_that_goes_away_is_forgotten_at_once(environment: Environment, stage: Stage) -> None:
     api = stage("changes-gone")
     watch = Watch(Home(environment.home).redis_url())
 
-    async def wait_and_go() -> tuple[bool, float]:
+    async def wait_and_go() -> tuple[bool, bool]:
         loop = asyncio.get_running_loop()
         gone: asyncio.Future[None] = loop.create_future()
         loop.call_later(0.2, gone.set_result, None)
-        began = loop.time()
-        return await watch.news({keys.events(api.name): "0-0"}, int(api.store.get(keys.REGISTRY_VERSION) or 0), gone, 20), loop.time() - began
+        async with asyncio.timeout(60):
+            # An hour: only its going can end it.
+            moved = await watch.news({keys.events(api.name): "0-0"}, int(api.store.get(keys.REGISTRY_VERSION) or 0), gone, 3600)
+        return moved, gone.done()
 
-    moved, seconds = asyncio.run(wait_and_go())
-    assert (moved, watch.waiting) == (False, 0)
-    assert 0.1 < seconds < 10
+    assert asyncio.run(wait_and_go()) == (False, True)
+    assert watch.waiting == 0
     watch.close()
 
 
@@ -321,11 +319,10 @@ def test_an_environment_goes_down_without_waiting_for_those_who_wait(own_environ
         time.sleep(0.3)
         pid = gateway.pid()
         assert pid is not None
-        began = time.monotonic()
         os.kill(environment.slot("operator").pid() or 0, signal.SIGTERM)
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: gateway.pid() != pid, "the gateway has ended")
-        assert time.monotonic() - began < 4, "the gateway's last callers had 5 s"
+        # One who is not released gets no answer: his connection is cut when the gateway's 5 s are over.
         assert waiting.answer()["changes"] == {}
 
 
