@@ -2,7 +2,7 @@
  * Everything that can be done, by name: for buttons, the palette, menus and other extensions.
  */
 import type { ILabShell, JupyterFrontEnd } from '@jupyterlab/application';
-import { Dialog, MainAreaWidget, Notification, showDialog, WidgetTracker } from '@jupyterlab/apputils';
+import { Dialog, InputDialog, MainAreaWidget, Notification, showDialog, WidgetTracker } from '@jupyterlab/apputils';
 import type { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
 import type { INotebookTracker } from '@jupyterlab/notebook';
 import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
@@ -291,7 +291,6 @@ async function saying(what: string, action: () => Promise<unknown>): Promise<voi
 /** Which API, where a command from the palette does not say. */
 async function ask(model: CortexModel): Promise<string | null> {
   model.start();
-  const { InputDialog } = await import('@jupyterlab/apputils');
   const items = model.apis.map(api => api.name);
   if (!items.length) {
     Notification.info('No API is deployed yet: open a notebook with a Handler and press Deploy.');

@@ -9,7 +9,6 @@ import { IMainMenu } from '@jupyterlab/mainmenu';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import { IRunningSessionManagers } from '@jupyterlab/running';
-import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { IStatusBar } from '@jupyterlab/statusbar';
 import { Widget } from '@lumino/widgets';
 
@@ -43,7 +42,6 @@ const plugin: JupyterFrontEndPlugin<void> = {
     IStatusBar,
     IMainMenu,
     IDefaultFileBrowser,
-    ISettingRegistry,
     IRenderMimeRegistry
   ],
   activate: (
@@ -58,7 +56,6 @@ const plugin: JupyterFrontEndPlugin<void> = {
     statusBar: IStatusBar | null,
     menu: IMainMenu | null,
     browser: IDefaultFileBrowser | null,
-    settings: ISettingRegistry | null,
     rendermime: IRenderMimeRegistry | null
   ) => {
     const client = new CortexClient(app.serviceManager.serverSettings);
@@ -81,8 +78,6 @@ const plugin: JupyterFrontEndPlugin<void> = {
     toolbars?.addFactory<NotebookPanel>('Notebook', 'cortex-deploy', panel =>
       panel.context.path.startsWith(`${DRIVE}:`) ? new Widget() : new DeployButton(watchOf(panel), commands)
     );
-    // Reading them makes the toolbar follow this plugin's schema, where it is declared.
-    void settings?.load(PLUGIN_ID).catch(() => undefined);
 
     const panel = new ApisPanel(model, commands);
     app.shell.add(panel, 'left', { rank: 550, type: 'Cortex APIs' });
