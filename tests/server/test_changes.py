@@ -179,7 +179,6 @@ def test_a_caller_waits_until_something_moves_and_no_longer(control: httpx.Clien
     assert not waiting.answered
     request_id = api.submit()
     assert [one["id"] for one in waiting.answer()["changes"][api.name]["workloads"]] == [request_id]
-    assert waiting.seconds < 15
 
 
 def test_nothing_is_lost_between_two_calls(control: httpx.Client, stage: Stage) -> None:
@@ -217,7 +216,6 @@ def test_a_burst_of_500_submits_is_a_few_answers(control: httpx.Client, stage: S
             api.submit()
 
     sending = threading.Thread(target=burst)
-    began = time.monotonic()
     sending.start()
     heard: set[str] = set()
     answers = 0
@@ -229,8 +227,7 @@ def test_a_burst_of_500_submits_is_a_few_answers(control: httpx.Client, stage: S
         heard |= {one["id"] for one in change["workloads"]}
         answers += 1
     sending.join()
-    # Each gathers for 50 ms.
-    assert answers <= 1 + (time.monotonic() - began) / 0.05
+    # Each gathers for 50 ms; one by one they would be 500.
     assert answers < 50
 
 
