@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 import redis
-from dramatiq.broker import MessageProxy
 
 from jupyter_cortex.core.spec import check_specs
 from jupyter_cortex.operator.embedded import EmbeddedStore
 from jupyter_cortex.operator.home import Home
 from jupyter_cortex.serving.board import Board
-from jupyter_cortex.serving.broker import CortexConsumer, Delivery, Terms
+from jupyter_cortex.serving.broker import CortexConsumer, Delivery, Terms, Workload
 from jupyter_cortex.serving.reclaim import reclaim
 from jupyter_cortex.store import keys
 from jupyter_cortex.store.history import history, quantile
@@ -63,22 +62,23 @@ class Handling:
 
     def __init__(self, url: str, replica: str = "r1", threads: int = 1, version: int = 1) -> None:
         self._threads = threads
-        self._waiting: list[MessageProxy] = []
-        self._running: dict[str, MessageProxy] = {}
+        self._waiting: list[Workload] = []
+        self._running: dict[str, Workload] = {}
         self._shown: set[str] = set()
         self._lock = threading.Lock()
-        self.consumer = CortexConsumer(url, Terms(API, replica, version), threads, self._take_back)
+        self.consumer = CortexConsumer(url, Terms(API, replica, version), threads, self._take, self._take_back)
         self._stop = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stop:
-            message = next(self.consumer)
-            if message is not None:
-                with self._lock:
-                    self._waiting.append(message)
-                    self._begin()
+            next(self.consumer)
+
+    def _take(self, message: Workload) -> None:
+        with self._lock:
+            self._waiting.append(message)
+            self._begin()
 
     def _begin(self) -> None:
         while self._waiting and len(self._running) < self._threads:
