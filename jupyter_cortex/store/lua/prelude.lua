@@ -42,8 +42,10 @@ local function flush()
 end
 
 -- One token per waiting workload, at most 64: a token means "look", not "one workload for you".
-local function wake()
-  if redis.call('LLEN', p .. ':wake') < 64 then redis.call('RPUSH', p .. ':wake', '1') end
+local function wake(waiting)
+  local tokens = {}
+  for at = 1, math.min(waiting or 1, 64 - redis.call('LLEN', p .. ':wake')) do tokens[at] = '1' end
+  if #tokens > 0 then redis.call('RPUSH', p .. ':wake', unpack(tokens)) end
 end
 
 -- After taking from the queue: no tokens for an empty queue, at least one for a queue that still holds work.
