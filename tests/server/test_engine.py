@@ -387,3 +387,17 @@ def test_quantiles_come_from_the_histogram() -> None:
     assert quantile({}, 0.5) is None
     assert quantile({0: 99, 10: 1}, 0.5) == pytest.approx(0.414, abs=0.01)
     assert quantile({0: 1, 10: 99}, 0.95) == pytest.approx(44.25, abs=0.1)
+
+
+def test_ends_are_taken_when_the_stores_memory_is_out(handling: Handling, client: redis.Redis) -> None:
+    submit(client, "a", body=b"x" * 1000)
+    delivery = handling.next()
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.OutOfMemoryError):
+            submit(client, "b")
+        handling.finish(delivery)
+        wait_until(lambda: status(client, "a") == "completed", "the end is taken")
+    finally:
+        client.config_set("maxmemory", 0)
+    assert client.exists(keys.body(API, "a")) == 0

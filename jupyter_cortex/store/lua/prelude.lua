@@ -1,5 +1,6 @@
 -- What every script shares. KEYS[1] is the API's prefix, cx:{<api>}; see keys.py for what lies below it.
--- Lua does not roll back: every script validates first, and its first write is one that Redis refuses when memory is out.
+-- Lua does not roll back: every script validates first. Redis asks only at the first write whether memory is out: scripts that accept begin with
+-- one that it then refuses, scripts that end or give back with one that it allows, and the rest of theirs is allowed with it.
 local p = KEYS[1]
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
