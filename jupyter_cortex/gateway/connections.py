@@ -1,0 +1,256 @@
+"""HTTP connections with limits: heads that are too large, callers that are too slow, too many at once.
+
+uvicorn's protocol on httptools has none of these. What a request costs here is a few attribute writes: nothing is measured per request, and one look
+a second at all connections finds those that take too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ..core.errors import BadRequest, CortexError, HeadTooLarge, RequestTimeout, TooManyConnections, UrlTooLong
+from .answers import problem_body, problem_headers, refuse
+
+log = logging.getLogger(__name__)
+
+#: A request's head (its first line and headers), its number of headers, its URL: several times what browsers and proxies send.
+HEAD_BYTES, HEADERS, URL_BYTES = 64 * 1024, 100, 8 * 1024
+#: A body, and the reading of an answer, may always take the timeout, and as much longer as this many bytes a second need.
+BYTES_PER_S = 1024
+#: Connections above the cap that are still listened to, so that their caller reads why he is refused; above these they are closed at once.
+REFUSED_AT_ONCE = 64
+#: Files of the gateway that are no callers' connections: the store's, pipes, bundles and artifacts on their way.
+OTHER_FILES = 256
+
+# What is being read of a connection.
+_NOTHING, _HEAD, _BODY = range(3)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``connections``: at once. ``timeout``: seconds for a head, and without progress of a body or an answer."""
+
+    connections: int
+    timeout: float
+
+
+class Doorkeeper:
+    """Looks at all connections again and again, as long as there are any. ``now`` is the time of the last look: exact enough, and free to read."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.now = 0.0
+        self.interval = min(1.0, limits.timeout / 4)
+        self._looking = False
+
+    def enter(self, connections: set[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """One more connection is there."""
+        if not self._looking:
+            self._looking = True
+            self.now = loop.time()
+            loop.call_later(self.interval, self._look, connections, loop)
+
+    def _look(self, connections: set[Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.now = loop.time()
+        self._looking = bool(connections)
+        if not connections:
+            return
+        loop.call_later(self.interval, self._look, connections, loop)
+        for connection in list(connections):
+            try:
+                connection.look(self.now)
+            except Exception:
+                log.exception("the look at a connection failed")
+                connection.transport.abort()
+
+
+def protocol(limits: Limits) -> type[HttpToolsProtocol]:
+    """The protocol class for uvicorn, which makes one instance for each connection."""
+    return type("Connection", (Connection,), {"keeper": Doorkeeper(limits)})
+
+
+class Connection(HttpToolsProtocol):
+    keeper: ClassVar[Doorkeeper]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        most = self.keeper.limits.connections
+        self._over = len(self.connections) > most
+        #: Bytes that came since the message began, or since the last piece of its body: what the parser, or nobody, holds.
+        self._pending = 0
+        self._reading = _NOTHING
+        self._body = 0
+        self._answered: tuple[Any, float] = None, 0.0
+        self._unread: tuple[int, float] | None = None
+        self.keeper.enter(self.connections, self.loop)
+        self._since = self.keeper.now
+        if len(self.connections) > most + REFUSED_AT_ONCE:
+            self._say(self._too_many())
+
+    # The parser's callbacks, in the order of a request ----------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._pending += len(data)
+        super().data_received(data)
+        if self._pending > HEAD_BYTES:
+            self._end(self._head_error() or HeadTooLarge(_TOO_LARGE))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._reading, self._since, self._body = _HEAD, self.keeper.now, 0
+
+    def on_headers_complete(self) -> None:
+        # `_pending` is never less than the head, so most heads need no more than these comparisons.
+        if self._over or self._pending > URL_BYTES or len(self.headers) > HEADERS:
+            error = self._too_many() if self._over else self._head_error()
+            if error is not None:
+                self._refuse(error)
+                return
+        super().on_headers_complete()
+        self._reading = _BODY
+
+    def on_body(self, body: bytes) -> None:
+        self._pending = 0
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._pending, self._reading = 0, _NOTHING
+        super().on_message_complete()
+
+    # Refusals ---------------------------------------------------------------------------------------------------------------------------
+
+    def _head_error(self) -> CortexError | None:
+        """What is wrong with the head, as far as it has come."""
+        if len(self.url) > URL_BYTES:
+            return UrlTooLong(f"the URL is longer than {URL_BYTES} bytes; send what is long in the body", limit=URL_BYTES)
+        if len(self.headers) > HEADERS:
+            return HeadTooLarge(f"the request has more than {HEADERS} headers; leave some out", limit=HEADERS)
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > HEAD_BYTES:
+            return HeadTooLarge(_TOO_LARGE, limit=HEAD_BYTES)
+        return None
+
+    def _too_many(self) -> CortexError:
+        most = self.keeper.limits.connections
+        return TooManyConnections(
+            f"this gateway has {most} connections open, as many as JUPYTER_CORTEX_MAX_CONNECTIONS says; try again", retry_after=1
+        )
+
+    def _refuse(self, error: CortexError) -> None:
+        """Answer this request, in its turn, without the application. What is left of its body is read and thrown away, for a while."""
+        headers = [(b"connection", b"close")] if self._over else []
+
+        async def refusal(scope: Any, receive: Any, send: Any) -> None:
+            await refuse(send, error, headers)
+
+        app, self.app, self.url = self.app, refusal, b"/"
+        try:
+            super().on_headers_complete()
+            self._reading = _BODY
+        finally:
+            self.app = app
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn calls it for what is no HTTP."""
+        self._reading = self._reading or _HEAD
+        self._end(BadRequest(f"this is no HTTP/1.1 request ({msg.rstrip('.').lower()})"))
+
+    def _end(self, error: CortexError | None) -> None:
+        """Close, with an answer where one may still be given."""
+        if self.transport.is_closing():
+            return
+        cycle = self.cycle
+        answering = cycle is not None and not cycle.response_complete
+        if answering and (self._reading != _BODY or self.pipeline):
+            # An answer to an earlier request is on its way: the last one that is owed closes the connection.
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+        elif error is None or self._reading == _NOTHING or (self._reading == _BODY and cycle.response_started):
+            self.transport.close()
+        else:
+            self._say(error)
+
+    def _say(self, error: CortexError) -> None:
+        body = problem_body(error)
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", b"%d" % len(body)),
+            *problem_headers(error),
+            (b"connection", b"close"),
+        ]
+        first = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n".encode()
+        self.transport.write(b"".join([first, *(b"%s: %s\r\n" % header for header in headers), b"\r\n", body]))
+        self.transport.close()
+
+    # The look, once a second ------------------------------------------------------------------------------------------------------------
+
+    def look(self, now: float) -> None:
+        if self._is_unread(now):
+            self.transport.abort()
+            return
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            # It is we who do not read.
+            self._since += self.keeper.interval
+            return
+        timeout, waited = self.keeper.limits.timeout, now - self._since
+        answered = self.cycle is None or self.cycle.response_complete
+        if self._reading == _HEAD:
+            if waited > timeout:
+                self._end(RequestTimeout(f"the head of the request did not arrive within {timeout:g} s ({_SETTING})"))
+        elif self._reading == _BODY:
+            if answered:
+                self._linger(now)
+            elif waited > timeout + self._body / BYTES_PER_S:
+                self._end(RequestTimeout(f"the body came too slowly: {self._body} bytes in {waited:.0f} s ({_SETTING}); nothing was accepted"))
+        elif answered and self.timeout_keep_alive_task is None and waited > timeout:
+            # It has never asked, or sends what belongs to no request.
+            self._end(None)
+
+    def _linger(self, now: float) -> None:
+        """Refused, and the body still comes: a while, or the caller would see a broken connection instead of the answer."""
+        if self._answered[0] is not self.cycle:
+            self._answered = self.cycle, now
+        elif now - self._answered[1] > self.keeper.limits.timeout:
+            self._end(None)
+
+    def _is_unread(self, now: float) -> bool:
+        """Whether the caller takes too long to read what was written."""
+        size = self.transport.get_write_buffer_size()
+        if size == 0:
+            self._unread = None
+            return False
+        if self._unread is None or size > self._unread[0]:
+            self._unread = size, now
+        most, since = self._unread
+        return now - since > self.keeper.limits.timeout + (most - size) / BYTES_PER_S
+
+
+_SETTING = "JUPYTER_CORTEX_CLIENT_TIMEOUT"
+_TOO_LARGE = f"the request's first line and headers have more than {HEAD_BYTES} bytes; send what is long in the body"
+
+
+def allow_files(limits: Limits) -> Limits:
+    """Raise this process's limit of open files to what the connections need; fewer connections where the system does not allow it."""
+    wanted = limits.connections + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+            soft = allowed
+        except (OSError, ValueError):
+            pass
+        if soft < wanted:
+            most = max(soft - OTHER_FILES, soft // 2)
+            log.warning("at most %d connections: this process may open %d files (`ulimit -n`)", most, soft)
+            return Limits(most, limits.timeout)
+    return limits
