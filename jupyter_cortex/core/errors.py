@@ -20,7 +20,7 @@ The family::
     ├── Unauthorized 401, Forbidden 403
     ├── ApiNotFound, WorkloadNotFound, PayloadGone, DeploymentNotFound, NotebookNotFound, RouteNotFound 404, MethodNotAllowed 405
     ├── IdConflict, Conflict    409
-    ├── NotLive, QueueFull, TooManyConnections, StoreUnavailable 503
+    ├── NotLive, QueueFull, TooManyConnections, TooManyBodies, StoreUnavailable 503
     │   ├── StoreFull              its memory is needed for what was accepted
     │   └── ArtifactsUnavailable   the disk or URL that holds artifacts
     ├── EnvironmentDown, EnvironmentProblem, DeployFailed   the client's side
@@ -266,6 +266,13 @@ class TooManyConnections(CortexError):
     """Too many connections are open"""
 
     code = "too_many_connections"
+    status = 503
+
+
+class TooManyBodies(CortexError):
+    """Too many large bodies are on their way"""
+
+    code = "too_many_bodies"
     status = 503
 
 

@@ -26,6 +26,8 @@ HEAD_BYTES, HEADERS, URL_BYTES = 64 * 1024, 100, 8 * 1024
 BYTES_PER_S = 1024
 #: Connections above the cap that are still listened to, so that their caller reads why he is refused; above these they are closed at once.
 REFUSED_AT_ONCE = 64
+#: Of what comes after the last answer, so much is read and thrown away: of a body that was refused, and of what was no request. Seconds for it.
+LINGER_BODY_BYTES, LINGER_HEAD_BYTES, LINGER_S = 64 << 20, 1 << 20, 5.0
 #: Files of the gateway that are no callers' connections: the store's, pipes, bundles and artifacts on their way.
 OTHER_FILES = 256
 
@@ -91,16 +93,24 @@ class Connection(HttpToolsProtocol):
         self._unread: tuple[int, float] | None = None
         self.keeper.enter(self.connections, self.loop)
         self._since = self.keeper.now
+        self._left: float | None = None
         if len(self.connections) > most + REFUSED_AT_ONCE:
             self._say(self._too_many())
+            self.transport.close()
 
     # The parser's callbacks, in the order of a request ----------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         self._pending += len(data)
         super().data_received(data)
-        if self._pending > HEAD_BYTES:
-            self._end(self._head_error() or HeadTooLarge(_TOO_LARGE))
+        if self._reading:
+            if self._pending > HEAD_BYTES:
+                self._end(self._head_error() or HeadTooLarge(_TOO_LARGE))
+            elif self._reading == _BODY and self.cycle.transport is self.transport:
+                # More packets follow: an answer that comes before them must not be broken off by them.
+                self.cycle.transport = _Patient(self)  # type: ignore[assignment]
+        elif self._pending > HEAD_BYTES:
+            self._end(None)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -150,7 +160,7 @@ class Connection(HttpToolsProtocol):
         async def refusal(scope: Any, receive: Any, send: Any) -> None:
             await refuse(send, error, headers)
 
-        app, self.app, self.url = self.app, refusal, b"/"
+        app, self.app, self.url = self.app, refusal, self.url[:URL_BYTES]
         try:
             super().on_headers_complete()
             self._reading = _BODY
@@ -161,6 +171,13 @@ class Connection(HttpToolsProtocol):
         """uvicorn calls it for what is no HTTP."""
         self._reading = self._reading or _HEAD
         self._end(BadRequest(f"this is no HTTP/1.1 request ({msg.rstrip('.').lower()})"))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: who offers another protocol is answered in this one, and uvicorn's two lines for each would fill the log."""
+
+    @property
+    def is_reading_body(self) -> bool:
+        return self._reading == _BODY
 
     def _end(self, error: CortexError | None) -> None:
         """Close, with an answer where one may still be given."""
@@ -180,6 +197,7 @@ class Connection(HttpToolsProtocol):
     def _say(self, error: CortexError) -> None:
         body = problem_body(error)
         headers = [
+            *self.server_state.default_headers,
             (b"content-type", b"application/problem+json"),
             (b"content-length", b"%d" % len(body)),
             *problem_headers(error),
@@ -187,7 +205,22 @@ class Connection(HttpToolsProtocol):
         ]
         first = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n".encode()
         self.transport.write(b"".join([first, *(b"%s: %s\r\n" % header for header in headers), b"\r\n", body]))
-        self.transport.close()
+        self.leave(LINGER_HEAD_BYTES)
+
+    def leave(self, most: int) -> None:
+        """Close, but not before the caller has done so, or for a while: what he still sends would break off the answer on its way to him.
+
+        ``most``: bytes that are read for that.
+        """
+        if self.transport.is_closing() or self._left is not None:
+            return
+        self._left = self.keeper.now
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self.transport.set_protocol(_Deaf(self, most))
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     # The look, once a second ------------------------------------------------------------------------------------------------------------
 
@@ -196,6 +229,10 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
             return
         if self.transport.is_closing():
+            return
+        if self._left is not None:
+            if now - self._left > min(LINGER_S, self.keeper.limits.timeout):
+                self.transport.abort()
             return
         if self.flow.read_paused:
             # It is we who do not read.
@@ -232,6 +269,36 @@ class Connection(HttpToolsProtocol):
             self._unread = size, now
         most, since = self._unread
         return now - since > self.keeper.limits.timeout + (most - size) / BYTES_PER_S
+
+
+class _Patient:
+    """The transport of an answer that may come before the end of its request."""
+
+    __slots__ = ("_connection", "is_closing", "write")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.write, self.is_closing = connection.transport.write, connection.transport.is_closing
+
+    def close(self) -> None:
+        if self._connection.is_reading_body:
+            self._connection.leave(LINGER_BODY_BYTES)
+        else:
+            self._connection.transport.close()
+
+
+class _Deaf(asyncio.Protocol):
+    """Throws away what still comes to a connection that has had its last answer."""
+
+    def __init__(self, connection: Connection, most: int) -> None:
+        self._connection, self._most = connection, most
+        self.connection_lost = connection.connection_lost  # type: ignore[method-assign]
+        self.pause_writing, self.resume_writing = connection.pause_writing, connection.resume_writing  # type: ignore[method-assign]
+
+    def data_received(self, data: bytes) -> None:
+        self._most -= len(data)
+        if self._most < 0:
+            self._connection.transport.abort()
 
 
 _SETTING = "JUPYTER_CORTEX_CLIENT_TIMEOUT"

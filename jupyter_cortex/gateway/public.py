@@ -34,6 +34,7 @@ from ..core.errors import (
     RequestIdError,
     RouteNotFound,
     StoreFull,
+    TooManyBodies,
     Unauthorized,
     WorkloadNotFound,
 )
@@ -48,6 +49,8 @@ from .routes import Route, RouteTable
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 #: Parsing a body above this would hold up everybody else on the event loop.
 PARSE_INLINE_BYTES = 256 * 1024
+#: So many of the largest bodies may be on their way at once, or ten times as many of a tenth: they lie in this process until their end has come.
+LARGEST_AT_ONCE = 8
 #: The largest body of a control request: a bundle of 32 MiB of incompressible files is a little larger than that.
 CONTROL_BODY_BYTES = 48 * 1024 * 1024
 #: Below this a body is an artifact.
@@ -112,6 +115,8 @@ class PublicDoor:
 
     def __init__(self, control: Any, table: RouteTable, intake: Intake, guard: Guard, is_control: Callable[[str], bool], polls: Polls) -> None:
         self._polls = polls
+        #: Bytes of bodies of which the end has not come yet.
+        self._arriving = 0
         self._looked = 0.0
         self._random = b""
         self._control, self._table, self._intake, self._guard, self._is_control = control, table, intake, guard, is_control
@@ -337,15 +342,22 @@ class PublicDoor:
                 raise _too_large(limit)
             return body
         chunks, size = [body], len(body)
-        while message.get("more_body"):
-            message = await receive()
-            if message["type"] != "http.request":
-                return None
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > limit:
-                raise _too_large(limit)
-        return b"".join(chunks)
+        self._arriving += size
+        try:
+            while message.get("more_body"):
+                message = await receive()
+                if message["type"] != "http.request":
+                    return None
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                self._arriving += len(chunks[-1])
+                if size > limit:
+                    raise _too_large(limit)
+                if self._arriving > limit * LARGEST_AT_ONCE and size > PARSE_INLINE_BYTES:
+                    raise TooManyBodies(f"bodies of {self._arriving} bytes in all are on their way to this gateway, as many as it holds; try again")
+            return b"".join(chunks)
+        finally:
+            self._arriving -= size
 
 
 def _netloc(origin: str) -> str:

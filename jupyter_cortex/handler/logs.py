@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 from collections.abc import Callable
@@ -101,12 +100,16 @@ class LineHandler(logging.Handler):
 
     def tell_dropped(self) -> None:
         """Say how many lines were dropped since the last time."""
-        with self.lock or contextlib.nullcontext():
-            if self._rate is not None and (note := self._rate.note()):
-                try:
-                    self._write(self._note(note), None, True)
-                except Exception:
-                    pass  # a closed pipe: there is nobody left to tell
+        # In a flood the lock is hardly ever free: then the next time will do.
+        if self._rate is None or self.lock is None or not self.lock.acquire(timeout=0.5):
+            return
+        try:
+            if note := self._rate.note():
+                self._write(self._note(note), None, True)
+        except Exception:
+            pass  # a closed pipe: there is nobody left to tell
+        finally:
+            self.lock.release()
 
     def _write(self, values: dict[str, Any], request: Request | None, goes_out: bool) -> None:
         if self._labels is not None:

@@ -142,12 +142,8 @@ def test_a_head_beyond_them_is_refused_and_nothing_is_enqueued(
         api = Staged(store, "heads")
     known(environment, "heads")
     before = waiting(environment, api.name)
-    request = head("POST", f"/{api.name}{path}", *lines, b"Content-Length: 2") + b"\r\n{}"
-    at = httpx.URL(environment.url)
-    with socket.create_connection((at.host, at.port), timeout=30) as sock:
-        sock.sendall(request)
-        sock.shutdown(socket.SHUT_WR)
-        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    request = head("POST", f"/{api.name}{path}", *lines, b"Connection: close", b"Content-Length: 2") + b"\r\n{}"
+    answer = on_the_wire(environment.url, request)
     assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer[:200]
     document = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert (document["status"], document["code"]) == (status, code)
@@ -185,6 +181,20 @@ def test_requests_that_follow_each_other_in_one_packet_are_no_long_head(environm
     with Wire(environment) as wire:
         wire.send(one * many + head("GET", "/healthz", b"Connection: close") + b"\r\n")
         assert wire.rest().count(b"HTTP/1.1 200 ") == many + 1
+
+
+@pytest.mark.parametrize("closes", [[b"Connection: close"], []], ids=["close", "keep"])
+def test_an_answer_before_the_end_of_the_body_is_not_broken_off_by_it(closes: list[bytes], environment: Environment) -> None:
+    """30 MB that nobody wants: the caller can send them, and read why they are refused."""
+    for _ in range(5):
+        with Wire(environment) as wire:
+            wire.send(head("POST", "/nothing-here", *closes, b"Content-Length: 30000000") + b"\r\n")
+            wire.send(b"x" * 30_000_000)
+            if not closes:
+                wire.send(head("GET", "/healthz", b"Connection: close") + b"\r\n")
+            said = wire.rest()
+        assert said.startswith(b"HTTP/1.1 404 ")
+        assert said.count(b"HTTP/1.1 200 ") == (not closes)
 
 
 def test_what_is_no_http_is_refused_with_a_document(environment: Environment) -> None:
@@ -447,6 +457,23 @@ def test_a_result_over_the_limit_fails_its_workload_with_the_reason(own_environm
     assert "1001 bytes" in answer["error"]["message"]
     assert "at most 1000" in answer["error"]["message"]
     assert "JUPYTER_CORTEX_MAX_RESULT_BYTES" in answer["error"]["message"]
+
+
+def test_bodies_on_their_way_are_bounded_in_all(own_environment: Maker) -> None:
+    environment = own_environment(max_body_bytes=str(1 << 20))
+    with environment.redis() as store:
+        Staged(store, "many")
+    known(environment, "many")
+    before = waiting(environment, "many")
+    begun = head("POST", "/many", b"Content-Type: a/b", b"Content-Length: 1048576", b"Connection: close") + b"\r\n" + b"x" * 1_000_000
+    with ThreadPoolExecutor(9) as pool, environment.http() as web:
+        held = [Wire(environment).send(begun) for _ in range(8)]
+        wait_until(lambda: b"too_many_bodies" in on_the_wire(environment.url, begun + b"x" * 48576), "the ninth is refused")
+        assert waiting(environment, "many") == before
+        assert web.post("/many", json={}).status_code == 200, "small ones are taken"
+        finished = [pool.submit(lambda wire: wire.send(b"x" * 48576).rest(), wire) for wire in held]
+        assert all(one.result().startswith(b"HTTP/1.1 200 ") for one in finished), "so are those that were there before"
+        assert on_the_wire(environment.url, begun + b"x" * 48576).startswith(b"HTTP/1.1 200 ")
 
 
 # The queue -----------------------------------------------------------------------------------------------------------
