@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -78,62 +79,72 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
     return type("Connection", (Connection,), {"keeper": Doorkeeper(limits)})
 
 
+# Called by name: `super()` would cost as much again as what it calls.
+_data_received, _on_headers_complete, _on_body = HttpToolsProtocol.data_received, HttpToolsProtocol.on_headers_complete, HttpToolsProtocol.on_body
+
+
 class Connection(HttpToolsProtocol):
     keeper: ClassVar[Doorkeeper]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        most = self.keeper.limits.connections
-        self._over = len(self.connections) > most
         #: Bytes that came since the message began, or since the last piece of its body: what the parser, or nobody, holds.
         self._pending = 0
-        self._reading = _NOTHING
+        #: Of the message that has not come to its end: its scope, and since when it is there; bytes of its body.
+        self._unfinished: tuple[Any, float] = None, 0.0
         self._body = 0
-        self._answered: tuple[Any, float] = None, 0.0
+        self._answered: tuple[Any, float] = self, 0.0
         self._unread: tuple[int, float] | None = None
-        self.keeper.enter(self.connections, self.loop)
-        self._since = self.keeper.now
         self._left: float | None = None
-        if len(self.connections) > most + REFUSED_AT_ONCE:
-            self._say(self._too_many())
-            self.transport.close()
+        self.keeper.enter(self.connections, self.loop)
+        if (many := len(self.connections)) > (most := self.keeper.limits.connections):
+            error = TooManyConnections(f"this gateway has {most} connections, as many as JUPYTER_CORTEX_MAX_CONNECTIONS says; try again")
+            self.app = _refusal(error, [(b"connection", b"close")])
+            if many > most + REFUSED_AT_ONCE:
+                self._say(error)
+                self.transport.close()
 
-    # The parser's callbacks, in the order of a request ----------------------------------------------------------------------------------
+    # The parser's callbacks, in the order of a request. Every workload passes here twice, so most of it happens only where a request comes in pieces.
 
     def data_received(self, data: bytes) -> None:
         self._pending += len(data)
-        super().data_received(data)
-        if self._reading:
-            if self._pending > HEAD_BYTES:
-                self._end(self._head_error() or HeadTooLarge(_TOO_LARGE))
-            elif self._reading == _BODY and self.cycle.transport is self.transport:
-                # More packets follow: an answer that comes before them must not be broken off by them.
-                self.cycle.transport = _Patient(self)  # type: ignore[assignment]
-        elif self._pending > HEAD_BYTES:
-            self._end(None)
+        _data_received(self, data)
+        cycle = self.cycle
+        if cycle is not None and not cycle.more_body and cycle.scope is self.scope:
+            self._pending = 0
+        elif self._left is None and not self.transport.is_closing():
+            self._note_unfinished()
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._reading, self._since, self._body = _HEAD, self.keeper.now, 0
+    def _note_unfinished(self) -> None:
+        reading = self._reading()
+        if self._unfinished[0] is not self.scope:
+            self._unfinished = self.scope, self.keeper.now
+        if self._pending > HEAD_BYTES:
+            self._end(self._head_error() or HeadTooLarge(_TOO_LARGE))
+        elif reading == _BODY and self.cycle.transport is self.transport:
+            # More packets follow: an answer that comes before them must not be broken off by them.
+            self.cycle.transport = _Patient(self)  # type: ignore[assignment]
 
     def on_headers_complete(self) -> None:
         # `_pending` is never less than the head, so most heads need no more than these comparisons.
-        if self._over or self._pending > URL_BYTES or len(self.headers) > HEADERS:
-            error = self._too_many() if self._over else self._head_error()
-            if error is not None:
-                self._refuse(error)
-                return
-        super().on_headers_complete()
-        self._reading = _BODY
+        error = self._head_error() if self._pending > URL_BYTES or len(self.headers) > HEADERS else None
+        if error is None:
+            _on_headers_complete(self)
+        else:
+            self._refuse(error)
+        self._body = 0
 
     def on_body(self, body: bytes) -> None:
         self._pending = 0
         self._body += len(body)
-        super().on_body(body)
+        _on_body(self, body)
 
-    def on_message_complete(self) -> None:
-        self._pending, self._reading = 0, _NOTHING
-        super().on_message_complete()
+    def _reading(self) -> int:
+        """What is being read. A request that was answered before the end of its body counts as unfinished, also when that has come."""
+        cycle = self.cycle
+        if cycle is not None and cycle.scope is self.scope:
+            return _BODY if cycle.more_body else _NOTHING
+        return _NOTHING if self.scope is None else _HEAD
 
     # Refusals ---------------------------------------------------------------------------------------------------------------------------
 
@@ -147,49 +158,32 @@ class Connection(HttpToolsProtocol):
             return HeadTooLarge(_TOO_LARGE, limit=HEAD_BYTES)
         return None
 
-    def _too_many(self) -> CortexError:
-        most = self.keeper.limits.connections
-        return TooManyConnections(
-            f"this gateway has {most} connections open, as many as JUPYTER_CORTEX_MAX_CONNECTIONS says; try again", retry_after=1
-        )
-
     def _refuse(self, error: CortexError) -> None:
         """Answer this request, in its turn, without the application. What is left of its body is read and thrown away, for a while."""
-        headers = [(b"connection", b"close")] if self._over else []
-
-        async def refusal(scope: Any, receive: Any, send: Any) -> None:
-            await refuse(send, error, headers)
-
-        app, self.app, self.url = self.app, refusal, self.url[:URL_BYTES]
+        app, self.app, self.url = self.app, _refusal(error), self.url[:URL_BYTES]
         try:
-            super().on_headers_complete()
-            self._reading = _BODY
+            _on_headers_complete(self)
         finally:
             self.app = app
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn calls it for what is no HTTP."""
-        self._reading = self._reading or _HEAD
         self._end(BadRequest(f"this is no HTTP/1.1 request ({msg.rstrip('.').lower()})"))
 
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing: who offers another protocol is answered in this one, and uvicorn's two lines for each would fill the log."""
 
-    @property
-    def is_reading_body(self) -> bool:
-        return self._reading == _BODY
-
     def _end(self, error: CortexError | None) -> None:
         """Close, with an answer where one may still be given."""
         if self.transport.is_closing():
             return
-        cycle = self.cycle
+        cycle, reading = self.cycle, self._reading()
         answering = cycle is not None and not cycle.response_complete
-        if answering and (self._reading != _BODY or self.pipeline):
+        if answering and (reading != _BODY or self.pipeline):
             # An answer to an earlier request is on its way: the last one that is owed closes the connection.
             cycle.keep_alive = False
             self.flow.pause_reading()
-        elif error is None or self._reading == _NOTHING or (self._reading == _BODY and cycle.response_started):
+        elif error is None or reading == _NOTHING or (reading == _BODY and cycle.response_started):
             self.transport.close()
         else:
             self._say(error)
@@ -236,24 +230,22 @@ class Connection(HttpToolsProtocol):
             return
         if self.flow.read_paused:
             # It is we who do not read.
-            self._since += self.keeper.interval
+            self._unfinished = self._unfinished[0], self._unfinished[1] + self.keeper.interval
             return
-        timeout, waited = self.keeper.limits.timeout, now - self._since
+        timeout, reading = self.keeper.limits.timeout, self._reading()
+        waited = now - self._unfinished[1]
         answered = self.cycle is None or self.cycle.response_complete
-        if self._reading == _HEAD:
+        if reading == _HEAD:
             if waited > timeout:
                 self._end(RequestTimeout(f"the head of the request did not arrive within {timeout:g} s ({_SETTING})"))
-        elif self._reading == _BODY:
-            if answered:
-                self._linger(now)
-            elif waited > timeout + self._body / BYTES_PER_S:
+        elif reading == _BODY and not answered:
+            if waited > timeout + self._body / BYTES_PER_S:
                 self._end(RequestTimeout(f"the body came too slowly: {self._body} bytes in {waited:.0f} s ({_SETTING}); nothing was accepted"))
-        elif answered and self.timeout_keep_alive_task is None and waited > timeout:
-            # It has never asked, or sends what belongs to no request.
-            self._end(None)
+        elif answered and (reading == _BODY or self.timeout_keep_alive_task is None):
+            self._linger(now)
 
     def _linger(self, now: float) -> None:
-        """Refused, and the body still comes: a while, or the caller would see a broken connection instead of the answer."""
+        """It has been answered and still sends, the rest of a body or what belongs to no request; or it has never asked. For a while it may."""
         if self._answered[0] is not self.cycle:
             self._answered = self.cycle, now
         elif now - self._answered[1] > self.keeper.limits.timeout:
@@ -271,6 +263,15 @@ class Connection(HttpToolsProtocol):
         return now - since > self.keeper.limits.timeout + (most - size) / BYTES_PER_S
 
 
+def _refusal(error: CortexError, headers: Sequence[tuple[bytes, bytes]] = ()) -> Any:
+    """An application that answers everything with this."""
+
+    async def refusal(scope: Any, receive: Any, send: Any) -> None:
+        await refuse(send, error, headers)
+
+    return refusal
+
+
 class _Patient:
     """The transport of an answer that may come before the end of its request."""
 
@@ -281,7 +282,7 @@ class _Patient:
         self.write, self.is_closing = connection.transport.write, connection.transport.is_closing
 
     def close(self) -> None:
-        if self._connection.is_reading_body:
+        if self._connection._reading() == _BODY:
             self._connection.leave(LINGER_BODY_BYTES)
         else:
             self._connection.transport.close()
