@@ -23,7 +23,9 @@ import httpx
 import psutil
 import pytest
 
-from jupyter_cortex.store import keys, logs
+from jupyter_cortex.operator.home import Home
+from jupyter_cortex.serving.shipper import Shipper
+from jupyter_cortex.store import keys, logs, streams
 from tests.conftest import Environment, ProjectMaker, wait_until
 
 from .stage import Staged
@@ -215,7 +217,9 @@ def hurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
         Staged(store, "slow")
     known(made, "slow")
     yield made
+    said = (Home(made.home).logs / "gateway.log").read_text()
     made.down()
+    assert "Traceback" not in said, "an end of ours is nobody's exception"
 
 
 def slow_ways(api: str) -> list[tuple[str, bytes, bytes]]:
@@ -615,9 +619,6 @@ def test_a_flood_of_log_lines_takes_nobody_down_and_leaves_room_for_others(own_e
 def test_large_batches_of_lines_do_not_fill_the_store(environment: Environment) -> None:
     with environment.redis() as store:
         api = Staged(store, "large-lines")
-        from jupyter_cortex.operator.home import Home
-        from jupyter_cortex.serving.shipper import Shipper
-
         shipper = Shipper(Home(environment.home).redis_url(), api.name)
         for n in range(30):
             shipper.put(json.dumps({"message": f"{n} " + "x" * 4_000_000}))
@@ -627,8 +628,6 @@ def test_large_batches_of_lines_do_not_fill_the_store(environment: Environment) 
         lines = logs.tail(store, api.name, 100)[0]
         assert json.loads(lines[-1])["message"].startswith("29 "), "the last ones stay"
         # Who reads from the beginning learns that there was more.
-        from jupyter_cortex.store import streams
-
         name = keys.logs(api.name)
         assert streams.cut(store, {name: streams.BEGINNING}, {name: logs.BATCHES}) == {name}
         store.delete(name)
