@@ -12,6 +12,7 @@ from ..operator.processes import Slot
 from ..serving.artifacts import Artifacts
 from . import server
 from .app import Parts, create_app
+from .connections import Limits
 from .watch import Watch
 
 
@@ -61,11 +62,21 @@ def main() -> int:
         call_token=settings.call_token,
         hosts=hosts(settings, config.chain_address),
         max_body=settings.max_body_bytes,
+        max_queued=settings.max_queued,
+        max_polls=settings.max_polls,
+        memory_watermark=settings.memory_watermark,
         store_wait=settings.store_wait,
         artifacts=Artifacts(home.artifacts, settings.artifacts),
     )
     watch = Watch(parts.redis_url)
-    server.serve(create_app(parts, watch), [sock for sock in (public, chained) if sock], access_log=settings.access_log, on_stop=watch.close)
+    door = create_app(parts, watch)
+
+    def stop() -> None:
+        watch.close()
+        door.end_waits()
+
+    limits = Limits(settings.max_connections, settings.client_timeout)
+    server.serve(door, [sock for sock in (public, chained) if sock], limits=limits, access_log=settings.access_log, on_stop=stop)
     return 0
 
 

@@ -18,6 +18,7 @@ import uvicorn
 
 from ..core.errors import EnvironmentProblem
 from ..handler.chaining import PORT as CHAIN_PORT
+from .connections import Limits, allow_files, protocol
 
 log = logging.getLogger(__name__)
 BACKLOG = 2048
@@ -84,27 +85,21 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(app: Any, sockets: list[socket.socket], *, access_log: bool, on_stop: Callable[[], None]) -> None:
-    """Until SIGTERM, which calls ``on_stop``: finishes what is under way (long polls for at most 5 s)."""
+def serve(app: Any, sockets: list[socket.socket], *, limits: Limits, access_log: bool, on_stop: Callable[[], None]) -> None:
+    """Until SIGTERM, which calls ``on_stop``: finishes what is under way, for at most 5 s."""
     config = uvicorn.Config(
         app,
-        loop="uvloop" if _has("uvloop") else "asyncio",
-        http="httptools" if _has("httptools") else "auto",
+        loop="auto",
+        http=protocol(allow_files(limits)),
+        ws="none",
         log_config=None,
         access_log=access_log,
         lifespan="on",
         server_header=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=5,
-        h11_max_incomplete_event_size=64 * 1024,
     )
     _Server(config, on_stop).run(sockets=sockets)
-
-
-def _has(module: str) -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec(module) is not None
 
 
 def watch(look: Callable[[], None], seconds: float = 1.0) -> None:

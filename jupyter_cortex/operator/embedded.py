@@ -16,6 +16,7 @@ import redis
 from ..core.errors import EnvironmentProblem
 from ..store.connection import connect
 from .home import Home
+from .machine import memory_total
 from .processes import Slot
 
 #: Seconds a start may take: reading a large append-only file.
@@ -67,8 +68,11 @@ def server_version(binary: Path) -> tuple[str, tuple[int, ...]]:
 
 
 class EmbeddedStore:
-    def __init__(self, home: Home, *, appendfsync: str = "always", server: str = "") -> None:
+    """``max_bytes``: memory it may use. At the end of its own it refuses; at the end of the machine's it would be killed, again and again."""
+
+    def __init__(self, home: Home, *, appendfsync: str = "always", server: str = "", max_bytes: int = 0) -> None:
         self._home, self._appendfsync, self._server = home, appendfsync, server
+        self._max_bytes = max_bytes or memory_total() // 2
         self.slot = Slot(home.run, "store")
         self.child: subprocess.Popen[bytes] | None = None
 
@@ -95,6 +99,7 @@ class EmbeddedStore:
             "aof-load-truncated": "yes",
             "save": "",
             "daemonize": "no",
+            "maxmemory": str(self._max_bytes),
             "maxmemory-policy": "noeviction",
             # Records are small hashes; their error text may be longer than the default of 64 bytes.
             "hash-max-ziplist-value": "256",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import psutil
+
+#: Where Linux says what a container may use, by version of its control groups.
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def cpus() -> int:
@@ -12,6 +16,17 @@ def cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)) or 1
     return os.cpu_count() or 1
+
+
+def memory_total() -> int:
+    """Bytes that this machine has, or the container that it is."""
+    total = int(psutil.virtual_memory().total)
+    for limit in CONTAINER_LIMITS:
+        try:
+            total = min(total, int(Path(limit).read_text()))
+        except (OSError, ValueError):  # another version of cgroups, or "max"
+            continue
+    return total
 
 
 def memory_available() -> int:

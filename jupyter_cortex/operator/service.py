@@ -39,7 +39,7 @@ class Operator:
     def __init__(self, settings: Settings, home: Home) -> None:
         self.settings, self.home = settings, home
         self.redis_url = settings.redis_url or home.redis_url()
-        self.store = None if settings.redis_url else EmbeddedStore(home, appendfsync=settings.appendfsync, server=settings.store_server)
+        self.store = None if settings.redis_url else _embedded(settings, home)
         self.gateway = Slot(home.run, "gateway")
         self.client = connect(self.redis_url, timeout=5.0)
         self.reconciler = Reconciler(self.client, home.run, self.start_worker, platform.node(), settings.replicas_per_cpu)
@@ -129,6 +129,7 @@ class Operator:
             "projects_dir": str(self.home.projects),
             "artifacts_dir": str(self.home.artifacts),
             "artifacts_url": self.settings.artifacts,
+            "limits": self.settings.replica_limits(),
         }
         env = {**environment.base(), **remote.environ(self.settings.artifacts), "JUPYTER_CORTEX_WORKER": json.dumps(facts)}
         argv = [sys.executable, "-P", "-m", "jupyter_cortex.serving", api, str(version)]
@@ -164,6 +165,10 @@ class Operator:
             "cpus": machine.cpus(),
             "store": {"url": "embedded" if self.store else "external", "appendfsync": self.settings.appendfsync if self.store else None},
         }
+
+
+def _embedded(settings: Settings, home: Home) -> EmbeddedStore:
+    return EmbeddedStore(home, appendfsync=settings.appendfsync, server=settings.store_server, max_bytes=settings.store_max_bytes)
 
 
 def run(settings: Settings) -> int:

@@ -28,6 +28,8 @@ from ..store.scripts import CANCEL, SUBMIT
 BULK_BYTES = 64 * 1024
 #: Submits that share a script: more would keep the store from everybody else for longer than 3 ms.
 TOGETHER = 128
+#: What the store keeps of a workload beside its body, about.
+RECORD_BYTES = 1000
 #: Seconds between two attempts while the store is away.
 RETRY_S = 0.05
 
@@ -173,15 +175,19 @@ _Submit = tuple[asyncio.Future[str], tuple[Any, ...]]
 
 
 class Intake:
-    """``store_wait``: seconds a call rides out an absence of the store before it raises StoreUnavailable."""
+    """``store_wait``: seconds a call rides out an absence of the store before it raises StoreUnavailable. ``max_queued``: workloads that one API's
+    queue may hold. ``watermark``: the share of the store's memory above which nothing more is accepted; what lies above is for results."""
 
-    def __init__(self, url: str, store_wait: float) -> None:
+    def __init__(self, url: str, store_wait: float, max_queued: int, watermark: float) -> None:
         patience = max(store_wait, 0.05)
         self._quick, self._bulk = Line(url, patience), Line(url, patience)
         self._store_wait = store_wait
         self._ends = Ends(url)
         self._gathering: dict[str, list[_Submit]] = {}
         self._sending: set[asyncio.Task[None]] = set()
+        self.max_queued, self.watermark = max_queued, watermark
+        #: Bytes below the watermark, by the last `measure` less what was accepted since.
+        self._room = float("inf")
 
     async def close(self) -> None:
         await self._quick.close()
@@ -207,9 +213,13 @@ class Intake:
                 await asyncio.sleep(RETRY_S)
 
     async def submit(self, api: str, request_id: str, content_type: str, body: bytes) -> str:
-        """Accept one workload, or nothing of it: "ok", "same" (already accepted), "conflict", "not_live" or "unknown"."""
+        """Accept one workload, or nothing of it: "ok", "same" (already accepted), "conflict", "not_live", "unknown", "queue_full", "store_full"."""
         digest = hashlib.sha256(body).hexdigest()[:32]
-        arguments = (request_id, content_type.encode("latin-1"), digest, len(body), body)
+        kind = content_type.encode("latin-1")
+        self._room -= len(body) + RECORD_BYTES
+        if self._room < 0:
+            return await self._known(api, request_id, kind, digest, len(body))
+        arguments = (request_id, kind, digest, len(body), body)
         if len(body) > BULK_BYTES:
             return (await self._accept(self._bulk, api, arguments))[0]
         loop = asyncio.get_running_loop()
@@ -242,9 +252,26 @@ class Intake:
                 outcome.set_result(word)
 
     async def _accept(self, line: Line, api: str, *workloads: tuple[Any, ...]) -> list[str]:
-        command = ("EVALSHA", SUBMIT.sha, 1, keys.prefix(api), *(part for arguments in workloads for part in arguments))
+        command = ("EVALSHA", SUBMIT.sha, 1, keys.prefix(api), *(part for arguments in workloads for part in arguments), self.max_queued)
         said: bytes = (await self._patiently(line, command))[0]
         return said.decode().split(" ")
+
+    async def _known(self, api: str, request_id: str, kind: bytes, digest: str, size: int) -> str:
+        """The outcome of a submit that does not fit: what was accepted before is told again."""
+        self._room += size + RECORD_BYTES
+        (record,) = await self._patiently(self._quick, ("HMGET", keys.record(api, request_id), "digest", "type"))
+        if record[0] is None:
+            return "store_full"
+        return "same" if (record[0].decode(), record[1]) == (digest, kind) else "conflict"
+
+    async def measure(self) -> None:
+        """Look at the store's memory. Raises what a call raises."""
+        (said,) = await self._quick.call(("INFO", "memory"))
+        facts = dict(line.split(b":", 1) for line in said.split(b"\r\n") if b":" in line)
+        # Without a `maxmemory` it is the machine's that ends. Buffers of the append-only file count for neither.
+        most = int(facts[b"maxmemory"]) or int(facts[b"total_system_memory"])
+        used = int(facts[b"used_memory"]) - int(facts.get(b"mem_not_counted_for_evict", 0))
+        self._room = self.watermark * most - used
 
     async def get(self, api: str, request_id: str) -> Found | None:
         record, result = await self._patiently(

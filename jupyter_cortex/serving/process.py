@@ -15,8 +15,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ..handler.log_rate import LogRate
 from ..handler.masking import masked
 from .board import Board
+
+#: A line of what came past the logger is cut there; of it, so many characters are kept.
+LINE_BYTES, SHOWN = 1 << 20, 100_000
 
 
 class Phase(StrEnum):
@@ -34,12 +38,16 @@ class Pipe:
         self.fd = fd
         os.set_blocking(fd, False)
         self._rest = b""
+        self.skipped = 0
 
     def fileno(self) -> int:
         return self.fd
 
-    def lines(self, *, last: bool = False) -> list[str] | None:
-        """What has arrived, as whole lines (with ``last``, an unfinished one, too); None at the end of the stream."""
+    def lines(self, *, last: bool = False, most: int = -1) -> list[str] | None:
+        """What has arrived, as whole lines (with ``last``, an unfinished one, too); None at the end of the stream.
+
+        ``most``: how many; what is more is thrown away and counted in ``skipped``, and a line that does not end within 1 MB is cut there.
+        """
         end = False
         chunks = [self._rest]
         size = 0
@@ -54,8 +62,11 @@ class Pipe:
                 break
             chunks.append(data)
             size += len(data)
-        *whole, self._rest = b"".join(chunks).split(b"\n")
-        if last and self._rest:
+        *whole, self._rest = b"".join(chunks).split(b"\n", most)
+        if most >= 0 and (more := self._rest.count(b"\n")):
+            self.skipped += more
+            self._rest = self._rest[self._rest.rfind(b"\n") + 1 :]
+        if self._rest and (last or (most >= 0 and len(self._rest) > LINE_BYTES)):
             whole.append(self._rest)
             self._rest = b""
         lines = [line.decode("utf-8", "replace") for line in whole]
@@ -82,6 +93,7 @@ class ReplicaProcess:
         self.failure: dict[str, Any] | None = None
         self.tail: deque[str] = deque(maxlen=100)
         self._labels = config["labels"]
+        self._rate = LogRate(config["limits"]["log_rate"])
         self._on_line = on_line
         self.board = Board(run_dir / f"{self.id}.board")
         control_r, self._control = os.pipe()
@@ -142,13 +154,25 @@ class ReplicaProcess:
 
     def read_output(self, *, last: bool = False) -> bool:
         """Pass on what came past its logger (native code, child processes, a crash's stack), each line as a record; False at the end."""
-        lines = self.out.lines(last=last)
+        lines = self.out.lines(last=last, most=self._rate.free())
         for line in lines or ():
-            if line:
-                now = datetime.now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
-                about = {"process": self.process.pid, "labels": self._labels, "replica": self.id}
-                self._pass_on(json.dumps({"asctime": now, "levelname": "INFO", "message": masked(line), **about}))
+            if line and self._rate.take():
+                self._rate.charge(len(line))
+                text = masked(line)
+                self._say("INFO", text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)")
+        self._rate.dropped += self.out.skipped
+        self.out.skipped = 0
         return lines is not None
+
+    def tell_dropped(self) -> None:
+        """Say how many of these lines were left out since the last time; what goes through its logger it counts itself."""
+        if note := self._rate.note():
+            self._say("WARNING", note)
+
+    def _say(self, level: str, message: str) -> None:
+        now = datetime.now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
+        about = {"process": self.process.pid, "labels": self._labels, "replica": self.id}
+        self._pass_on(json.dumps({"asctime": now, "levelname": level, "message": message, **about}))
 
     def _pass_on(self, line: str) -> None:
         self.tail.append(line)

@@ -70,6 +70,7 @@ class Machine:
     run_dir: Path
     projects_dir: Path
     artifacts: Artifacts
+    limits: dict[str, int]  #: `Settings.replica_limits`
 
     def chain(self) -> dict[str, Any]:
         """Address, port and token of the chaining door as the gateway wrote them; {} while there is none."""
@@ -220,6 +221,8 @@ class Supervisor:
 
     def _beat(self) -> None:
         self._next_beat = time.monotonic() + BEAT_S
+        for replica in self.replicas:
+            replica.tell_dropped()
         status = json.dumps(self.status())
         sweep = self._beats >= BEATS_BEFORE_SWEEP
         try:
@@ -315,6 +318,7 @@ class Supervisor:
             "secrets": secret,
             "distributions": deployment.distributions,
             "chain": self.machine.chain(),
+            "limits": self.machine.limits,
             "labels": {"apiName": self.api, "apiKind": deployment.spec["kind"], "apiID": f"{self.version}-{deployment.digest[:12]}"},
         }
         argv = [self.interpreter, "-P", "-m", "jupyter_cortex.serving.replica"]
@@ -383,6 +387,7 @@ class Supervisor:
                 pass
         replica.read_records()
         replica.read_output(last=True)
+        replica.tell_dropped()
 
     def _ended(self, replica: ReplicaProcess) -> None:
         """A replica's process is over: give back its work, remember why, plan the replacement."""
