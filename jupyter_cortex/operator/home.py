@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -127,9 +128,19 @@ def free_port(host: str) -> int:
     raise EnvironmentProblem(f"no free port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1} on {host}; set JUPYTER_CORTEX_PORT")
 
 
+def _marker(port: int) -> Path:
+    return Path(tempfile.gettempdir()) / f"cortex-{os.getuid()}-port-{port}"
+
+
+def release(port: int) -> None:
+    """Its gateway listens: whoever looks for a free port sees that by itself."""
+    with contextlib.suppress(OSError):
+        _marker(port).unlink()
+
+
 def _reserved(port: int) -> bool:
     """Take a free port for the seconds until its gateway listens: two environments that start for the first time at once must not choose the same."""
-    marker = Path(tempfile.gettempdir()) / f"cortex-{os.getuid()}-port-{port}"
+    marker = _marker(port)
     try:
         if time.time() - marker.stat().st_mtime > RESERVED_S:
             marker.unlink()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -28,3 +31,27 @@ def replica_memory(pids: list[int]) -> int | None:
         except psutil.Error:
             continue
     return sum(sizes) // len(sizes) if sizes else None
+
+
+def left_by_handlers(projects: Path, api: str = "", version: int = 0) -> Iterator[psutil.Process]:
+    """Processes that handlers of this environment (or of one version) have started, and that may have outlived their replica.
+
+    They are known by the variable that every replica has and its children inherit; their parents are gone.
+    """
+    wanted = re.compile(rf"{re.escape(api)}-v{version}-[0-9a-f]+" if api else ".+")
+    for process in psutil.process_iter():
+        try:
+            directory = Path(process.environ().get("CORTEX_PROJECT_DIR", ""))
+            below = directory.is_relative_to(projects) and directory.relative_to(projects).parts
+            if below and wanted.fullmatch(below[0]) and process.pid != os.getpid():
+                yield process
+        except (psutil.Error, OSError):
+            continue
+
+
+def end_left_by_handlers(projects: Path, api: str = "", version: int = 0) -> None:
+    for process in left_by_handlers(projects, api, version):
+        try:
+            process.kill()
+        except psutil.Error:
+            continue

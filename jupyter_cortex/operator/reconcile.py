@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import time
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ import redis
 from ..core.errors import CortexError
 from ..core.spec import APISpec
 from ..core.workload import DeploymentState as State
-from ..serving.reclaim import reclaim
+from ..serving.reclaim import SECOND_LOOK_S, reclaim
 from ..store import keys
 from ..store.registry import Api, Deployment, Registry
 from . import machine
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 RESTART_MAX_S = 30.0
 #: A deployment whose worker ends again and again while it starts (0.2 + 0.4 + 0.8 + 1.6 s apart) has failed.
 START_WAIT_MAX_S = 2.0
+#: The id of a replica: API, version and a random part.
+REPLICA = re.compile(r"(.+)-v(\d+)-[0-9a-f]{8}")
 #: The autoscaler's tick and the distance of its samples, as in the original.
 TICK_S = 10.0
 
@@ -88,6 +91,7 @@ class Reconciler:
                 if deployment is not None and self._keep(api, deployment):
                     wanted.add((name, version))
         self._stop_others(wanted)
+        self._look_at_buried()
         if time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_S
             self._autoscale()
@@ -114,6 +118,9 @@ class Reconciler:
                 self.moving = True
                 self._bury(name, version)
                 self._start(name, version)
+            elif (role := f"{name}-{version}") in self._restarts and (status := self._worker_status(name, version)) and status["ready"]:
+                # It came to serve, so it was killed rather than unable to start: the next one may start at once.
+                del self._restarts[role]
             return True
         if state is State.DRAINING and running:
             return True
@@ -178,17 +185,38 @@ class Reconciler:
         self._start_worker(name, version)
 
     def _bury(self, name: str, version: int) -> None:
-        """A worker of this machine is gone (and its replicas with it): give back what they held, uncharged."""
-        alive = self.slot(name, version).pid()
-        for worker, status in self.registry.workers(name).items():
-            if status["version"] != version or not self.is_ours(status) or status["pid"] == alive:
-                continue
-            deployment = self.registry.find_deployment(name, version)
-            if deployment is not None:
-                for replica in status["replicas"]:
-                    reclaim(self.client, name, replica["id"], deployment.spec)
-                    (self._run_dir / f"{replica['id']}.board").unlink(missing_ok=True)
+        """A worker of this machine is gone (and its replicas with it): give back what they held, uncharged. Their boards say which there were, also
+        those of whom it could not tell the store any more."""
+        if self.slot(name, version).pid() is not None:
+            return
+        machine.end_left_by_handlers(self._run_dir.parent / "projects", name, version)
+        gone = {worker: status for worker, status in self.registry.workers(name).items() if status["version"] == version and self.is_ours(status)}
+        boards = [
+            path for path in self._run_dir.glob("*.board") if (found := REPLICA.fullmatch(path.stem)) and found.groups() == (name, str(version))
+        ]
+        replicas = {replica["id"] for status in gone.values() for replica in status["replicas"]} | {path.stem for path in boards}
+        deployment = self.registry.find_deployment(name, version)
+        if deployment is not None:
+            for replica in sorted(replicas):
+                reclaim(self.client, name, replica, deployment.spec)
+        for path in boards:
+            # For the second look, which must come even if this operator does not live that long.
+            path.touch()
+            path.replace(path.with_suffix(".buried"))
+        for worker in gone:
             self.registry.forget_worker(name, worker)
+
+    def _look_at_buried(self) -> None:
+        """A fetch that a replica had sent before its death may have run after its work was given back: look a second time."""
+        for path in self._run_dir.glob("*.buried"):
+            if abs(time.time() - path.stat().st_mtime) < SECOND_LOOK_S:
+                self.moving = True
+                continue
+            found = REPLICA.fullmatch(path.stem)
+            deployment = self.registry.find_deployment(found[1], int(found[2])) if found else None
+            if deployment is not None:
+                reclaim(self.client, deployment.api, path.stem, deployment.spec)
+            path.unlink(missing_ok=True)
 
     def _stop_others(self, wanted: set[tuple[str, int]]) -> None:
         """Workers whose deployment is failed, stopped or gone. They see it with their next beat; the signal makes it now."""
