@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -50,8 +51,9 @@ def left_by_handlers(projects: Path, api: str = "", version: int = 0) -> Iterato
 
 
 def end_left_by_handlers(projects: Path, api: str = "", version: int = 0) -> None:
-    for process in left_by_handlers(projects, api, version):
-        try:
+    """Kill them, and wait until they are gone."""
+    found = list(left_by_handlers(projects, api, version))
+    for process in found:
+        with contextlib.suppress(psutil.Error):
             process.kill()
-        except psutil.Error:
-            continue
+    psutil.wait_procs(found, timeout=5)

@@ -18,8 +18,6 @@ from typing import Any
 import hiredis
 import redis
 import redis.asyncio
-import redis.asyncio.retry
-from redis.backoff import NoBackoff
 
 from ..core.errors import StoreUnavailable
 from ..store import keys
@@ -259,15 +257,18 @@ class _Channel:
 class Ends:
     """Ends of workloads, told by pub/sub on one channel per workload: exactly what is waited for, and nothing else, comes in.
 
-    ``patience``: seconds that a subscription may take; after that the connection counts as lost.
+    On a socket of our own, as `Line`: redis-py's PubSub connects again by itself, unseen and by whoever comes first, reader or writer. An end in
+    between was never told. ``patience``: seconds that a subscription may take; after that the connection counts as lost.
     """
 
     def __init__(self, url: str, patience: float) -> None:
         self._url, self._patience = url, patience
-        self._pubsub: Any = None
+        self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
         self._channels: dict[str, _Channel] = {}
-        self._lock = asyncio.Lock()
+        #: Subscriptions on their way; their confirmations come in this order.
+        self._asked: deque[_Channel] = deque()
+        self._connecting = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def of(self, name: str) -> Any:
@@ -277,83 +278,97 @@ class Ends:
             await self._subscribe(name, future)
             yield future
         finally:
-            await self._unsubscribe(name, future)
+            self._unsubscribe(name, future)
 
     async def _subscribe(self, name: str, future: asyncio.Future[bool]) -> None:
+        writer = self._writer
         try:
             async with asyncio.timeout(self._patience):
-                async with self._lock:
-                    if self._pubsub is None:
+                async with self._connecting:
+                    if self._writer is None:
                         await self._connect()
-                    channel = self._channels.get(name)
-                    if channel is None:
-                        channel = self._channels[name] = _Channel()
-                        channel.waiters.add(future)
-                        await self._pubsub.subscribe(name)
-                    channel.waiters.add(future)
+                    writer = self._writer
+                channel = self._channels.get(name)
+                if channel is None:
+                    channel = self._channels[name] = _Channel()
+                    self._asked.append(channel)
+                    self._send("SUBSCRIBE", name)
+                channel.waiters.add(future)
                 # Confirmed before the caller reads the record: an end after that read cannot be missed.
                 if not await asyncio.shield(channel.confirmed):
                     raise ConnectionResetError("the store closed the connection")
         except (redis.RedisError, OSError):
-            # Half a connection, or one that does not answer: the next caller makes another.
-            self._drop()
+            # One that does not answer: the next caller makes another. Unless somebody has already.
+            if self._writer is writer:
+                self._drop()
             raise
 
-    async def _connect(self) -> None:
-        # Without redis-py's own retries: they would connect again unseen, and an end in between would never be told.
-        client = redis.asyncio.Redis.from_url(
-            self._url, socket_connect_timeout=2.0, socket_timeout=None, protocol=2, retry=redis.asyncio.retry.Retry(NoBackoff(), 0)
-        )
-        pubsub = client.pubsub()
-        try:
-            await pubsub.subscribe("cx:nothing")
-        except BaseException:
-            with contextlib.suppress(Exception):
-                await client.aclose()
-            raise
-        self._pubsub = pubsub
-        self._reading = asyncio.create_task(self._read(pubsub, client))
-
-    async def _unsubscribe(self, name: str, future: asyncio.Future[bool]) -> None:
+    def _unsubscribe(self, name: str, future: asyncio.Future[bool]) -> None:
         channel = self._channels.get(name)
         if channel is None or future not in channel.waiters:
             return
         channel.waiters.discard(future)
-        if channel.waiters:
-            return
-        del self._channels[name]
-        if self._pubsub is not None:
-            with contextlib.suppress(redis.RedisError, OSError):
-                await self._pubsub.unsubscribe(name)
+        if not channel.waiters:
+            del self._channels[name]
+            with contextlib.suppress(OSError):
+                self._send("UNSUBSCRIBE", name)
 
-    async def _read(self, pubsub: Any, client: Any) -> None:
+    def _send(self, *command: str) -> None:
         try:
-            while True:
-                message = await pubsub.get_message(timeout=None)
-                channel = self._channels.get(message["channel"].decode()) if message else None
-                if channel is None:
-                    continue
-                if message["type"] == "message":
-                    channel.tell(True)
-                elif message["type"] == "subscribe" and not channel.confirmed.done():
-                    channel.confirmed.set_result(True)
-        except (redis.RedisError, OSError, asyncio.CancelledError):
+            assert self._writer is not None
+            self._writer.write(hiredis.pack_command(command))  # type: ignore[arg-type]
+        except (AssertionError, RuntimeError) as error:  # uvloop says the second of a transport that is closed
+            raise ConnectionResetError("the store closed the connection") from error
+
+    async def _connect(self) -> None:
+        pool = redis.asyncio.ConnectionPool.from_url(self._url, socket_connect_timeout=self._patience, socket_timeout=self._patience, protocol=2)
+        connection = pool.make_connection()
+        try:
+            await connection.connect()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await connection.disconnect(nowait=True)
+            raise
+        self._connection = connection
+        self._writer = connection._writer  # type: ignore[attr-defined]
+        self._reading = asyncio.create_task(self._read(connection._reader, hiredis.Reader()))  # type: ignore[attr-defined]
+
+    async def _read(self, reader: asyncio.StreamReader, parser: hiredis.Reader) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                parser.feed(data)
+                while (reply := parser.gets()) is not False:
+                    self._heard(reply)
+        except (OSError, hiredis.HiredisError):
             pass
         finally:
-            if self._pubsub is pubsub:
+            if self._reading is asyncio.current_task():
                 self._drop()
-            for closing in (pubsub, client):
-                with contextlib.suppress(Exception):
-                    await closing.aclose()
+
+    def _heard(self, reply: Any) -> None:
+        """Raises ConnectionResetError for an error reply."""
+        if isinstance(reply, hiredis.ReplyError):
+            raise ConnectionResetError(str(reply))
+        kind, name = reply[0], reply[1]
+        if kind == b"message" and (channel := self._channels.get(name.decode())):
+            channel.tell(True)
+        elif kind == b"subscribe":
+            channel = self._asked.popleft()
+            if not channel.confirmed.done():
+                channel.confirmed.set_result(True)
 
     def _drop(self) -> None:
         """Give up the connection: everybody who waits learns it, and the next one who comes connects anew."""
-        reading, self._reading, self._pubsub = self._reading, None, None
-        channels, self._channels = self._channels, {}
-        for channel in channels.values():
-            channel.tell(False)
+        writer, self._writer = self._writer, None
+        reading, self._reading = self._reading, None
+        channels, self._channels, self._asked = self._channels, {}, deque()
+        if writer is not None:
+            with contextlib.suppress(Exception):
+                writer.close()
         if reading is not None and reading is not asyncio.current_task():
             reading.cancel()
+        for channel in channels.values():
+            channel.tell(False)
 
     async def close(self) -> None:
         reading = self._reading
