@@ -185,9 +185,11 @@ class Faults:
 
     def memory(self) -> None:
         """No write that needs memory is taken."""
-        self.stage.redis.config_set("maxmemory", "1")
+        store = self.stage.redis
+        before = store.config_get("maxmemory")["maxmemory"]
+        store.config_set("maxmemory", "1")
         time.sleep(self.pause)
-        self.stage.redis.config_set("maxmemory", "0")
+        store.config_set("maxmemory", before)
         with self.times.until_service("store, memory full and freed"):
             self.stage.serves()
 
