@@ -8,7 +8,7 @@ import time
 
 from ..core.errors import CortexError
 from ..core.settings import Settings
-from ..operator.home import Home, release
+from ..operator.home import Home
 from ..operator.processes import Slot
 from ..serving.artifacts import Artifacts
 from . import server
@@ -34,21 +34,20 @@ def main() -> int:
         if not settings.loopback and not settings.call_token and not settings.insecure:
             raise CortexError("listening beyond loopback wants JUPYTER_CORTEX_CALL_TOKEN (or JUPYTER_CORTEX_INSECURE=true)")
         public = server.public_socket(settings.host, config.port)
-        release(config.port)
     except CortexError as error:
         logging.error("%s", error.message)
         return 1
     chained, chain = server.chain_socket(config.chain_address, public)
     server.write_chain(home.run, {**chain, "token": config.internal})
     operator = Slot(home.run, "operator")
-    started = 0.0
+    started = time.monotonic()
 
     def look() -> int | None:
-        """See that there is an operator; its process id. One that keeps ending is started once a second."""
+        """See that there is an operator; its process id. One that keeps ending is not started again sooner than after 2 s."""
         nonlocal started
         from ..operator.local import start_operator, stopping
 
-        if operator.pid() is None and not stopping(home) and time.monotonic() - started > 1.0:
+        if operator.pid() is None and not stopping(home) and time.monotonic() - started > 2.0:
             started = time.monotonic()
             start_operator(settings, home)
         return operator.pid()

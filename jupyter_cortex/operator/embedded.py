@@ -82,7 +82,8 @@ class EmbeddedStore:
         # Killed while it rewrote its file: the child that does so has inherited the lock, and would hold it for as long as that takes.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-        return pid if not self.slot.wait_empty(1.0) else None
+        self.slot.wait_empty(1.0)
+        return self.slot.pid()
 
     def start(self) -> None:
         """Start the server if it does not run. Raises EnvironmentProblem; does not wait until it has read its files."""

@@ -24,12 +24,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..core.errors import EnvironmentProblem
+from .processes import Slot
 
 #: The sun_path of a unix socket holds 108 bytes on Linux, 104 on macOS.
 SOCKET_PATH_MAX = 100
 #: The first port tried for the gateway, and how many after it.
 FIRST_PORT, PORTS = 8780, 200
-#: Seconds for which a chosen port counts as taken though nobody listens yet.
+#: Seconds for which a chosen port counts as taken though nothing of its environment runs yet.
 RESERVED_S = 30.0
 
 
@@ -94,7 +95,7 @@ class Home:
         """The kept choices, made now if this is the first time. ``port``: the user's wish, 0 for none."""
         config = self.read_config()
         if config is None:
-            config = Config(port or free_port(host), secrets.token_urlsafe(32), secrets.token_urlsafe(32), self._chain_address())
+            config = Config(port or free_port(host, self.path), secrets.token_urlsafe(32), secrets.token_urlsafe(32), self._chain_address())
         elif port and port != config.port:
             config.port = port
         else:
@@ -114,7 +115,7 @@ class Home:
         return f"127.88.{digest[0]}.{1 + digest[1] % 254}"
 
 
-def free_port(host: str) -> int:
+def free_port(host: str, home: Path) -> int:
     """A port to keep: below the range that systems hand out to clients, so that nobody takes it between two starts."""
     for port in range(FIRST_PORT, FIRST_PORT + PORTS):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -123,7 +124,7 @@ def free_port(host: str) -> int:
                 probe.bind((host, port))
             except OSError:
                 continue
-        if _reserved(port):
+        if _reserved(port, home):
             return port
     raise EnvironmentProblem(f"no free port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1} on {host}; set JUPYTER_CORTEX_PORT")
 
@@ -132,24 +133,33 @@ def _marker(port: int) -> Path:
     return Path(tempfile.gettempdir()) / f"cortex-{os.getuid()}-port-{port}"
 
 
-def release(port: int) -> None:
-    """Its gateway listens: whoever looks for a free port sees that by itself."""
-    with contextlib.suppress(OSError):
-        _marker(port).unlink()
+def release(home: Home) -> None:
+    """The environment is down, and its port is free for others."""
+    config = home.read_config()
+    if config is not None:
+        marker = _marker(config.port)
+        with contextlib.suppress(OSError):
+            if marker.read_text() == str(home.path):
+                marker.unlink()
 
 
-def _reserved(port: int) -> bool:
-    """Take a free port for the seconds until its gateway listens: two environments that start for the first time at once must not choose the same."""
+def _reserved(port: int, home: Path) -> bool:
+    """Take a free port for the seconds until its gateway listens, and for as long as this environment runs: two that start for the first time at once
+    must not choose the same, nor one the other's whose gateway has just been killed."""
     marker = _marker(port)
     try:
-        if time.time() - marker.stat().st_mtime > RESERVED_S:
+        owner = Path(marker.read_text())
+        fresh = time.time() - marker.stat().st_mtime < RESERVED_S
+        if not fresh and Slot(owner / "run", "operator").pid() is None and Slot(owner / "run", "gateway").pid() is None:
             marker.unlink()
     except OSError:
         pass
     try:
-        os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        fd = os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
         return False
     except OSError:
-        pass  # no directory for temporary files: then there is nobody to agree with
+        return True  # no directory for temporary files: then there is nobody to agree with
+    with open(fd, "w") as file:
+        file.write(str(home))
     return True

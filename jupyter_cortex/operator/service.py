@@ -63,13 +63,11 @@ class Operator:
             try:
                 self._pass()
                 trouble = ""
-            except EnvironmentProblem as error:
-                log.error("%s", error.message)
-                if not self._checked:
-                    return 1
-                # It has run before: room on the disk, say, may come back.
-                self._wake.wait(APART_S)
             except (CortexError, redis.RedisError, OSError) as error:
+                if isinstance(error, EnvironmentProblem) and not self._checked:
+                    log.error("%s", error.message)
+                    return 1
+                # What has run before may run again: when there is room on the disk, say.
                 if str(error) != trouble:
                     log.warning("%s", error)
                     trouble = str(error)

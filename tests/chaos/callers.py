@@ -17,7 +17,7 @@ import aiohttp
 from .ledger import FINAL, Ledger
 from .payloads import Workload
 
-CALLERS = 24
+CALLERS = 48
 #: Only bounds a broken run: an accepted workload must end, and one that is refused must be accepted at last.
 PATIENCE_S = 240.0
 #: How long a long poll waits; the shortest and longest pause between two polls.

@@ -47,7 +47,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Plan:
-    """``held``: seconds for which a handler hangs or holds the GIL."""
+    """``held``: seconds for which a handler holds the GIL; one that hangs lets go after a sixth of that."""
 
     seed: int
     count: int
@@ -82,7 +82,7 @@ class Plan:
         if kind.startswith("application/json"):
             value: dict[str, object] = {"n": number, "fill": dice.randbytes(size // 2).hex(), "word": "水 é"}
             if deed:
-                value |= {"do": deed, "for": self.held, "fill": ""}
+                value |= {"do": deed, "for": self.held if deed == "gil" else self.held / 6, "fill": ""}
             elif dice.random() < 0.3:
                 value["sleep"] = 1.0 if dice.random() < 0.01 else dice.randint(2, 20) / 1000
             return canonical(value)

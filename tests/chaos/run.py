@@ -28,7 +28,7 @@ DRAIN_S = 300.0
 class Size:
     """``rounds``: how often every fault comes.
 
-    ``held``: seconds that a handler hangs or holds the GIL; ``pause``: that the store is paused or full.
+    ``held``: seconds that a handler holds the GIL; ``pause``: that the store is paused or full.
     """
 
     workloads: int = 20_000
@@ -38,7 +38,7 @@ class Size:
     minutes: float = 60.0
 
 
-SHORT = Size(workloads=2_500, rounds=1, held=6.0, pause=2.0, minutes=4.0)
+SHORT = Size(workloads=4_000, rounds=1, held=6.0, pause=2.0, minutes=4.0)
 
 
 @dataclass
