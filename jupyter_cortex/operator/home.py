@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -24,13 +23,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..core.errors import EnvironmentProblem
-from .processes import Slot
 
 #: The sun_path of a unix socket holds 108 bytes on Linux, 104 on macOS.
 SOCKET_PATH_MAX = 100
 #: The first port tried for the gateway, and how many after it.
 FIRST_PORT, PORTS = 8780, 200
-#: Seconds for which a chosen port counts as taken though nothing of its environment runs yet.
+#: Seconds for which a chosen port counts as taken though no environment has noted it as its own yet.
 RESERVED_S = 30.0
 
 
@@ -129,28 +127,12 @@ def free_port(host: str, home: Path) -> int:
     raise EnvironmentProblem(f"no free port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1} on {host}; set JUPYTER_CORTEX_PORT")
 
 
-def _marker(port: int) -> Path:
-    return Path(tempfile.gettempdir()) / f"cortex-{os.getuid()}-port-{port}"
-
-
-def release(home: Home) -> None:
-    """The environment is down, and its port is free for others."""
-    config = home.read_config()
-    if config is not None:
-        marker = _marker(config.port)
-        with contextlib.suppress(OSError):
-            if marker.read_text() == str(home.path):
-                marker.unlink()
-
-
 def _reserved(port: int, home: Path) -> bool:
-    """Take a free port for the seconds until its gateway listens, and for as long as this environment runs: two that start for the first time at once
-    must not choose the same, nor one the other's whose gateway has just been killed."""
-    marker = _marker(port)
+    """Take a free port for good: two environments that start at once must not choose the same, nor one the port of one that is down."""
+    marker = Path(tempfile.gettempdir()) / f"cortex-{os.getuid()}-port-{port}"
     try:
-        owner = Path(marker.read_text())
-        fresh = time.time() - marker.stat().st_mtime < RESERVED_S
-        if not fresh and Slot(owner / "run", "operator").pid() is None and Slot(owner / "run", "gateway").pid() is None:
+        owner = Home(Path(marker.read_text()))
+        if time.time() - marker.stat().st_mtime > RESERVED_S and not _keeps(owner, port):
             marker.unlink()
     except OSError:
         pass
@@ -163,3 +145,11 @@ def _reserved(port: int, home: Path) -> bool:
     with open(fd, "w") as file:
         file.write(str(home))
     return True
+
+
+def _keeps(home: Home, port: int) -> bool:
+    try:
+        config = home.read_config()
+    except (EnvironmentProblem, OSError):
+        return False
+    return config is not None and config.port == port

@@ -23,7 +23,7 @@ from ..serving import remote
 from ..serving.artifacts import Artifacts
 from . import machine
 from .embedded import EmbeddedStore
-from .home import Home, release
+from .home import Home
 from .processes import Slot
 
 #: Seconds until a started environment must answer: an append-only file of gigabytes takes a while to read.
@@ -167,6 +167,5 @@ def down(settings: Settings, progress: Callable[[str], None] = lambda step: None
             stopped["store"] = 1
         store.stop()
     machine.end_left_by_handlers(home.projects)
-    release(home)
     (home.run / "stopping").unlink(missing_ok=True)
     return stopped

@@ -9,13 +9,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 import redis
 
 from jupyter_cortex.operator.embedded import EmbeddedStore
-from jupyter_cortex.operator.home import Home
+from jupyter_cortex.operator.home import Home, _reserved
 from jupyter_cortex.serving.board import SLOT, SLOTS, Board
 from jupyter_cortex.store import keys
 
@@ -55,6 +56,7 @@ def temporary() -> set[str]:
 def test_down_leaves_no_process_socket_or_file(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
     before = temporary()
     environment = own_environment()
+    port = urlsplit(environment.url).port
     project("parent", PARENT, spec="autoscaling: {min_replicas: 2}").deploy(environment)
     pids = started(environment, "child", "daemon", "clone", "self")
     assert running(pids) == pids
@@ -69,7 +71,8 @@ def test_down_leaves_no_process_socket_or_file(own_environment: Callable[..., En
     run = {path.name for path in Home(environment.home).run.iterdir()}
     assert run - {"operator.lock", "gateway.lock", "store.lock", "worker-parent-1.lock", "chain.json"} == set()
     assert all(environment.slot(name.removesuffix(".lock")).pid() is None for name in run if name.endswith(".lock"))
-    assert temporary() - before == set()
+    # The port that it keeps stays noted, so that no other environment chooses it meanwhile.
+    assert temporary() - before <= {f"cortex-{os.getuid()}-port-{port}"}
 
 
 def test_a_replica_s_children_end_with_it(environment: Environment, project: ProjectMaker) -> None:
@@ -96,6 +99,20 @@ def test_a_deleted_api_leaves_no_key_and_others_only_keys_that_expire(environmen
         # Nor does anybody who was on the way write one again.
         time.sleep(2)
         assert left() == []
+
+
+def test_no_other_environment_chooses_the_port_of_one_that_is_down(tmp_path: Path) -> None:
+    first, second = Home(tmp_path / "first"), Home(tmp_path / "second")
+    for home in (first, second):
+        home.make()
+    port = first.config().port
+    marker = Path(tempfile.gettempdir()) / f"cortex-{os.getuid()}-port-{port}"
+    # Long ago.
+    os.utime(marker, (1, 1))
+    assert second.config().port != port
+    # An environment that is no more keeps none.
+    (first.path / "config.json").unlink()
+    assert _reserved(port, tmp_path / "third")
 
 
 # A full disk --------------------------------------------------------------------------------------------------------------------------
