@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 
 from ..core.errors import CortexError
 from ..core.settings import Settings
@@ -40,12 +41,17 @@ def main() -> int:
     chained, chain = server.chain_socket(config.chain_address, public)
     server.write_chain(home.run, {**chain, "token": config.internal})
     operator = Slot(home.run, "operator")
+    started = time.monotonic()
 
-    def look() -> None:
+    def look() -> int | None:
+        """See that there is an operator; its process id. One that keeps ending is not started again sooner than after 2 s."""
+        nonlocal started
         from ..operator.local import start_operator, stopping
 
-        if operator.pid() is None and not stopping(home):
+        if operator.pid() is None and not stopping(home) and time.monotonic() - started > 2.0:
+            started = time.monotonic()
             start_operator(settings, home)
+        return operator.pid()
 
     if "--alone" not in sys.argv[1:]:
         server.watch(look)

@@ -18,6 +18,7 @@ import uvicorn
 
 from ..core.errors import EnvironmentProblem
 from ..handler.chaining import PORT as CHAIN_PORT
+from ..operator.processes import Watch
 from .connections import Limits, allow_files, protocol
 
 log = logging.getLogger(__name__)
@@ -102,16 +103,23 @@ def serve(app: Any, sockets: list[socket.socket], *, limits: Limits, access_log:
     _Server(config, on_stop).run(sockets=sockets)
 
 
-def watch(look: Callable[[], None], seconds: float = 1.0) -> None:
-    """Call ``look`` again and again from a thread: the operator watches the gateway, the gateway the operator."""
+def watch(look: Callable[[], int | None], seconds: float = 1.0) -> None:
+    """Call ``look`` again and again from a thread: the operator watches the gateway, the gateway the operator.
+
+    It returns the process id to watch; when that one ends (where the system tells us so), the next look comes at once.
+    """
+    ended = threading.Event()
+    ends = Watch(ended.set)
 
     def run() -> None:
         while True:
-            time.sleep(seconds)
             try:
-                look()
+                if pid := look():
+                    ends.add(pid)
             except Exception:
                 log.exception("the look at the operator failed")
+            ended.wait(seconds)
+            ended.clear()
 
     threading.Thread(target=run, name="cortex-watch", daemon=True).start()
 

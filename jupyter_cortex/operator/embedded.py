@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -79,6 +80,13 @@ class EmbeddedStore:
     def pid(self) -> int | None:
         if self.child is not None:
             self.child.poll()  # collects it when it has ended
+        pid = self.slot.pid()
+        if pid is None or _alive(pid):
+            return pid
+        # Killed while it rewrote its file: the child that does so has inherited the lock, and would hold it for as long as that takes.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        self.slot.wait_empty(1.0)
         return self.slot.pid()
 
     def start(self) -> None:
@@ -115,7 +123,11 @@ class EmbeddedStore:
         """An older server would not understand the files of a newer one and start empty; refuse instead."""
         marker = self._home.store / "server-version"
         family, version = server_version(binary)
-        if marker.exists():
+        said = f"{family} {'.'.join(map(str, version))}\n"
+        if marker.exists() and marker.read_text() == said:
+            return
+        # One that a full disk left empty says nothing.
+        if marker.exists() and marker.read_text().strip():
             wrote_family, _, text = marker.read_text().strip().partition(" ")
             wrote = tuple(int(part) for part in text.split("."))
             # Redis 7.2 and Valkey share their files' format; above that the families part ways.
@@ -124,7 +136,9 @@ class EmbeddedStore:
                     f"the data in {self._home.store} was written by {wrote_family} {text}; {binary} is {family} {'.'.join(map(str, version))}, "
                     f"which may not read it. Install a server that is at least as new, or use another JUPYTER_CORTEX_HOME"
                 )
-        marker.write_text(f"{family} {'.'.join(map(str, version))}\n")
+        fresh = marker.with_suffix(".new")
+        fresh.write_text(said)
+        fresh.replace(marker)
 
     def wait(self, seconds: float = START_S) -> None:
         """Until it answers. Raises EnvironmentProblem with its last words when it ends instead."""
@@ -154,7 +168,25 @@ class EmbeddedStore:
         deadline = time.monotonic() + seconds
         while self.pid() is not None and time.monotonic() < deadline:
             time.sleep(0.02)
-        return self.pid() is None
+        if self.pid() is not None:
+            return False
+        # It removes its socket itself unless it was killed.
+        socket = self._home.socket
+        socket.unlink(missing_ok=True)
+        if socket.parent != self._home.run:
+            with contextlib.suppress(OSError):
+                socket.parent.rmdir()
+        return True
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _environment() -> dict[str, str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -43,3 +46,28 @@ def replica_memory(pids: list[int]) -> int | None:
         except psutil.Error:
             continue
     return sum(sizes) // len(sizes) if sizes else None
+
+
+def left_by_handlers(projects: Path, api: str = "", version: int = 0) -> Iterator[psutil.Process]:
+    """Processes that handlers of this environment (or of one version) have started, and that may have outlived their replica.
+
+    They are known by the variable that every replica has and its children inherit; their parents are gone.
+    """
+    wanted = re.compile(rf"{re.escape(api)}-v{version}-[0-9a-f]+" if api else ".+")
+    for process in psutil.process_iter():
+        try:
+            directory = Path(process.environ().get("CORTEX_PROJECT_DIR", ""))
+            below = directory.is_relative_to(projects) and directory.relative_to(projects).parts
+            if below and wanted.fullmatch(below[0]) and process.pid != os.getpid():
+                yield process
+        except (psutil.Error, OSError):
+            continue
+
+
+def end_left_by_handlers(projects: Path, api: str = "", version: int = 0) -> None:
+    """Kill them, and wait until they are gone."""
+    found = list(left_by_handlers(projects, api, version))
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(found, timeout=5)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import time
 from dataclasses import dataclass, field
@@ -21,11 +20,11 @@ import redis
 from ..core.errors import CortexError
 from ..core.spec import APISpec
 from ..core.workload import DeploymentState as State
-from ..serving.reclaim import reclaim
 from ..store import keys
 from ..store.registry import Api, Deployment, Registry
 from . import machine
 from .autoscaler import Autoscaler, Policy, average, cap
+from .burial import Burial
 from .processes import Slot
 
 log = logging.getLogger(__name__)
@@ -53,6 +52,7 @@ class Reconciler:
     def __init__(self, client: redis.Redis, run_dir: Path, start_worker: Any, host: str, replicas_per_cpu: int) -> None:
         self.client, self.registry, self._run_dir, self._host = client, Registry(client), run_dir, host
         self._start_worker = start_worker
+        self._burial = Burial(client, self.registry, run_dir, host)
         self._per_cpu = replicas_per_cpu
         self._scaling: dict[tuple[str, int], Scaling] = {}
         self._restarts: dict[str, tuple[float, float]] = {}
@@ -88,6 +88,7 @@ class Reconciler:
                 if deployment is not None and self._keep(api, deployment):
                     wanted.add((name, version))
         self._stop_others(wanted)
+        self.moving = self._burial.look_again() or self.moving
         if time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_S
             self._autoscale()
@@ -112,13 +113,16 @@ class Reconciler:
             self._cap_replicas(api, deployment)
             if not running:
                 self.moving = True
-                self._bury(name, version)
+                self._burial.bury(name, version)
                 self._start(name, version)
+            elif (role := f"{name}-{version}") in self._restarts and (status := self._worker_status(name, version)) and status["ready"]:
+                # It came to serve, so it was killed rather than unable to start: the next one may start at once.
+                del self._restarts[role]
             return True
         if state is State.DRAINING and running:
             return True
         if not running:
-            self._bury(name, version)
+            self._burial.bury(name, version)
             if state is State.DRAINING:
                 self.registry.move(name, version, (State.DRAINING,), State.STOPPED)
             self.registry.forget_active(name, version)
@@ -133,10 +137,7 @@ class Reconciler:
         return None
 
     def is_ours(self, worker: dict[str, Any]) -> bool:
-        """Whether a worker belongs to this environment and machine, by what it says of itself; `cortex worker` may serve the same API from another
-        home on the same host. Workers of an older code do not say where they live."""
-        here = os.path.realpath(self._run_dir)
-        return bool(worker["host"] == self._host and worker.get("run_dir", here) == here)
+        return self._burial.is_ours(worker)
 
     def _look_at_start(self, api: Api, deployment: Deployment, running: bool) -> None:
         name, version = api.name, deployment.version
@@ -158,7 +159,7 @@ class Reconciler:
                 self.registry.prune_bundles(name)
                 self.registry.wake_operator()
         elif not running:
-            self._bury(name, version)
+            self._burial.bury(name, version)
             if self._restarts.get(f"{name}-{version}", (0.0, 0.0))[1] > START_WAIT_MAX_S:
                 sentence = f"its worker keeps ending; what it said last is in logs/worker-{name}.log below the environment's home"
                 self.registry.move(name, version, (State.STARTING,), State.FAILED, error={"message": sentence})
@@ -177,19 +178,6 @@ class Reconciler:
         self._restarts[role] = (now + wait, min(wait * 2, RESTART_MAX_S))
         self._start_worker(name, version)
 
-    def _bury(self, name: str, version: int) -> None:
-        """A worker of this machine is gone (and its replicas with it): give back what they held, uncharged."""
-        alive = self.slot(name, version).pid()
-        for worker, status in self.registry.workers(name).items():
-            if status["version"] != version or not self.is_ours(status) or status["pid"] == alive:
-                continue
-            deployment = self.registry.find_deployment(name, version)
-            if deployment is not None:
-                for replica in status["replicas"]:
-                    reclaim(self.client, name, replica["id"], deployment.spec)
-                    (self._run_dir / f"{replica['id']}.board").unlink(missing_ok=True)
-            self.registry.forget_worker(name, worker)
-
     def _stop_others(self, wanted: set[tuple[str, int]]) -> None:
         """Workers whose deployment is failed, stopped or gone. They see it with their next beat; the signal makes it now."""
         for (name, version), slot in self.slots().items():
@@ -199,7 +187,7 @@ class Reconciler:
             if slot.pid() is not None:
                 slot.signal(signal.SIGUSR1)
             else:
-                self._bury(name, version)
+                self._burial.bury(name, version)
                 slot.path.unlink(missing_ok=True)
 
     def _remove(self, name: str) -> None:

@@ -178,16 +178,27 @@ class ReplicaProcess:
         self.tail.append(line)
         self._on_line(line)
 
-    def why(self) -> str:
-        """How it ended, in words."""
+    def end_group(self) -> None:
+        """The replica has ended: end what its handlers started and left behind."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # nobody; macOS says the second of a group of zombies
+            pass
+
+    def why(self, out_of_memory: bool | None = None) -> str:
+        """How it ended, in words. ``out_of_memory``: whether the kernel has just killed something for want of memory, None when it does not say."""
         code = self.process.returncode
         if code is None:
             return "still running"
         if code >= 0:
             return f"exit status {code}"
-        name = signal.Signals(-code).name
-        hint = "; perhaps the machine ran out of memory" if name == "SIGKILL" else ""
-        return f"killed by {name}{hint}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:  # real-time signals have numbers only
+            name = f"signal {-code}"
+        if name != "SIGKILL" or out_of_memory is False:
+            return f"killed by {name}"
+        return f"killed by {name}: out of memory" if out_of_memory else f"killed by {name}; perhaps the machine ran out of memory"
 
     def close(self) -> None:
         self.phase = Phase.GONE
@@ -197,4 +208,3 @@ class ReplicaProcess:
         if self._control >= 0:
             os.close(self._control)
             self._control = -1
-        self.board.remove()
