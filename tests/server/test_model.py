@@ -1,6 +1,6 @@
 """The atomic moves against a model: whatever comes in whatever order, the store shows what model.py says, on both store servers.
 
-Hypothesis makes up histories of submits, commits whose reply is lost, cancels, deaths, replicas that were taken for dead and live on, new versions and
+Hypothesis makes up histories of submits, commits whose reply is lost, cancels, deaths, replicas taken for dead that live on, new versions and
 expiry, and makes one that fails as short as it can. After each move all of the API's keys are read and compared: nothing accepted lies in two places
 or in none, an end is for good, and what ends leaves with its days.
 """
