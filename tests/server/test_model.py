@@ -203,6 +203,8 @@ class Histories(RuleBasedStateMachine):
         assert late == expected_late, "ends that came too late"
         assert taken == [(work.id, work.content_type.encode(), work.body, started) for work, started in expected], "what was taken, oldest first"
         assert left == expected_left, "what the source holds still"
+        if commit.source == "queue" and not self.model.queue:
+            assert not self.client.llen(keys.wake(self.moves.api)), "tokens for an empty queue wake replicas for nothing"
         fenced = commit.take and self.model.live > replica.version
         told = {
             "late": late,
@@ -266,11 +268,14 @@ class Histories(RuleBasedStateMachine):
         self.seen.update({"repeated": 1, "resynced": expected})
 
     def wake_up(self, draw: Any) -> None:
-        """An idle replica gets a token and fetches. Without a token it would sleep, so there must be nothing to do."""
+        """An idle replica gets a token and fetches, again and again. Without a token it would sleep, so there must be nothing to do."""
         replica = draw(st.sampled_from([one for one in self.replicas.values() if not (one.flying or one.hand)]), label="replica")
-        token = self.client.lpop(keys.wake(self.moves.api))
-        assert token or not self.model.queue, "work waits and nobody is woken"
-        self._carry_out(replica, Commit(Terms(replica.name, replica.version, *self.retain), take=1, start_now=1), lost=False)
+        for _ in range(draw(st.integers(1, 12), label="times")):
+            token = self.client.lpop(keys.wake(self.moves.api))
+            assert token or not self.model.queue, "work waits and nobody is woken"
+            self._carry_out(replica, Commit(Terms(replica.name, replica.version, *self.retain), take=1, start_now=1), lost=False)
+            if replica.hand:
+                break
 
     # Deaths ------------------------------------------------------------------------------------------------------------------------------
 
