@@ -16,6 +16,9 @@ PATH_SHOWN, KEY_SHOWN = 200, 40
 #: Values looked at when searching for the one that is not JSON; a result that large is named without a path.
 SEARCHED = 5_000_000
 
+#: One for all results: `json.dumps` would make an encoder for each.
+_as_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
 #: A step on the way to a value: the step before it, and its key or index. The root is None.
 Step = tuple[Any, Any] | None
 
@@ -51,7 +54,7 @@ def encode(value: Any) -> bytes:
     if not isinstance(value, dict):
         raise ResultError(f"handle_async returned {_a(value)}, and it must return a dict{_dict_remedy(value)}", kind="not_a_dict")
     try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+        return _as_json(value).encode("ascii")
     except Exception as exc:  # TypeError, ValueError, RecursionError, and whatever a dict subclass raises
         problem = exc
     try:

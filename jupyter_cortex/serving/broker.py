@@ -4,8 +4,9 @@ As it comes, Dramatiq's Redis broker polls with sleeps, keeps lost messages for 
 
 - an idle consumer blocks on a wake token and has its fetch already sent behind it on the same connection, so that between token and fetch there is
   no gap in which a death could lose the wake-up;
-- ends of workloads, start marks and the next fetch travel together in one script, as many as have gathered while the last one was under way;
-- look-ahead is about 5 ms of work, and goes back to the queue when the threads turn out to be busy for longer than 20 ms.
+- ends of workloads, start marks and the next fetch travel together in one script, as many as have gathered while the last one was under way; a
+  second one follows on its heels when many have, so that the store has work while the reply to the first is read;
+- look-ahead is about 10 ms of work, and goes back to the queue when the threads turn out to be busy for longer than 20 ms.
 
 Nothing else in the house knows how a workload reaches a replica.
 """
@@ -18,7 +19,7 @@ import selectors
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,14 +36,17 @@ from .link import Argument, Link
 
 log = logging.getLogger(__name__)
 
-#: Look-ahead: as many workloads as 5 ms of handler time, at most 256. More would hoard work beside an idle replica, less leaves the thread waiting
-#: while a commit is on its way: with a store that syncs to disk that takes 2 to 4 ms (64 drained 7,500 a second, 256 drained 10,200).
-LOOK_AHEAD_MS = 5.0
-LOOK_AHEAD_MAX = 256
+#: Look-ahead: as many workloads as 10 ms of handler time, at most 512. More would hoard work beside an idle replica, less leaves the thread waiting
+#: while commits are on their way: with a store that syncs to disk each takes 2 to 4 ms and 30 µs a workload.
+LOOK_AHEAD_MS = 10.0
+LOOK_AHEAD_MAX = 512
 #: ... and none while more than this lies in this process: 64 payloads of 10 MB are not worth 5 ms.
 LOOK_AHEAD_BYTES = 1 << 20
 #: After this long without an end, what waits in this process goes back to the queue's head.
 GIVE_BACK_S = 0.020
+#: Commits under way at once, and how many ends must have gathered for another to join the first: syncing to disk costs the same for one as for all.
+FLIGHTS = 2
+FLIGHT_SIZE = 64
 #: A start mark waits this long for company (its own end, mostly) before it is committed alone.
 START_MARK_S = 0.005
 #: The wait for a token ends after this long, and the fetch behind it looks at the queue anyway.
@@ -70,6 +74,23 @@ class Delivery:
     run_ms: float = 0.0
 
 
+_NOTHING: dict[str, Any] = {}
+
+
+class Workload(MessageProxy):
+    """A delivery as Dramatiq's worker threads take it: they read only what is here, and reading it from a Message of its own behind a proxy
+    would be a fifth of what a quick workload costs."""
+
+    def __init__(self, queue_name: str, delivery: Delivery) -> None:
+        self.failed = False
+        self._exception: BaseException | None = None
+        self.queue_name, self.actor_name, self.message_id = queue_name, "handle", delivery.id
+        self.args, self.kwargs, self.options = (delivery,), _NOTHING, _NOTHING
+
+    def __str__(self) -> str:
+        return f"{self.queue_name} {self.message_id}"
+
+
 @dataclass(frozen=True)
 class Terms:
     """What a consumer tells the store of itself and its API with every commit."""
@@ -90,24 +111,29 @@ class _Batch:
     began: list[Delivery] = field(default_factory=list)
     back: list[Delivery] = field(default_factory=list)
     take: int = 0
+    sent: float = 0.0
+
+    @property
+    def grows(self) -> int:
+        """By how many workloads, at most, the replica holds more when its reply is there."""
+        return self.take - len(self.done) - len(self.back)
 
 
 class CortexConsumer(Consumer):
     """Feeds Dramatiq's worker from one API's queue. Everything but `ack`, `nack`, `began` and `drain` runs on the I/O thread.
 
-    ``threads``: how many workloads run at once. ``buffered``: takes back what no thread has begun.
+    ``threads``: how many workloads run at once. ``feed``: hands one to the threads. ``buffered``: takes back what no thread has begun.
     """
 
-    def __init__(self, url: str, terms: Terms, threads: int, buffered: Callable[[], list[Delivery]]) -> None:
-        self._url, self._terms, self._threads, self._buffered = url, terms, threads, buffered
-        self._ready: deque[MessageProxy] = deque()
+    def __init__(self, url: str, terms: Terms, threads: int, feed: Callable[[Workload], None], buffered: Callable[[], list[Delivery]]) -> None:
+        self._url, self._terms, self._threads, self._feed, self._buffered = url, terms, threads, feed, buffered
         self._hand: dict[str, Delivery] = {}
         self._done: deque[Delivery] = deque()
         self._began: deque[Delivery] = deque()
         self._back: list[Delivery] = []
         self._bytes = 0
-        self._flying: _Batch | None = None
-        self._flying_since = self._armed_since = 0.0
+        self._flights: deque[_Batch] = deque()
+        self._armed_since = 0.0
         self._wait_link: Link | None = None
         self._link: Link | None = None
         self._armed = False
@@ -135,7 +161,7 @@ class CortexConsumer(Consumer):
         if not delivery.status:  # the actor itself broke: our mistake, yet the workload must end
             delivery.status, delivery.error = "failed", '{"type": "InternalError", "message": "the runtime failed; see the log"}'
         self._done.append(delivery)
-        if self._sleeping:
+        if self._sleeping or len(self._done) == FLIGHT_SIZE:
             self.poke()
 
     nack = ack
@@ -157,10 +183,6 @@ class CortexConsumer(Consumer):
         except (BlockingIOError, OSError):
             pass  # full: it will wake anyway; closed: nobody listens any more
 
-    def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Dramatiq's hook at shutdown; by then `drain` has given everything back."""
-        self._back.extend(message.args[0] for message in messages)
-
     def close(self) -> None:
         """Idempotent: Dramatiq calls it twice after an error."""
         if self._closed:
@@ -173,8 +195,9 @@ class CortexConsumer(Consumer):
 
     # The I/O thread ----------------------------------------------------------------------------------------------------------------------
 
-    def __next__(self) -> MessageProxy | None:
-        if not self._ready and not self._closed:
+    def __next__(self) -> None:
+        """One turn. Dramatiq is told of no message: they go straight to its threads, of which there is but one queue."""
+        if not self._closed:
             try:
                 self._turn()
                 self._retry_s = RECONNECT_S[0]
@@ -184,19 +207,18 @@ class CortexConsumer(Consumer):
                 # A mistake of ours must not make this replica deaf: Dramatiq would close the consumer for good.
                 log.exception("unexpected trouble with the store's connection")
                 self._lost(error)
-        return self._ready.popleft() if self._ready else None
 
     def _turn(self) -> None:
         if self._link is None:
             self._connect()
         now = time.monotonic()
         # A connection that died without a word (a cable, a firewall) never becomes readable.
-        if (self._flying and now - self._flying_since > SILENCE_S) or (self._armed and now - self._armed_since > BLOCK_S + SILENCE_S):
+        if (self._flights and now - self._flights[0].sent > SILENCE_S) or (self._armed and now - self._armed_since > BLOCK_S + SILENCE_S):
             raise TimeoutError("the store has not answered")
         self._give_back(now)
         self._commit(now)
         self._arm()
-        if self._draining and not (self._hand or self._done or self._back or self._flying):
+        if self._draining and not (self._hand or self._done or self._back or self._flights):
             self.drained.set()
         self._sleep(now)
 
@@ -229,25 +251,29 @@ class CortexConsumer(Consumer):
                 link.close()
         self._link = self._wait_link = None
         self._armed = False
-        if self._flying is not None:
+        while self._flights:
             # Repeating it is safe: a workload ends once, and a start mark of an ended one does nothing.
-            self._done.extendleft(reversed(self._flying.done))
-            self._began.extendleft(reversed(self._flying.began))
-            self._back.extend(self._flying.back)
-            self._flying = None
+            batch = self._flights.pop()
+            self._done.extendleft(reversed(batch.done))
+            self._began.extendleft(reversed(batch.began))
+            self._back[:0] = batch.back
 
     def _room(self) -> int:
         """How many more workloads may come into this process."""
         if self._draining:
             return 0
         if self._source == "suspects":
-            return 0 if self._hand else 1
+            return 0 if self._hand or self._flights else 1
         full = self._held_back or self._bytes > LOOK_AHEAD_BYTES
         ahead = 0 if full else min(LOOK_AHEAD_MAX, int(LOOK_AHEAD_MS / max(self._average_ms, 0.001)))
-        return self._threads + ahead - len(self._hand) - self._armed
+        return self._threads + ahead - self._expected()
+
+    def _expected(self) -> int:
+        """How many workloads are here, or will be by what is under way."""
+        return len(self._hand) + self._armed + sum(batch.grows for batch in self._flights)
 
     def _commit(self, now: float) -> None:
-        if self._flying is not None or self._link is None:
+        if self._link is None or not self._may_fly():
             return
         # The wait for company is over when an end is there, or the oldest mark is old enough.
         marks_due = bool(self._began) and (bool(self._done) or time.perf_counter() - self._began[0].began >= START_MARK_S)
@@ -258,7 +284,7 @@ class CortexConsumer(Consumer):
         take = max(0, take)
         if not (self._done or marks_due or self._back or (take and self._left)):
             return
-        batch = _Batch(back=self._back, take=take)
+        batch = _Batch(back=self._back, take=take, sent=now)
         self._back = []
         while self._done:
             batch.done.append(self._done.popleft())
@@ -269,19 +295,21 @@ class CortexConsumer(Consumer):
         ended = {d.id for d in batch.done}
         marks = [d.id for d in batch.began if d.id not in ended]
         terms = self._terms
-        idle = max(0, self._threads - (len(self._hand) - len(batch.done) - len(batch.back)) - self._armed)
+        idle = max(0, self._threads - (self._expected() - len(batch.done) - len(batch.back)))
         args: list[Argument] = ["EVALSHA", COMMIT.sha, 1, keys.prefix(terms.api), terms.replica, terms.version, terms.ttl]
         args += [terms.retain, terms.retain_max, self._source, take, min(idle, take), len(marks), len(batch.done), len(batch.back)]
         args += marks
         for d in batch.done:
             args += [d.id, d.status, d.result, d.error, d.details, f"{d.run_ms:.3f}", int(d.id in unmarked)]
         args += [d.id for d in batch.back]
-        self._flying, self._flying_since = batch, now
+        self._flights.append(batch)
         self._link.send(tuple(args))
 
+    def _may_fly(self) -> bool:
+        return not self._flights or (len(self._flights) < FLIGHTS and len(self._done) >= FLIGHT_SIZE)
+
     def _committed(self, reply: list[Any]) -> None:
-        batch, self._flying = self._flying, None
-        assert batch is not None
+        batch = self._flights.popleft()
         for delivery in (*batch.done, *batch.back):
             if self._hand.pop(delivery.id, None):
                 self._bytes -= len(delivery.body)
@@ -306,7 +334,7 @@ class CortexConsumer(Consumer):
             delivery = Delivery(request_id.decode(), content_type.decode("latin-1"), body, int(accepted), started == b"1")
             self._hand[delivery.id] = delivery
             self._bytes += len(body)
-            self._ready.append(MessageProxy(dramatiq.Message(self._terms.api, "handle", (delivery,), {}, {}, delivery.id, delivery.accepted)))
+            self._feed(Workload(self._terms.api, delivery))
         return (len(reply) - 2) // 5
 
     def _arm(self) -> None:
@@ -315,7 +343,7 @@ class CortexConsumer(Consumer):
             # What its fetch may have brought in the meantime is not known here, so the resync of a new connection gives it back.
             self._disconnect()
             self._connect()
-        if self._armed or self._flying is not None or self._left or self._source != "queue" or self._draining or len(self._hand) >= self._threads:
+        if self._armed or self._flights or self._left or self._source != "queue" or self._draining or len(self._hand) >= self._threads:
             return
         if self._wait_link is None:
             self._wait_link = Link(self._url, (COMMIT,))
@@ -331,26 +359,21 @@ class CortexConsumer(Consumer):
         waiting = len(self._hand) > self._threads
         if not self._draining and not (waiting and now - self._last_end > GIVE_BACK_S):
             return
-        taken_back = self._buffered()
-        while self._ready:
-            taken_back.append(self._ready.popleft().args[0])
-        if taken_back:
+        if taken_back := self._buffered():
             self._back.extend(taken_back)
             self._held_back = True
         elif waiting:
             self._held_back = True
 
     def _sleep(self, now: float) -> None:
-        if self._ready:
-            return
         timeout = 1.0
-        if self._began and self._flying is None:
+        if self._began and not self._flights:
             timeout = START_MARK_S
         elif len(self._hand) > self._threads:
             timeout = GIVE_BACK_S
-        # While a commit flies nothing can be sent, so nobody needs to wake us: what gathers meanwhile is the next group.
-        self._sleeping = self._flying is None
-        if self._sleeping and (self._done or self._back or (self._began and timeout > START_MARK_S)):
+        # While a commit flies little can be sent, so few need to wake us: what gathers meanwhile is the next group.
+        self._sleeping = not self._flights
+        if self._may_fly() and (self._done or self._back or (self._began and timeout > START_MARK_S)):
             timeout = 0.0
         try:
             events = self._selector.select(timeout)
@@ -385,9 +408,9 @@ class CortexConsumer(Consumer):
 class CortexBroker(Broker):
     """One API's queue as Dramatiq sees it. Without middleware: stock Dramatiq's list retries for up to 7 days."""
 
-    def __init__(self, url: str, terms: Terms, threads: int, buffered: Callable[[], list[Delivery]]) -> None:
+    def __init__(self, url: str, terms: Terms, threads: int, feed: Callable[[Workload], None], buffered: Callable[[], list[Delivery]]) -> None:
         super().__init__(middleware=[])
-        self.consumer = CortexConsumer(url, terms, threads, buffered)
+        self.consumer = CortexConsumer(url, terms, threads, feed, buffered)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30000) -> Consumer:
         return self.consumer

@@ -22,51 +22,60 @@ from pathlib import Path
 from typing import Any
 
 import dramatiq
-from dramatiq.worker import Worker, WorkerThread, _WorkQueueItem
+from dramatiq.worker import Worker, WorkerThread
 
 from ..core.errors import CortexError, HandlerError
 from ..handler import chaining, execution, loading, logs, metrics, origin, shim
 from ..handler import instance as instances
 from .board import Board
-from .broker import CortexBroker, Delivery, Terms
+from .broker import CortexBroker, Delivery, Terms, Workload
 
 #: Seconds between two reports of the metrics client's numbers.
 METRICS_S = 2.0
 
 
-class _Runner(WorkerThread):
-    """Dramatiq's worker thread without its one-second polling: it blocks until a message or the stop mark comes."""
+class _Fifo(queue.SimpleQueue[Workload | None]):
+    """Dramatiq's work queue. All workloads have one priority, and ordering 256 of them in a heap took as long as running two. None: stop."""
 
-    def run(self) -> None:
-        self.running = True
-        while True:
-            item = self.work_queue.get()
-            if item.message is None:
-                return
-            self.process_message(item.message)
-
-
-class _Worker(Worker):
-    """Dramatiq's worker; with one thread the runner is not started but run by the main thread."""
-
-    def _add_worker(self) -> None:
-        runner = _Runner(broker=self.broker, consumers=self.consumers, work_queue=self.work_queue, worker_timeout=self.worker_timeout)
-        self.workers.append(runner)
-        if self.worker_threads > 1:
-            runner.start()
+    def task_done(self) -> None:
+        pass
 
     def take_back(self) -> list[Delivery]:
         """Everything that no thread has begun."""
         deliveries: list[Delivery] = []
         while True:
             try:
-                item = self.work_queue.get_nowait()
+                workload = self.get_nowait()
             except queue.Empty:
                 return deliveries
-            if item.message is None:
-                self.work_queue.put(item)
+            if workload is None:
+                self.put(None)
                 return deliveries
-            deliveries.append(item.message.args[0])
+            deliveries.append(workload.args[0])
+
+
+class _Runner(WorkerThread):
+    """Dramatiq's worker thread without its one-second polling: it blocks until a workload or the stop mark comes."""
+
+    def run(self) -> None:
+        self.running = True
+        waiting: Any = self.work_queue
+        while (workload := waiting.get()) is not None:
+            self.process_message(workload)
+
+
+class _Worker(Worker):
+    """Dramatiq's worker; with one thread the runner is not started but run by the main thread."""
+
+    def __init__(self, broker: dramatiq.Broker, *, work_queue: _Fifo, worker_threads: int) -> None:
+        super().__init__(broker, worker_threads=worker_threads)
+        self.work_queue = work_queue  # type: ignore[assignment]
+
+    def _add_worker(self) -> None:
+        runner = _Runner(broker=self.broker, consumers=self.consumers, work_queue=self.work_queue, worker_timeout=self.worker_timeout)
+        self.workers.append(runner)
+        if self.worker_threads > 1:
+            runner.start()
 
     def run(self, until: threading.Event) -> None:
         """Work until `until` is set and the runners have stopped."""
@@ -80,8 +89,7 @@ class _Worker(Worker):
     def _stop_when(self, until: threading.Event) -> None:
         until.wait()
         for _ in self.workers:
-            # The stop mark sorts behind everything, though by now nothing waits.
-            self.work_queue.put(_WorkQueueItem(1 << 62, None))  # type: ignore[arg-type]
+            self.work_queue.put(None)  # type: ignore[arg-type]
 
 
 class Execution:
@@ -196,12 +204,11 @@ class Replica:
         threads = spec["handler"]["threads_per_process"]
         retain = spec["retain"]
         terms = Terms(config["api"], config["replica"], config["version"], retain["payload"], retain["max_bytes"], retain["days"] * 86400)
-        buffered: list[Callable[[], list[Delivery]]] = []
-        broker = CortexBroker(config["redis_url"], terms, threads, lambda: buffered[0]())
+        work_queue = _Fifo()
+        broker = CortexBroker(config["redis_url"], terms, threads, work_queue.put, work_queue.take_back)
         execution.began = broker.consumer.began
         dramatiq.actor(actor_name="handle", queue_name=config["api"], broker=broker)(execution.__call__)
-        worker = _Worker(broker, worker_threads=threads)
-        buffered.append(worker.take_back)
+        worker = _Worker(broker, work_queue=work_queue, worker_threads=threads)
         self._drain = broker.consumer.drain
         if self._draining.is_set():
             broker.consumer.drain()

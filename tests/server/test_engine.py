@@ -8,16 +8,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import pytest
 import redis
-from dramatiq.broker import MessageProxy
 
 from jupyter_cortex.core.spec import check_specs
 from jupyter_cortex.operator.embedded import EmbeddedStore
 from jupyter_cortex.operator.home import Home
 from jupyter_cortex.serving.board import Board
-from jupyter_cortex.serving.broker import CortexConsumer, Delivery, Terms
+from jupyter_cortex.serving.broker import CortexConsumer, Delivery, Terms, Workload
 from jupyter_cortex.serving.reclaim import reclaim
 from jupyter_cortex.store import keys
 from jupyter_cortex.store.history import history, quantile
@@ -63,22 +63,23 @@ class Handling:
 
     def __init__(self, url: str, replica: str = "r1", threads: int = 1, version: int = 1) -> None:
         self._threads = threads
-        self._waiting: list[MessageProxy] = []
-        self._running: dict[str, MessageProxy] = {}
+        self._waiting: list[Workload] = []
+        self._running: dict[str, Workload] = {}
         self._shown: set[str] = set()
         self._lock = threading.Lock()
-        self.consumer = CortexConsumer(url, Terms(API, replica, version), threads, self._take_back)
+        self.consumer = CortexConsumer(url, Terms(API, replica, version), threads, self._take, self._take_back)
         self._stop = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stop:
-            message = next(self.consumer)
-            if message is not None:
-                with self._lock:
-                    self._waiting.append(message)
-                    self._begin()
+            next(self.consumer)
+
+    def _take(self, message: Workload) -> None:
+        with self._lock:
+            self._waiting.append(message)
+            self._begin()
 
     def _begin(self) -> None:
         while self._waiting and len(self._running) < self._threads:
@@ -265,11 +266,12 @@ def test_a_start_whose_reply_was_lost_is_no_attempt(client: redis.Redis) -> None
 def test_an_end_that_the_store_could_not_take_is_told_when_it_is_back(client: redis.Redis, handling: Handling) -> None:
     submit(client, "a")
     delivery = handling.next()
-    client.config_set("maxmemory", "1")
+    client.config_set("min-replicas-to-write", 1)
     handling.finish(delivery)
-    client.client_kill_filter(_type="normal", skipme=True)
+    refused = client.info("errorstats")
+    wait_until(lambda: client.info("errorstats") != refused, "the store has refused it")
     assert status(client, "a") == "in_progress"
-    client.config_set("maxmemory", "0")
+    client.config_set("min-replicas-to-write", 0)
     wait_until(lambda: status(client, "a") == "completed", "it was told")
 
 
@@ -291,6 +293,76 @@ def test_connections_cut_at_any_time_lose_and_double_nothing(home: Home, client:
         wait_until(lambda: client.zcard(keys.index(API, "completed")) == len(ids), "all ends are committed")
     finally:
         handling.close()
+    assert {Records(client).details(API, request_id)["result"]["id"] == request_id for request_id in ids} == {True}
+    assert client.zcard(keys.index(API, "open")) == 0
+
+
+class Quick:
+    """A consumer whose workloads end as fast as a thread takes them, as no-ops do."""
+
+    def __init__(self, url: str) -> None:
+        self.waiting: SimpleQueue[Workload | None] = SimpleQueue()
+        self.consumer = CortexConsumer(url, Terms(API, "quick", 1), 1, self.waiting.put, self._take_back)
+        self.most = 0
+        self._stop = False
+        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._consume, self._work)]
+        for thread in self._threads:
+            thread.start()
+
+    def _consume(self) -> None:
+        while not self._stop:
+            next(self.consumer)
+            self.most = max(self.most, len(self.consumer._flights))
+
+    def _work(self) -> None:
+        while (workload := self.waiting.get()) is not None:
+            delivery = workload.args[0]
+            delivery.began = time.perf_counter()
+            if not delivery.marked:
+                self.consumer.began(delivery)
+            delivery.status, delivery.result, delivery.run_ms = "completed", json.dumps({"id": delivery.id}).encode(), 0.01
+            self.consumer.ack(workload)
+
+    def _take_back(self) -> list[Delivery]:
+        taken = []
+        while not self.waiting.empty():
+            try:
+                if (workload := self.waiting.get_nowait()) is not None:
+                    taken.append(workload.args[0])
+            except Empty:
+                break
+        return taken
+
+    def close(self) -> None:
+        self._stop = True
+        self.waiting.put(None)
+        self.consumer.poke()
+        for thread in self._threads:
+            thread.join(10)
+        self.consumer.close()
+
+
+def test_connections_cut_with_two_commits_under_way_lose_and_double_nothing(home: Home, client: redis.Redis) -> None:
+    ids = [f"n{number}" for number in range(6000)]
+    for at in range(0, len(ids), 100):
+        together = [part for request_id in ids[at : at + 100] for part in (request_id, "application/json", "d", 2, b"{}")]
+        assert SUBMIT.run(client, API, *together).split() == [b"ok"] * 100
+    quick = Quick(home.redis_url())
+    completed = keys.index(API, "completed")
+    try:
+        done = 0
+        while done < len(ids):
+            # Each cut falls somewhere into the next few hundred ends.
+            wait_until(lambda at=done: client.zcard(completed) > at, "more have ended")
+            client.client_kill_filter(_type="normal", skipme=True)
+            done = min(len(ids), client.zcard(completed) + 200)
+        wait_until(lambda: client.zcard(completed) == len(ids), "all have ended")
+        wait_until(lambda: not client.exists(keys.held(API, "quick")), "nothing is held any more")
+    finally:
+        quick.close()
+    assert quick.most == 2
+    ended = [event["id"] for event in events(client, API, "0-0", 100_000) if event["state"] == "completed"]
+    assert sorted(ended) == sorted(ids), "each ends once"
     assert {Records(client).details(API, request_id)["result"]["id"] == request_id for request_id in ids} == {True}
     assert client.zcard(keys.index(API, "open")) == 0
 
@@ -396,3 +468,17 @@ def test_quantiles_come_from_the_histogram() -> None:
     assert quantile({}, 0.5) is None
     assert quantile({0: 99, 10: 1}, 0.5) == pytest.approx(0.414, abs=0.01)
     assert quantile({0: 1, 10: 99}, 0.95) == pytest.approx(44.25, abs=0.1)
+
+
+def test_ends_are_taken_when_the_stores_memory_is_out(handling: Handling, client: redis.Redis) -> None:
+    submit(client, "a", body=b"x" * 1000)
+    delivery = handling.next()
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.OutOfMemoryError):
+            submit(client, "b")
+        handling.finish(delivery)
+        wait_until(lambda: status(client, "a") == "completed", "the end is taken")
+    finally:
+        client.config_set("maxmemory", 0)
+    assert client.exists(keys.body(API, "a")) == 0

@@ -11,6 +11,9 @@ local me = {replica, version}
 local at = 12
 local dropped, released, taken = {}, {}, {}
 
+-- The first write: one that is allowed when memory is out, and with it all that follow. An end frees its payload.
+for i = 1, n_finish do released[i] = ARGV[at + n_start + 7 * (i - 1)] end
+if n_finish > 0 then redis.call('SREM', held, unpack(released)) end
 for _ = 1, n_start do
   start(ARGV[at], replica, version)
   at = at + 1
@@ -25,10 +28,8 @@ for _ = 1, n_finish do
   if not finish(id, status, ttl, keep, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5]), began) then
     dropped[#dropped + 1] = id
   end
-  released[#released + 1] = id
   at = at + 7
 end
-if #released > 0 then redis.call('SREM', held, unpack(released)) end
 for i = n_back - 1, 0, -1 do
   local id = ARGV[at + i]
   if redis.call('SREM', held, id) == 1 then

@@ -1,5 +1,6 @@
 -- What every script shares. KEYS[1] is the API's prefix, cx:{<api>}; see keys.py for what lies below it.
--- Lua does not roll back: every script validates first, and its first write is one that Redis refuses when memory is out.
+-- Lua does not roll back: every script validates first. Redis asks only at the first write whether memory is out: scripts that accept begin with
+-- one that it then refuses, scripts that end or give back with one that it allows, and the rest of theirs is allowed with it.
 local p = KEYS[1]
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
@@ -42,8 +43,10 @@ local function flush()
 end
 
 -- One token per waiting workload, at most 64: a token means "look", not "one workload for you".
-local function wake()
-  if redis.call('LLEN', p .. ':wake') < 64 then redis.call('RPUSH', p .. ':wake', '1') end
+local function wake(waiting)
+  local tokens = {}
+  for at = 1, math.min(waiting or 1, 64 - redis.call('LLEN', p .. ':wake')) do tokens[at] = '1' end
+  if #tokens > 0 then redis.call('RPUSH', p .. ':wake', unpack(tokens)) end
 end
 
 -- After taking from the queue: no tokens for an empty queue, at least one for a queue that still holds work.

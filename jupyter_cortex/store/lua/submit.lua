@@ -1,21 +1,37 @@
--- Accept one workload: its record, its payload, its place in the queue and the wake-up, or nothing of it.
--- ARGV: id, content type, body digest, size, body. Returns 'ok', 'same', 'conflict', 'not_live' or 'unknown'.
-local id, ctype, digest, size, body = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+-- Accept workloads: each with its record, its payload, its place in the queue and the wake-up, or nothing of it.
+-- ARGV: per workload id, content type, body digest, size, body; then how many may wait in the queue (left out: any number).
+-- Returns a word for each, a space between: 'ok', 'same', 'conflict', 'not_live', 'unknown' or 'queue_full'.
+-- Those that arrive together come together: what a script costs, and its one look at the API, are shared.
 local gate = redis.call('HGET', p .. ':api', 'gate')
-if not gate then return 'unknown' end
-if gate ~= 'open' then return 'not_live' end
-local w = p .. ':w:' .. id
-local old = redis.call('HMGET', w, 'digest', 'type')
-if old[1] then
-  if old[1] == digest and old[2] == ctype then return 'same' end
-  return 'conflict'
+local refusal = not gate and 'unknown' or gate ~= 'open' and 'not_live'
+local room = math.huge
+if #ARGV % 5 == 1 then room = tonumber(ARGV[#ARGV]) - redis.call('LLEN', p .. ':queue') end
+local words, ids, opened = {}, {}, {}
+
+local function accept(id, ctype, digest, size, body)
+  if refusal then return refusal end
+  local w = p .. ':w:' .. id
+  local old = redis.call('HMGET', w, 'digest', 'type')
+  if old[1] then return old[1] == digest and old[2] == ctype and 'same' or 'conflict' end
+  -- After the look at the record: what was accepted is told again, however full the queue is.
+  if #ids >= room then return 'queue_full' end
+  redis.call('HSET', w, 'status', 'in_queue', 'type', ctype, 'digest', digest, 'size', size, 'accepted', now, 'run', 1)
+  redis.call('SET', p .. ':b:' .. id, body)
+  ids[#ids + 1] = id
+  opened[#opened + 1] = now
+  opened[#opened + 1] = id
+  event(id, 'in_queue')
+  return 'ok'
 end
-redis.call('HSET', w, 'status', 'in_queue', 'type', ctype, 'digest', digest, 'size', size, 'accepted', now, 'run', 1)
-redis.call('SET', p .. ':b:' .. id, body)
-redis.call('RPUSH', p .. ':queue', id)
-redis.call('ZADD', p .. ':open', now, id)
-event(id, 'in_queue')
-count('accepted')
-flush()
-wake()
-return 'ok'
+
+for at = 1, #ARGV - #ARGV % 5, 5 do
+  words[#words + 1] = accept(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
+end
+if #ids > 0 then
+  redis.call('RPUSH', p .. ':queue', unpack(ids))
+  redis.call('ZADD', p .. ':open', unpack(opened))
+  count('accepted', #ids)
+  flush()
+  wake(#ids)
+end
+return table.concat(words, ' ')
