@@ -94,14 +94,24 @@ class Model:
         self.ends: Counter[tuple[str, str]] = Counter()  #: what was published on the channels of ends
         self.stale: set[tuple[str, str]] = set()  #: (id, status) that an index lists still though the workload has expired
 
-    def submit(self, workload: Workload) -> str:
-        old = self.workloads.get(workload.id)
-        if old:
-            return "same" if (old.digest, old.content_type) == (workload.digest, workload.content_type) else "conflict"
-        self.workloads[workload.id] = workload
-        self.queue.append(workload.id)
-        self.counts["accepted"] += 1
-        return "ok"
+    def submit(self, workloads: Sequence[Workload], most: int | None = None) -> list[str]:
+        """A word for each. ``most``: how many may wait."""
+        room = len(workloads) if most is None else most - len(self.queue)
+        accepted: list[str] = []
+        words = []
+        for workload in workloads:
+            old = self.workloads.get(workload.id)
+            if old:
+                words.append("same" if (old.digest, old.content_type) == (workload.digest, workload.content_type) else "conflict")
+            elif len(accepted) >= room:
+                words.append("queue_full")
+            else:
+                self.workloads[workload.id] = workload
+                accepted.append(workload.id)
+                words.append("ok")
+        self.queue += accepted
+        self.counts["accepted"] += len(accepted)
+        return words
 
     def commit(self, commit: Commit) -> tuple[list[str], list[tuple[Workload, bool]], int]:
         """(ends that came too late, what was taken and whether its start is marked, what the source holds still)."""

@@ -32,7 +32,7 @@ IDS = [f"w{number}" for number in range(12)]
 #: The moves that a run must have made to have tried what it promises.
 MUST_SEE = {
     *("ok", "same", "conflict", "taken", "lost", "repeated", "late", "cancelled", "requeued", "suspected", "failed by deaths", "alive after all"),
-    *("retired", "given back", "reply full", "expired", "ended without an own begin", "resynced"),
+    *("retired", "given back", "reply full", "expired", "ended without an own begin", "resynced", "queue_full", "two repeated"),
 }
 
 
@@ -43,8 +43,9 @@ class Moves:
         self.client, self.api = client, api
         client.hset(keys.api(api), mapping={"gate": "open", "live": 1, "next": 2})
 
-    def submit(self, work: Workload) -> str:
-        return SUBMIT.run(self.client, self.api, work.id, work.content_type, work.digest, work.size, work.body).decode()
+    def submit(self, works: list[Workload], most: int | None = None) -> list[str]:
+        args = [part for one in works for part in (one.id, one.content_type, one.digest, one.size, one.body)]
+        return SUBMIT.run(self.client, self.api, *args, *([] if most is None else [most])).decode().split()
 
     def commit(self, commit: Commit) -> tuple[list[str], list[tuple[str, bytes, bytes, bool]], int]:
         terms = commit.terms
@@ -74,14 +75,14 @@ class Moves:
 
 @dataclass
 class Replica:
-    """What a replica knows of itself. ``flying``: a commit whose reply was lost, to be repeated."""
+    """What a replica knows of itself. ``flying``: up to two commits whose replies were lost, to be repeated."""
 
     name: str
     version: int
     hand: list[str] = field(default_factory=list)
     marked: set[str] = field(default_factory=set)
     entered: set[str] = field(default_factory=set)
-    flying: Commit | None = None
+    flying: list[Commit] = field(default_factory=list)
 
     def drop(self, commit: Commit) -> None:
         for name in (*(end.id for end in commit.ends), *commit.back):
@@ -176,17 +177,19 @@ class Histories(RuleBasedStateMachine):
     # Callers -----------------------------------------------------------------------------------------------------------------------------
 
     def submit(self, draw: Any) -> None:
+        """Those that arrive together are accepted by one script."""
         size = draw(st.sampled_from([10, 10, 10, 600_000]), label="size")
-        for name in draw(st.lists(st.sampled_from(IDS), min_size=1, max_size=4), label="ids"):
-            digest = draw(st.sampled_from(["d1", "d1", "d2"]), label="digest")
-            work = Workload(name, f"{name} {next(self.lives)}".encode(), "text/plain", digest, size)
-            outcome = self.moves.submit(work)
-            assert outcome == self.model.submit(work)
-            self.seen[outcome] += 1
+        digests = st.sampled_from(["d1", "d1", "d2"])
+        drawn = draw(st.lists(st.tuples(st.sampled_from(IDS), digests), min_size=1, max_size=4), label="ids and digests")
+        works = [Workload(name, f"{name} {next(self.lives)}".encode(), "text/plain", digest, size) for name, digest in drawn]
+        most = draw(st.none() | st.integers(0, 8), label="may wait")
+        outcome = self.moves.submit(works, most)
+        assert outcome == self.model.submit(works, most)
+        self.seen.update(outcome)
 
     def submit_before_anything_is_live(self, draw: Any) -> None:
         self.client.hset(keys.api(self.moves.api), "gate", "closed")
-        assert self.moves.submit(Workload(draw(st.sampled_from(IDS)), b"", "", "d", 0)) == "not_live"
+        assert self.moves.submit([Workload(draw(st.sampled_from(IDS)), b"", "", "d", 0)]) == ["not_live"]
         self.client.hset(keys.api(self.moves.api), "gate", "open")
 
     def cancel(self, draw: Any) -> None:
@@ -217,7 +220,7 @@ class Histories(RuleBasedStateMachine):
         told["ended without an own begin"] = any(end.began for end in commit.ends)
         self.seen.update(name for name, happened in told.items() if happened)
         if lost:
-            replica.flying = commit
+            replica.flying.append(commit)
             return
         replica.drop(commit)
         replica.marked.update(commit.starts)
@@ -229,11 +232,14 @@ class Histories(RuleBasedStateMachine):
     def commit(self, draw: Any) -> None:
         replica = draw(st.sampled_from(list(self.replicas.values())), label="replica")
         take = draw(st.integers(0, 4), label="take")
-        if replica.flying:
+        if replica.flying and (len(replica.flying) == 2 or draw(st.booleans(), label="reconnect")):
             self._reconnect(replica, take)
             return
         starts, ends, back = [], [], []
+        told = {name for commit in replica.flying for name in (*(end.id for end in commit.ends), *commit.back, *commit.starts)}
         for name in replica.hand:
+            if name in told:
+                continue  # a second commit on the heels of the first says nothing again
             can = ["wait", "completed", "completed", "failed"] + ([] if name in replica.entered else ["begin", "back"])
             what = draw(st.sampled_from(can), label=f"{name} on {replica.name}")
             if what == "begin":
@@ -248,7 +254,7 @@ class Histories(RuleBasedStateMachine):
         terms = Terms(replica.name, replica.version, *self.retain)
         start_now = draw(st.integers(0, take), label="start now")
         commit = Commit(terms, starts, ends, back, take, start_now, "suspects" if alone else "queue")
-        self._carry_out(replica, commit, draw(st.sampled_from([False, False, True]), label="reply lost"))
+        self._carry_out(replica, commit, bool(replica.flying) or draw(st.sampled_from([False, False, True]), label="reply lost"))
 
     def _end(self, replica: Replica, name: str, status: str) -> End:
         result = f'{{"by": "{replica.name} {next(self.lives)}"}}'.encode()
@@ -258,14 +264,17 @@ class Histories(RuleBasedStateMachine):
         return End(name, status, error='{"type": "E", "message": "m"}', details='{"logs": []}', began=began)
 
     def _reconnect(self, replica: Replica, take: int) -> None:
-        """First what the replica has, so that what it does not know goes back; then the commit again, with another fetch."""
-        flying, replica.flying = replica.flying, None
-        assert flying is not None
+        """First what the replica has, so that what it does not know goes back; then what the commits said again, in one, with another fetch."""
+        flying, replica.flying = replica.flying, []
         expected = self.model.resync(replica.name, replica.hand)
         assert self.moves.resync(replica.name, replica.hand) == expected
         self._adopt_order(expected, 0)
-        self._carry_out(replica, replace(flying, take=take, start_now=take, source="queue"), lost=False)
-        self.seen.update({"repeated": 1, "resynced": expected})
+        starts, ends, back = ([one for commit in flying for one in getattr(commit, part)] for part in ("starts", "ends", "back"))
+        ended = {end.id for end in ends}
+        ends = [replace(end, began=end.began or end.id in starts) for end in ends]
+        again = Commit(flying[0].terms, [name for name in starts if name not in ended], ends, back, take, take)
+        self._carry_out(replica, again, lost=False)
+        self.seen.update({"repeated": 1, "resynced": expected, "two repeated": len(flying) == 2})
 
     def wake_up(self, draw: Any) -> None:
         """An idle replica gets a token and fetches, again and again. Without a token it would sleep, so there must be nothing to do."""
