@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 import redis
+from hypothesis import settings as hypothesis_settings
 
 from jupyter_cortex.client import Client, Deployed
 from jupyter_cortex.core.settings import Settings
@@ -30,6 +31,10 @@ from .suites import pytest_collect_directory
 __all__ = ["pytest_collect_directory"]
 
 CI = os.environ.get("CI") == "true"
+# CI tries the same inputs at each run, so that what fails there fails here; at home each run tries others. Machines are too noisy for deadlines.
+hypothesis_settings.register_profile("ci", derandomize=True, database=None, deadline=None, print_blob=True)
+hypothesis_settings.register_profile("home", deadline=None, print_blob=True)
+hypothesis_settings.load_profile("ci" if CI else "home")
 ECHO = """
 class Handler:
     def handle_async(self, payload, request_id):

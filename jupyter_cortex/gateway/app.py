@@ -24,6 +24,7 @@ from .artifact_routes import Shelf
 from .changes import Changes, add_changes_route
 from .control import Control
 from .control_routes import create_router
+from .described import REFUSALS
 from .polls import Polls
 from .public import Guard, PublicDoor
 from .routes import RouteTable
@@ -90,7 +91,7 @@ def create_app(parts: Parts, watch: Watch) -> PublicDoor:
     router = create_router(control)
     add_version_routes(router, control)
     add_changes_route(router, Changes(client, watch), Polls(parts.max_polls))
-    app.include_router(router)
+    app.include_router(router, responses=REFUSALS)
     _add_health(app, client, control, parts)
     _add_error_handlers(app)
     guard = Guard(parts.hosts, parts.token, parts.call_token, parts.internal_token, parts.max_body)
@@ -112,12 +113,12 @@ async def _keep_measured(intake: Intake) -> None:
 
 
 def _add_health(app: FastAPI, client: redis.Redis, control: Control, parts: Parts) -> None:
-    @app.get("/healthz")
+    @app.get("/healthz", response_class=PlainTextResponse)
     def healthz() -> PlainTextResponse:
         """Whether this process answers."""
         return PlainTextResponse("ok")
 
-    @app.get("/readyz")
+    @app.get("/readyz", response_class=PlainTextResponse, responses=REFUSALS)
     def readyz() -> PlainTextResponse:
         """Whether a POST would be accepted: the store answers and takes writes."""
         try:
@@ -126,7 +127,7 @@ def _add_health(app: FastAPI, client: redis.Redis, control: Control, parts: Part
             raise StoreUnavailable(f"{explain(error)}; try again", retry_after=1) from error
         return PlainTextResponse("ok")
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse, responses=REFUSALS)
     def metrics(request: Request) -> PlainTextResponse:
         if parts.call_token and request.headers.get("authorization", "") not in (f"Bearer {parts.call_token}", f"Bearer {parts.token}"):
             from ..core.errors import Unauthorized

@@ -19,6 +19,7 @@ from ..core.spec import Artifact
 from ..project.files import megabytes
 from ..serving.artifacts import CHUNK, Artifacts
 from ..store import artifacts as ledger
+from .described import takes
 
 #: What must stay free on the disk for everything else that writes to it.
 RESERVE = 64 * 1024 * 1024
@@ -72,7 +73,7 @@ def add_artifact_routes(router: APIRouter, shelf: Shelf) -> None:
         size = shelf.held(sha256)
         return _json({"present": size is not None, "bytes": size})
 
-    @router.put("/artifacts/{sha256}")
+    @router.put("/artifacts/{sha256}", openapi_extra=takes("application/octet-stream"))
     async def put_artifact(request: Request, sha256: str = DIGEST) -> Response:
         """The content as the body, of any size: what is in memory is one CHUNK of it."""
         await run_in_threadpool(_check_room, shelf.artifacts, request.headers.get("content-length", ""))

@@ -10,6 +10,7 @@ from ..project import bundle
 from .answers import Json
 from .artifact_routes import add_artifact_routes
 from .control import Control, DeployRequest, PatchRequest
+from .described import takes
 from .looking_routes import add_looking_routes
 from .public import CONTROL_BODY_BYTES
 
@@ -29,7 +30,7 @@ def _add_publishing(router: APIRouter, control: Control) -> None:
     def has_bundle(name: str, digest: str) -> Response:
         return Json({"present": control.registry.has_bundle(name, digest)})
 
-    @router.put("/apis/{name}/bundles/{digest}")
+    @router.put("/apis/{name}/bundles/{digest}", openapi_extra=takes("application/octet-stream"))
     async def put_bundle(request: Request, digest: str, name: str = Path(pattern=f"^{NAME}$", max_length=42)) -> Response:
         data = bytearray()
         async for chunk in request.stream():

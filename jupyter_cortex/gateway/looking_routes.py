@@ -18,6 +18,7 @@ from ..store import history, listing, logs, streams
 from ..store.records import Record
 from .answers import Json
 from .control import Control
+from .described import answers
 
 
 def add_looking_routes(router: APIRouter, control: Control) -> None:
@@ -84,7 +85,7 @@ def _add_workloads(router: APIRouter, control: Control) -> None:
         control.registry.get(name)
         return Json(control.records.details(name, request_id))
 
-    @router.get("/apis/{name}/workloads/{request_id}/payload")
+    @router.get("/apis/{name}/workloads/{request_id}/payload", response_class=Response, responses=answers("application/octet-stream"))
     def payload(name: str, request_id: str) -> Response:
         """The bytes as they came. They are a stranger's: no browser may take them for a page."""
         api = control.registry.get(name)
@@ -126,7 +127,7 @@ def _add_logs(router: APIRouter, control: Control) -> None:
         found, position = logs.tail(control.client, name, lines)
         return Json({"records": [logs.record(line) for line in found], "position": position})
 
-    @router.get("/apis/{name}/logs")
+    @router.get("/apis/{name}/logs", response_class=Response, responses=answers("application/x-ndjson"))
     def log(name: str, lines: int = Query(200, ge=0, le=10000), follow: bool = False) -> Response:
         """JSON lines, oldest first; with ``follow`` the answer goes on until the caller closes it or the API is deleted."""
         control.registry.get(name)

@@ -17,6 +17,9 @@ from ..project.gate import MAX_REPORT_BYTES
 from ..project.notebook.cells import code_cells
 from ..store import reports
 from .control import Control
+from .described import answers, takes
+
+NOTEBOOK = "application/x-ipynb+json"
 
 
 def module(control: Control, name: str, version: int) -> dict[str, Any]:
@@ -62,12 +65,12 @@ def add_version_routes(router: APIRouter, control: Control) -> None:
     def get_module(name: str, version: int) -> Response:
         return Response(json.dumps(module(control, name, version)), media_type="application/json")
 
-    @router.get("/apis/{name}/deployments/{version}/report")
+    @router.get("/apis/{name}/deployments/{version}/report", response_class=Response, responses=answers(NOTEBOOK))
     def get_report(name: str, version: int) -> Response:
         control.registry.deployment(name, version)
-        return Response(reports.get(control.client, name, version), media_type="application/x-ipynb+json")
+        return Response(reports.get(control.client, name, version), media_type=NOTEBOOK)
 
-    @router.put("/apis/{name}/deployments/{version}/report")
+    @router.put("/apis/{name}/deployments/{version}/report", openapi_extra=takes(NOTEBOOK))
     async def put_report(request: Request, name: str, version: int) -> Response:
         data = bytearray()
         async for chunk in request.stream():

@@ -205,6 +205,16 @@ def test_the_limits_of_a_project_hold_in_an_archive_too(monkeypatch: pytest.Monk
     assert files.MAX_BYTES == 32 * 2**20
 
 
+def test_a_directory_of_too_many_entries_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = archive(("project/a", b""))
+    start, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    count = files.MAX_FILES + 1
+    entries = data[start:end] * count
+    many = data[:start] + entries + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, count & 0xFFFF, count & 0xFFFF, len(entries), start, 0)
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("it was read"))
+    assert kind_of(lambda: digest_of(many)) == "too_many_files"
+
+
 def test_an_existing_target_is_left_alone(project: Path, tmp_path: Path) -> None:
     data = pack(listed(project)).data
     target = tmp_path / "out"

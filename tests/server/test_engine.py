@@ -22,7 +22,7 @@ from jupyter_cortex.serving.reclaim import reclaim
 from jupyter_cortex.store import keys
 from jupyter_cortex.store.history import history, quantile
 from jupyter_cortex.store.records import Records
-from jupyter_cortex.store.scripts import CANCEL, COMMIT, SUBMIT
+from jupyter_cortex.store.scripts import CANCEL, COMMIT, RESYNC, SUBMIT
 from jupyter_cortex.store.streams import events
 
 from ..conftest import wait_until
@@ -252,6 +252,15 @@ def test_a_lost_reply_leaves_nothing_behind(home: Home, client: redis.Redis) -> 
         wait_until(lambda: status(client, "a") == "completed", "it ended")
     finally:
         handling.close()
+
+
+def test_a_start_whose_reply_was_lost_is_no_attempt(client: redis.Redis) -> None:
+    submit(client, "a")
+    hold(client, "r1", 1)
+    assert Records(client).get(API, "a").attempts == 1
+    assert RESYNC.run(client, API, "r1") == 1
+    record = Records(client).get(API, "a")
+    assert (record.status, record.attempts) == ("in_queue", 0)
 
 
 def test_an_end_that_the_store_could_not_take_is_told_when_it_is_back(client: redis.Redis, handling: Handling) -> None:

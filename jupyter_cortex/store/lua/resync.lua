@@ -10,6 +10,8 @@ for _, id in ipairs(redis.call('SMEMBERS', held)) do
     local status = redis.call('HGET', p .. ':w:' .. id, 'status')
     if status and not FINAL[status] then
       redis.call('HSET', p .. ':w:' .. id, 'status', 'in_queue')
+      -- Its fetch had marked a start, but it never came to a handler.
+      if status == 'in_progress' then redis.call('HINCRBY', p .. ':w:' .. id, 'attempts', -1) end
       redis.call('LPUSH', p .. ':queue', id)
       event(id, 'in_queue')
       wake()

@@ -1,0 +1,248 @@
+"""What the atomic moves promise, in plain Python: the store must show the same after every one of them.
+
+A `Model` is one API. It says where each workload lies (queue, suspects, hands of replicas), what its record holds, and what was counted and told.
+It knows nothing of Redis; test_model.py carries out the same moves there and compares.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+FINAL = ("completed", "failed", "cancelled")
+#: The payload bytes of one reply beyond which the rest waits for its turn.
+REPLY_BYTES = 1 << 20
+
+
+@dataclass
+class Workload:
+    """One accepted id."""
+
+    id: str
+    body: bytes
+    content_type: str
+    digest: str
+    size: int
+    status: str = "in_queue"
+    attempts: int = 0
+    deaths: int = 0
+    started: bool = False
+    replica: str = ""
+    version: int = 0
+    result: bytes | None = None
+    error: str | None = None  #: None: none, "": one that the store words itself
+    details: str = ""
+    kept: bool = True
+    told: list[str] = field(default_factory=lambda: ["in_queue"])  #: its states as the event stream tells them, repetitions left out
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL
+
+    def move(self, status: str) -> None:
+        self.status = status
+        if self.told[-1] != status:
+            self.told.append(status)
+
+
+@dataclass(frozen=True)
+class End:
+    """How a replica says that a workload ended. ``began``: the same commit says that it had begun."""
+
+    id: str
+    status: str
+    result: bytes = b""
+    error: str = ""
+    details: str = ""
+    began: bool = False
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Who commits, and what its spec says."""
+
+    replica: str
+    version: int
+    retain: str = "failed"
+    retain_max: int = -1
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What one commit of a replica carries."""
+
+    terms: Terms
+    starts: Sequence[str] = ()
+    ends: Sequence[End] = ()
+    back: Sequence[str] = ()
+    take: int = 0
+    start_now: int = 0
+    source: str = "queue"
+
+
+class Model:
+    def __init__(self, max_deliveries: int) -> None:
+        self.max_deliveries = max_deliveries
+        self.workloads: dict[str, Workload] = {}
+        self.queue: list[str] = []
+        self.suspects: list[str] = []
+        self.held: dict[str, set[str]] = {}
+        self.live = 1
+        self.counts: Counter[str] = Counter()
+        self.told_before: dict[str, list[str]] = {}  #: the events of earlier workloads with the same id
+        self.ends: Counter[tuple[str, str]] = Counter()  #: what was published on the channels of ends
+        self.stale: set[tuple[str, str]] = set()  #: (id, status) that an index lists still though the workload has expired
+
+    def submit(self, workloads: Sequence[Workload], most: int | None = None) -> list[str]:
+        """A word for each. ``most``: how many may wait."""
+        room = len(workloads) if most is None else most - len(self.queue)
+        accepted: list[str] = []
+        words = []
+        for workload in workloads:
+            old = self.workloads.get(workload.id)
+            if old:
+                words.append("same" if (old.digest, old.content_type) == (workload.digest, workload.content_type) else "conflict")
+            elif len(accepted) >= room:
+                words.append("queue_full")
+            else:
+                self.workloads[workload.id] = workload
+                accepted.append(workload.id)
+                words.append("ok")
+        self.queue += accepted
+        self.counts["accepted"] += len(accepted)
+        return words
+
+    def commit(self, commit: Commit) -> tuple[list[str], list[tuple[Workload, bool]], int]:
+        """(ends that came too late, what was taken and whether its start is marked, what the source holds still)."""
+        held = self.held.setdefault(commit.terms.replica, set())
+        for name in commit.starts:
+            self._start(name, commit.terms)
+        late = [end.id for end in commit.ends if not self._end(end, commit.terms)]
+        held.difference_update(end.id for end in commit.ends)
+        for name in reversed(commit.back):
+            if name in held:
+                held.remove(name)
+                self._back(name, never_ran=True)
+        if commit.ends:
+            self.stale.clear()
+        taken, left = self._take(commit, held)
+        return late, taken, left
+
+    def _start(self, name: str, terms: Terms) -> None:
+        found = self.workloads.get(name)
+        if found and not found.final:
+            found.replica, found.version, found.started = terms.replica, terms.version, True
+            found.attempts += 1
+            found.move("in_progress")
+
+    def _end(self, end: End, terms: Terms) -> bool:
+        found = self.workloads.get(end.id)
+        if found is None or found.final:
+            return False
+        if end.began:
+            self._start(end.id, terms)
+        keep = terms.retain == "always" or (terms.retain == "failed" and end.status == "failed")
+        found.kept = keep and (terms.retain_max < 0 or found.size <= terms.retain_max)
+        if end.status == "completed":
+            found.result = end.result
+        found.error, found.details = end.error or None, end.details
+        self._final(found, end.status, ran=True)
+        return True
+
+    def _final(self, workload: Workload, status: str, *, ran: bool) -> None:
+        workload.move(status)
+        self.counts[status] += 1
+        self.ends[workload.id, status] += 1
+        if workload.started:
+            self.counts["wait"] += 1
+            self.counts["run"] += ran
+
+    def _back(self, name: str, *, never_ran: bool) -> None:
+        """To the head of the queue. ``never_ran``: a start that is marked was the fetch's, and does not count."""
+        found = self.workloads.get(name)
+        if found and not found.final:
+            found.attempts -= never_ran and found.status == "in_progress"
+            found.move("in_queue")
+            self.queue.insert(0, name)
+
+    def _take(self, commit: Commit, held: set[str]) -> tuple[list[tuple[Workload, bool]], int]:
+        if commit.take and self.live > commit.terms.version:
+            return [], 0
+        source = self.suspects if commit.source == "suspects" else self.queue
+        taken: list[tuple[Workload, bool]] = []
+        size, start_now = 0, commit.start_now
+        for _ in range(min(commit.take, len(source))):
+            found = self.workloads.get(source[0])
+            if found is None or found.final:
+                source.pop(0)  # it ended while it waited: by a replica that was taken for dead
+                continue
+            size += found.size
+            if taken and size > REPLY_BYTES:
+                break
+            source.pop(0)
+            held.add(found.id)
+            if len(taken) < start_now:
+                self._start(found.id, commit.terms)
+            taken.append((found, len(taken) < start_now))
+        return taken, len(source)
+
+    def cancel(self, name: str, keep: bool) -> str:
+        found = self.workloads.get(name)
+        if found is None:
+            return "unknown"
+        if found.final:
+            return found.status
+        found.kept = keep
+        self._final(found, "cancelled", ran=False)
+        for waiting in (self.queue, self.suspects):
+            if name in waiting:
+                waiting.remove(name)
+        return "cancelled"
+
+    def resync(self, replica: str, known: Iterable[str]) -> int:
+        """A replica is back and says what it has: the rest was in replies that never came. How many go back to the queue."""
+        held = self.held.setdefault(replica, set())
+        lost = held - set(known)
+        held -= lost
+        before = len(self.queue)
+        for name in sorted(lost):
+            self._back(name, never_ran=True)
+        return len(self.queue) - before
+
+    def reclaim(self, replica: str, ran: Iterable[str], keep: bool) -> tuple[int, int, set[str]]:
+        """A replica is dead; ``ran`` were inside its handlers. (Back in the queue, put aside, failed)."""
+        ran = set(ran)
+        requeued, suspected, failed = 0, 0, set()
+        for name in sorted(self.held.pop(replica, set())):
+            found = self.workloads.get(name)
+            if found is None or found.final:
+                continue
+            found.deaths += name in ran
+            if name in ran and found.deaths >= self.max_deliveries:
+                found.kept, found.error, found.details = keep, "", "{}"
+                self._final(found, "failed", ran=False)
+                failed.add(name)
+            elif name in ran and self.max_deliveries > 1 and found.deaths >= self.max_deliveries - 1:
+                found.move("in_queue")
+                self.suspects.append(name)
+                suspected += 1
+            else:
+                self._back(name, never_ran=bool(ran) and name not in ran)
+                requeued += 1
+        return requeued, suspected, failed
+
+    def expire(self, name: str) -> None:
+        """Its days are over."""
+        gone = self.workloads.pop(name)
+        self.told_before.setdefault(name, []).extend(gone.told)
+        self.stale.add((name, gone.status))
+
+    def listed(self, index: str) -> set[str]:
+        """What the index of a final status (or ``open``) holds."""
+        if index == "open":
+            return self.open()
+        return {name for name, found in self.workloads.items() if found.status == index} | {name for name, status in self.stale if status == index}
+
+    def open(self) -> set[str]:
+        return {name for name, found in self.workloads.items() if not found.final}
