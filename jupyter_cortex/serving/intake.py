@@ -22,10 +22,14 @@ import redis.asyncio
 from ..core.errors import StoreUnavailable
 from ..store import keys
 from ..store.connection import explain, is_temporary
-from ..store.scripts import CANCEL, SUBMIT
+from ..store.scripts import CANCEL, PIECE, SUBMIT
 
 #: Bodies above this take the other connection.
 BULK_BYTES = 64 * 1024
+#: A larger body goes to the store in pieces. The store syncs each to disk before it does anything else; at 70 MB/s this one takes 4 ms.
+PIECE_BYTES = 256 * 1024
+#: A digest of more than this is made on another thread: it takes 1 ms.
+DIGEST_INLINE_BYTES = 1 << 20
 #: Submits that share a script: more would keep the store from everybody else for longer than 3 ms.
 TOGETHER = 128
 #: What the store keeps of a workload beside its body, about.
@@ -98,7 +102,7 @@ class Line:
             connection = pool.make_connection()
             try:
                 await connection.connect()
-                for script in (SUBMIT, CANCEL):
+                for script in (SUBMIT, PIECE, CANCEL):
                     await connection.send_command("SCRIPT LOAD", script.source)
                     await connection.read_response()
             except BaseException:
@@ -170,6 +174,10 @@ class Found:
     finished: int | None
 
 
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:32]
+
+
 #: Where its outcome is awaited, and the script's arguments for one workload.
 _Submit = tuple[asyncio.Future[str], tuple[Any, ...]]
 
@@ -214,11 +222,13 @@ class Intake:
 
     async def submit(self, api: str, request_id: str, content_type: str, body: bytes) -> str:
         """Accept one workload, or nothing of it: "ok", "same" (already accepted), "conflict", "not_live", "unknown", "queue_full", "store_full"."""
-        digest = hashlib.sha256(body).hexdigest()[:32]
+        digest = _digest(body) if len(body) <= DIGEST_INLINE_BYTES else await asyncio.to_thread(_digest, body)
         kind = content_type.encode("latin-1")
         self._room -= len(body) + RECORD_BYTES
         if self._room < 0:
             return await self._known(api, request_id, kind, digest, len(body))
+        if len(body) > PIECE_BYTES:
+            return await self._submit_in_pieces(api, request_id, kind, digest, body)
         arguments = (request_id, kind, digest, len(body), body)
         if len(body) > BULK_BYTES:
             return (await self._accept(self._bulk, api, arguments))[0]
@@ -230,6 +240,18 @@ class Intake:
         outcome: asyncio.Future[str] = loop.create_future()
         gathered.append((outcome, arguments))
         return await outcome
+
+    async def _submit_in_pieces(self, api: str, request_id: str, kind: bytes, digest: str, body: bytes) -> str:
+        for _ in range(3):
+            at = 0
+            while at < len(body):
+                piece = body[at : at + PIECE_BYTES]
+                (there,) = await self._patiently(self._bulk, ("EVALSHA", PIECE.sha, 1, keys.prefix(api), request_id, digest, at, piece))
+                at = int(there)
+            (word,) = await self._accept(self._bulk, api, (request_id, kind, digest, len(body), b""))
+            if word != "again":
+                return word
+        raise StoreUnavailable("the store lost parts of the body while it came in; try again", retry_after=1)
 
     def _send(self, api: str, gathered: list[_Submit]) -> None:
         """What came in during one turn of the event loop is accepted by one script: per workload that costs the store a third."""
