@@ -1,0 +1,149 @@
+"""Pick-up and GET of a store that holds much, against one that holds 1,000 workloads of one API.
+
+Much is 1,000,000 finished workloads, submitted by the gateway's own script and run by a replica like any other. And it is 200 APIs: one that is
+served and 199 that are deployed and stopped, written into the registry without their bundles and without processes (200 replicas do not fit on a small
+machine; what processes cost that wait is measured by `idle`).
+
+The small state is measured before and after, and the mean of both is what the others are compared with.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
+
+import filling
+from figures import Figure
+from stage import Stage, until
+
+from jupyter_cortex.core.spec import check_specs
+from jupyter_cortex.store import keys
+
+NAME = "growth"
+HANDLER = """
+    import time
+
+    class Handler:
+        def handle_async(self, payload):
+            return {"entered": time.time()}
+"""
+FEW, MANY, MANY_QUICK = 1_000, 1_000_000, 50_000
+APIS = 200
+WITHIN = 1.2
+GAPS_S = (0.05, 0.25)
+PICKUPS, GETS = 120, 2_000
+#: What waits in the queue while the store is filled.
+AT_ONCE = 20_000
+
+
+def run(stage: Stage, quick: bool) -> list[Figure]:
+    many = MANY_QUICK if quick else MANY
+    with _deployed(stage, FEW) as ids:
+        before = _measure(stage, ids)
+        with _registered(stage, APIS - 1):
+            among_apis = _measure(stage, ids)
+        ids += _fill(stage, many - FEW)
+        among_workloads = _measure(stage, ids)
+    with _deployed(stage, FEW) as ids:
+        after = _measure(stage, ids)
+    figures = []
+    for number, figure in enumerate(("POST sent → handler entered, p50", "GET of a result, p50")):
+        base = (before[number] + after[number]) / 2
+        for what, one in ((f"{many:,} stored workloads (peer: {FEW:,})", among_workloads), (f"{APIS} deployed APIs (peer: 1)", among_apis)):
+            figures.append(Figure(f"{figure}, at {what}", one[number], "ms", base, within=WITHIN))
+    return figures
+
+
+@contextmanager
+def _deployed(stage: Stage, count: int) -> Iterator[list[str]]:
+    """The API with so many finished workloads; their ids."""
+    stage.deploy(NAME, HANDLER, autoscaling={"max_replicas": 1})
+    yield _fill(stage, count)
+    stage.client.delete(NAME)
+    # A million workloads leave a few thousand at a time.
+    until(lambda: not any(stage.redis.scan_iter(f"{keys.prefix(NAME)}:*", count=100_000)), f"nothing of {NAME} is left", 600)
+
+
+def _fill(stage: Stage, count: int) -> list[str]:
+    there = stage.redis.zcard(keys.index(NAME, "completed"))
+    ids = [str(uuid.uuid4()) for _ in range(count)]
+    with filling.without_disk(stage):
+        for start in range(0, count, AT_ONCE):
+            some = ids[start : start + AT_ONCE]
+            filling.submit(stage, NAME, some)
+            filling.drained(stage, NAME, there + max(0, start + len(some) - AT_ONCE))
+        filling.drained(stage, NAME, there + count, 600)
+    until(lambda: not stage.redis.info("persistence")["aof_rewrite_in_progress"], "the store has tidied its file", 300)
+    return ids
+
+
+@contextmanager
+def _registered(stage: Stage, count: int) -> Iterator[None]:
+    names = [f"{NAME}-{number}" for number in range(count)]
+    pipe = stage.redis.pipeline(transaction=False)
+    for name in names:
+        document = {"name": name, "kind": "AsyncAPI", "handler": {"type": "python", "path": "handler.py"}}
+        spec = json.dumps(check_specs([document], ["handler.py"])[0].resolved())
+        pipe.hset(keys.deployment(name, 1), mapping={"state": "stopped", "replicas": 0, "digest": "d" * 64, "spec": spec, "source": "a benchmark"})
+        entry = {"spec": spec, "endpoint": f"/{name}", "gate": "open", "live": 1, "wanted": 1, "next": 1, "stopped": 1, "source": "a benchmark"}
+        pipe.hset(keys.api(name), mapping=entry)
+        pipe.sadd(keys.APIS, name)
+    pipe.incr(keys.REGISTRY_VERSION)
+    pipe.execute()
+    until(lambda: _status(stage, f"/{names[-1]}/healthz") == 200, "the gateway knows them all")
+    yield
+    pipe = stage.redis.pipeline(transaction=False)
+    for name in names:
+        pipe.unlink(keys.api(name), keys.deployment(name, 1))
+    pipe.srem(keys.APIS, *names)
+    pipe.incr(keys.REGISTRY_VERSION)
+    pipe.execute()
+    until(lambda: _status(stage, f"/{names[-1]}/healthz") == 404, "the gateway has forgotten them")
+
+
+def _measure(stage: Stage, ids: list[str]) -> tuple[float, float]:
+    """ms from POST to handler and of a GET, medians, on one connection."""
+    chance = random.Random(13)
+    connection = _connection(stage)
+    posted = []
+    for _ in range(PICKUPS):
+        began = time.time()
+        posted.append((began, json.loads(_ask(connection, "POST", f"/{NAME}", b'{"x": 1}'))["id"]))
+        time.sleep(chance.uniform(*GAPS_S))
+    waits = [json.loads(_ask(connection, "GET", f"/{NAME}/{request_id}?wait=10"))["result"]["entered"] - began for began, request_id in posted]
+    gets = []
+    for request_id in chance.choices(ids, k=GETS):
+        start = time.perf_counter()
+        _ask(connection, "GET", f"/{NAME}/{request_id}")
+        gets.append(time.perf_counter() - start)
+    connection.close()
+    return statistics.median(waits) * 1000, statistics.median(gets) * 1000
+
+
+def _ask(connection: HTTPConnection, method: str, path: str, body: bytes | None = None) -> bytes:
+    connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+    answer = connection.getresponse()
+    said = answer.read()
+    if answer.status != 200:
+        raise RuntimeError(f"{method} {path} answered {answer.status}: {said[:200]!r}")
+    return said
+
+
+def _status(stage: Stage, path: str) -> int:
+    connection = _connection(stage)
+    connection.request("GET", path)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def _connection(stage: Stage) -> HTTPConnection:
+    address = urlsplit(stage.url)
+    return HTTPConnection(address.hostname or "", address.port, timeout=60)
