@@ -1,8 +1,8 @@
 """Pick-up and GET of a store that holds much, against one that holds 1,000 workloads of one API.
 
 Much is 1,000,000 finished workloads, submitted by the gateway's own script and run by a replica like any other. And it is 200 APIs: one that is
-served and 199 that are deployed and stopped, written into the registry without their bundles and without processes (200 replicas do not fit on a small
-machine; what processes cost that wait is measured by `idle`).
+served and 199 that are deployed and stopped, written into the registry without their bundles and without processes (200 replicas do not fit on a
+small machine; what processes cost that wait is measured by `idle`).
 
 The small state is measured before and after, and the mean of both is what the others are compared with.
 """

@@ -1,9 +1,9 @@
 """Two replicas, 0.5 % of the workloads take 2 s and the rest 1 ms: nobody should wait behind a slow one while the other replica has nothing to do.
 
-Requests come by chance (seeded), 60 % of what two replicas can serve, until 40 slow ones have come. The handler notes when it was entered and left, on
-the clock that stamps the acceptance. A replica is idle whenever its handler is not running; what it does between two workloads counts as idle, too, so
-the figure errs against us. What counts of a workload's wait, from accepted to entered, is the part in which a replica other than the one that ran it was
-idle.
+Requests come by chance (seeded), 60 % of what two replicas can serve, until 40 slow ones have come. The handler notes when it was entered and left,
+on the clock that stamps the acceptance. A replica is idle whenever its handler is not running; what it does between two workloads counts as idle,
+too, so the figure errs against us. What counts of a workload's wait, from accepted to entered, is the part in which a replica other than the one
+that ran it was idle.
 """
 
 from __future__ import annotations
