@@ -55,9 +55,10 @@ def test_only_the_part_of_a_wait_in_which_another_replica_was_idle_counts(benchm
         uneven.Ran(accepted=0.0, entered=0.0, left=0.5, replica=2),
         uneven.Ran(accepted=0.25, entered=2.0, left=2.1, replica=1),  # behind the slow one, while 2 was free from 0.5 to 1.0 and from 1.5 on
         uneven.Ran(accepted=1.0, entered=1.0, left=1.5, replica=2),
-        uneven.Ran(accepted=1.25, entered=1.5, left=1.5, replica=2),  # both were busy
+        uneven.Ran(accepted=1.25, entered=1.505, left=1.505, replica=2),  # both were busy
+        uneven.Ran(accepted=1.25, entered=2.11, left=2.2, replica=1),  # a pause of 5 ms is no idleness
     ]
-    assert uneven.waits_beside_idle(ran) == [0.0, 0.0, pytest.approx(1.0), 0.0, 0.0]
+    assert uneven.waits_beside_idle(ran) == [0.0, 0.0, pytest.approx(0.995), 0.0, 0.0, pytest.approx(0.605)]
 
 
 def test_uneven_work_comes_at_the_rate_that_was_meant(benchmark: Any) -> None:
