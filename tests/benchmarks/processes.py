@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import psutil
@@ -39,7 +40,8 @@ def cpu_s(pids: set[int]) -> float:
     total = 0
     for pid in pids:
         for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-            total += int(task.read_text().split()[0])
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                total += int(task.read_text().split()[0])
     return total / 1e9
 
 

@@ -64,7 +64,13 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure jupyter-cortex beside the hand-written way.")
     parser.add_argument("--quick", action="store_true", help="one smaller run of each instead of three")
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), metavar="NAME", help="of: %(choices)s")
-    parser.add_argument("--environments", type=Path, default=peer.CACHE, metavar="DIR", help="where the peers' environments are kept: %(default)s")
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=peer.CACHE,
+        metavar="DIR",
+        help="where the peers' environments are kept (remove it for newer peers): %(default)s",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     return parser.parse_args()
 
