@@ -18,7 +18,7 @@ from jupyter_cortex.store import keys
 NAME = "drain"
 #: How many times faster than which peer we want to be.
 GOALS = {"dramatiq_full": 10.0, "huey": 6.0}
-LOOK_S = 10.0
+LOOK_S = 6.0
 
 
 def run(stage: Stage, quick: bool) -> list[Figure]:
@@ -26,7 +26,7 @@ def run(stage: Stage, quick: bool) -> list[Figure]:
     ours = _ours(stage, count)
     figures = []
     for peer in sorted(all_peers(stage.environments), key=lambda peer: peer.name not in GOALS):
-        rate = _peer(stage, peer, count, 300.0 if peer.name in GOALS else LOOK_S / (4 if quick else 1))
+        rate = _peer(stage, peer, count, 300.0 if peer.name in GOALS else LOOK_S / (3 if quick else 1))
         name = f"drain of {count:,} queued no-ops, peer {peer.label}"
         figures.append(Figure(name, ours, "/s", rate, more_is_better=True, ratio=GOALS.get(peer.name)))
     return figures

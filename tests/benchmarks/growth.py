@@ -40,21 +40,22 @@ FEW, MANY, MANY_QUICK = 1_000, 1_000_000, 50_000
 APIS = 200
 WITHIN = 1.2
 GAPS_S = (0.05, 0.25)
-PICKUPS, GETS = 120, 2_000
+#: So many rounds of a POST, a pause, a write and some GETs: spread over the time, so that a busy second of the machine is not one figure's alone.
+ROUNDS, ROUNDS_QUICK, GETS = 120, 40, 16
 #: What waits in the queue while the store is filled.
 AT_ONCE = 20_000
 
 
 def run(stage: Stage, quick: bool) -> list[Figure]:
-    many = MANY_QUICK if quick else MANY
+    many, rounds = (MANY_QUICK, ROUNDS_QUICK) if quick else (MANY, ROUNDS)
     with _deployed(stage, FEW) as ids:
-        before = _measure(stage, ids)
+        before = _measure(stage, ids, rounds)
         with _registered(stage, APIS - 1):
-            among_apis = _measure(stage, ids)
+            among_apis = _measure(stage, ids, rounds)
         ids += _fill(stage, many - FEW)
-        among_workloads = _measure(stage, ids)
+        among_workloads = _measure(stage, ids, rounds)
     with _deployed(stage, FEW) as ids:
-        after = _measure(stage, ids)
+        after = _measure(stage, ids, rounds)
     figures = []
     measured = ("POST sent → handler entered, p50", WITHIN), ("GET of a result, p50", WITHIN), ("a lone write, for comparison, p50", None)
     for number, (figure, within) in enumerate(measured):
@@ -113,24 +114,23 @@ def _registered(stage: Stage, count: int) -> Iterator[None]:
     until(lambda: _status(stage, f"/{names[-1]}/healthz") == 404, "the gateway has forgotten them")
 
 
-def _measure(stage: Stage, ids: list[str]) -> tuple[float, float, float]:
+def _measure(stage: Stage, ids: list[str], rounds: int) -> tuple[float, float, float]:
     """ms from POST to handler, of a GET, and of a lone write to the store; medians."""
     chance = random.Random(13)
     connection = _connection(stage)
-    posted, writes = [], []
-    for _ in range(PICKUPS):
+    posted, writes, gets = [], [], []
+    for _ in range(rounds):
         began = time.time()
         posted.append((began, json.loads(_ask(connection, "POST", f"/{NAME}", b'{"x": 1}'))["id"]))
         time.sleep(chance.uniform(*GAPS_S))
         start = time.perf_counter()
         stage.redis.set(keys.metrics(NAME), "{}")
         writes.append(time.perf_counter() - start)
+        for request_id in chance.choices(ids, k=GETS):
+            start = time.perf_counter()
+            _ask(connection, "GET", f"/{NAME}/{request_id}")
+            gets.append(time.perf_counter() - start)
     waits = [json.loads(_ask(connection, "GET", f"/{NAME}/{request_id}?wait=10"))["result"]["entered"] - began for began, request_id in posted]
-    gets = []
-    for request_id in chance.choices(ids, k=GETS):
-        start = time.perf_counter()
-        _ask(connection, "GET", f"/{NAME}/{request_id}")
-        gets.append(time.perf_counter() - start)
     connection.close()
     return statistics.median(waits) * 1000, statistics.median(gets) * 1000, statistics.median(writes) * 1000
 

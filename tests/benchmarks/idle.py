@@ -20,7 +20,7 @@ OVER = "the benchmark has seen enough"
 
 
 def run(stage: Stage, quick: bool) -> list[Figure]:
-    seconds = 10.0 if quick else 30.0
+    seconds = 5.0 if quick else 30.0
     without = _cost(stage, seconds)
     stage.deploy(NAME, ECHO, autoscaling={"min_replicas": REPLICAS, "max_replicas": REPLICAS})
     until(lambda: stage.client.get_api(NAME)["ready"] == REPLICAS, f"{REPLICAS} replicas serve")

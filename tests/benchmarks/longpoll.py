@@ -12,7 +12,7 @@ from figures import Figure, quantile
 from stage import ECHO, Stage
 
 NAME = "longpoll"
-GAPS_S = (0.3, 0.9)
+GAPS_S = (0.2, 0.6)
 WAIT_S = 10
 
 

@@ -118,7 +118,8 @@ def _send(posts: dict[str, Post], queues: dict[str, Callable[[int], tuple[float,
 
 
 def _waits(stage: Stage, peer: Peer, began: dict[int, float]) -> list[float]:
-    until(lambda: began.keys() <= peer.entered(stage).keys(), f"every task of {peer.label} is entered", 30)
+    # saq was seen to mislay a job until its sweeper found it, 45 s later.
+    until(lambda: began.keys() <= peer.entered(stage).keys(), f"every task of {peer.label} is entered", 150)
     entered = peer.entered(stage)
     return [(entered[number] - at) * 1000 for number, at in began.items()]
 
