@@ -2,7 +2,7 @@
 
 Much is 1,000,000 finished workloads: 1,000 that were submitted and run like any other, and copies of them, made in the store by a script (record and
 result with their expiry, index entry; running a million takes many minutes, and the stream of events and the counters hold no more for it). And it is
-200 APIs: one that is served and 199 that are deployed and stopped, written into the registry without their bundles and without processes (200 replicas
+200 APIs: one that is served and 199 that are deployed and stopped, written into the registry without bundles and without processes (200 replicas
 do not fit on a small machine; what processes cost that wait is measured by `idle`).
 
 The small state is measured before and after, and the mean of both is what the others are compared with. What a lone write to the store takes at the

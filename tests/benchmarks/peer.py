@@ -131,6 +131,4 @@ def _run(what: str, *argv: str) -> None:
         raise RuntimeError(f"could not {what} within {INSTALL_S} s; is there a package index that pip reaches?") from None
     if done.returncode:
         said = [line for line in done.stderr.strip().splitlines() if line.startswith("ERROR")] or done.stderr.strip().splitlines() or ["nothing"]
-        raise RuntimeError(
-            f"could not {what}: pip said {said[-1]!r}. The peers need a package index that pip reaches; --environments names the cache"
-        )
+        raise RuntimeError(f"could not {what}: pip said {said[-1]!r}. The peers need a package index that pip reaches")
