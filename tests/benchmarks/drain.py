@@ -22,7 +22,7 @@ LOOK_S = 6.0
 
 
 def run(stage: Stage, quick: bool) -> list[Figure]:
-    count = 5_000 if quick else 20_000
+    count = 3_000 if quick else 20_000
     ours = _ours(stage, count)
     figures = []
     for peer in sorted(all_peers(stage.environments), key=lambda peer: peer.name not in GOALS):
