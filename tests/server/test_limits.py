@@ -598,6 +598,24 @@ def test_a_flood_of_log_lines_takes_nobody_down_and_leaves_room_for_others(own_e
     assert [p["pid"] for p in environment.processes("replica", "flood")] == replicas
 
 
+def test_the_last_words_of_a_replica_are_kept_whatever_came_before_them(own_environment: Maker, project: ProjectMaker) -> None:
+    environment = own_environment(log_rate="10")
+    dies = """
+        import os
+
+
+        class Handler:
+            def handle_async(self, payload):
+                os.write(1, b"y\\n" * 300_000 + b"the very last word\\n")
+                os._exit(3)
+    """
+    project("dying", dies, spec="max_deliveries: 1").deploy(environment)
+    with environment.http() as web, environment.redis() as store:
+        request_id = web.post("/dying", json={}).json()["id"]
+        assert ended(web, f"/dying/{request_id}").json()["status"] == "failed"
+        wait_until(lambda: any("the very last word" in line for line in logs.tail(store, "dying", 100_000)[0]), "it is in the log")
+
+
 def test_large_batches_of_lines_do_not_fill_the_store(environment: Environment) -> None:
     with environment.redis() as store:
         api = Staged(store, "large-lines")
