@@ -131,7 +131,7 @@ class LineHandler(logging.Handler):
     def _cut(self, values: dict[str, Any], size: int) -> tuple[dict[str, Any], str]:
         global cut_lines
         cut_lines += 1
-        values = log_lines.cut(values, CUT_LINE_BYTES)
+        values = log_lines.cut(values, CUT_LINE_BYTES, masked)
         values["cut"] = f"the line had {size} bytes, and at most {MAX_LINE_BYTES} are kept whole"
         return values, masked_line(log_lines.encode(values))
 

@@ -21,6 +21,8 @@ from .board import Board
 
 #: A line of what came past the logger is cut there; of it, so many characters are kept.
 LINE_BYTES, SHOWN = 1 << 20, 100_000
+#: Of the last that came past the logger before its replica ended, so many lines are kept, and so many bytes of what the rate would have left out.
+LAST_LINES, LAST_BYTES = 100, 16 * 1024
 
 
 class Phase(StrEnum):
@@ -38,7 +40,7 @@ class Pipe:
         self.fd = fd
         os.set_blocking(fd, False)
         self._rest = b""
-        self.skipped = 0
+        self.skipped, self.skipped_last = 0, b""
 
     def fileno(self) -> int:
         return self.fd
@@ -65,7 +67,11 @@ class Pipe:
         *whole, self._rest = b"".join(chunks).split(b"\n", most)
         if most >= 0 and (more := self._rest.count(b"\n")):
             self.skipped += more
-            self._rest = self._rest[self._rest.rfind(b"\n") + 1 :]
+            end_of_lines = self._rest.rfind(b"\n") + 1
+            self.skipped_last = self._rest[max(0, end_of_lines - LAST_BYTES) : end_of_lines]
+            self._rest = self._rest[end_of_lines:]
+        elif whole:
+            self.skipped_last = b""
         if self._rest and (last or (most >= 0 and len(self._rest) > LINE_BYTES)):
             whole.append(self._rest)
             self._rest = b""
@@ -154,7 +160,10 @@ class ReplicaProcess:
 
     def read_output(self, *, last: bool = False) -> bool:
         """Pass on what came past its logger (native code, child processes, a crash's stack), each line as a record; False at the end."""
-        lines = self.out.lines(last=last, most=self._rate.free())
+        if last:
+            self._read_last_words()
+            return False
+        lines = self.out.lines(most=self._rate.free())
         for line in lines or ():
             if line and self._rate.take():
                 self._rate.charge(len(line))
@@ -163,6 +172,15 @@ class ReplicaProcess:
         self._rate.dropped += self.out.skipped
         self.out.skipped = 0
         return lines is not None
+
+    def _read_last_words(self) -> None:
+        """They say why it ended, so they are kept, whatever came before them."""
+        before = self.out.skipped_last.decode("utf-8", "replace").splitlines()
+        lines = self.out.lines(last=True) or []
+        kept = [line for line in (*before, *lines) if line][-LAST_LINES:]
+        self._rate.dropped += max(0, len(lines) - len(kept))
+        for line in kept:
+            self._say("INFO", masked(line)[:SHOWN])
 
     def tell_dropped(self) -> None:
         """Say how many of these lines were left out since the last time; what goes through its logger it counts itself."""

@@ -177,6 +177,13 @@ def test_a_line_over_the_limit_is_cut_and_says_so(lines: Lines) -> None:
     assert request.lines == lines
 
 
+def test_a_line_that_is_cut_does_not_show_half_a_secret(lines: Lines) -> None:
+    logs.mask(["open-sesame-and-more"])
+    logger.info("open-sesame-and-more " * 10_000 + "x" * 6_000_000)
+    assert "cut" in lines.last()
+    assert "open" not in lines[-1]
+
+
 def test_lines_beyond_the_rate_are_dropped_and_their_number_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(log_rate, "monotonic", lambda: now)
