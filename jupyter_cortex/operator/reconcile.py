@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 RESTART_MAX_S = 30.0
 #: A deployment whose worker ends again and again while it starts (0.2 + 0.4 + 0.8 + 1.6 s apart) has failed.
 START_WAIT_MAX_S = 2.0
+#: Workers of a deleted API have their replicas end within 5 s, and then leave.
+LAST_WORDS_S = 15.0
 #: The autoscaler's tick and the distance of its samples, as in the original.
 TICK_S = 10.0
 
@@ -56,6 +58,7 @@ class Reconciler:
         self._per_cpu = replicas_per_cpu
         self._scaling: dict[tuple[str, int], Scaling] = {}
         self._restarts: dict[str, tuple[float, float]] = {}
+        self._purge_at: dict[str, float] = {}
         self._next_tick = 0.0
         #: Whether something is on its way, so that the next pass should come soon.
         self.moving = True
@@ -199,6 +202,11 @@ class Reconciler:
                 slot.signal(signal.SIGUSR1)
                 return
             slot.path.unlink(missing_ok=True)
+        # Those on other machines write their last words first; one that has died there says nothing any more.
+        others = [worker for worker in self.registry.workers(name).values() if not self.is_ours(worker)]
+        if others and time.monotonic() < self._purge_at.setdefault(name, time.monotonic() + LAST_WORDS_S):
+            return
+        self._purge_at.pop(name, None)
         self.registry.purge(name)
 
     # Replicas ----------------------------------------------------------------------------------------------------------------------------

@@ -133,8 +133,9 @@ class Operator:
                 if pid := self.gateway.pid():
                     watch.add(pid)
             except OSError as error:
+                pid = None
                 log.warning("the gateway cannot be started: %s", error)
-            ended.wait(PASS_S)
+            ended.wait(QUIET_S if pid and hasattr(os, "pidfd_open") else PASS_S)
             ended.clear()
             if child is not None:
                 child.poll()  # or it stays as a zombie

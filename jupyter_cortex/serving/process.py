@@ -102,11 +102,11 @@ class ReplicaProcess:
         self._rate = LogRate(config["limits"]["log_rate"])
         self._on_line = on_line
         self.board = Board(run_dir / f"{self.id}.board")
-        control_r, self._control = os.pipe()
-        status_r, status_w = os.pipe()
-        records_r, records_w = os.pipe()
-        out_r, out_w = os.pipe()
+        fds: list[int] = []
         try:
+            for _ in range(4):
+                fds += os.pipe()
+            control_r, self._control, status_r, status_w, records_r, records_w, out_r, out_w = fds
             self.process = subprocess.Popen(
                 [*argv, *map(str, (control_r, status_w, records_w, os.getpid()))],
                 env=env,
@@ -118,13 +118,12 @@ class ReplicaProcess:
                 start_new_session=True,
             )
         except OSError:
-            for fd in (self._control, status_r, records_r, out_r):
+            for fd in fds:
                 os.close(fd)
             self.board.remove()
             raise
-        finally:
-            for fd in (control_r, status_w, records_w, out_w):
-                os.close(fd)
+        for fd in (control_r, status_w, records_w, out_w):
+            os.close(fd)
         self.out, self.records, self.status = Pipe(out_r), Pipe(records_r), Pipe(status_r)
         self.tell(json.dumps({**config, "replica": self.id, "board": str(self.board.path)}))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -169,3 +170,23 @@ def test_work_that_a_worker_took_with_it_before_it_could_say_so_is_given_back(
         os.kill(worker.pid() or 0, signal.SIGKILL)
         assert client.result("holder-mute", request_id, wait=30).status == "completed"
         wait_until(lambda: not list(Home(environment.home).run.glob("*.buried")), "the second look was taken")
+
+
+def test_a_live_version_that_cannot_start_a_replica_tries_until_it_can(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
+    """A machine out of descriptors, processes or room on its disk may have some later."""
+    environment = own_environment()
+    project("holder-short", HOLDER).deploy(environment)
+    client = environment.client()
+    worker = environment.slot("worker-holder-short-1").pid()
+    assert worker
+    limits = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    before = client.result("holder-short", client.submit("holder-short", {}), wait=30).result["pid"]
+    # Room for a board, and not for all the pipes.
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{worker}/fd")), limits[1]))
+    os.kill(before, signal.SIGKILL)
+    trouble: Callable[[], bool] = lambda: any("cannot start" in status["trouble"] for status in client.get_api("holder-short")["workers"].values())  # noqa: E731
+    wait_until(trouble, "it says why there is no replica")
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)
+    assert client.result("holder-short", client.submit("holder-short", {}), wait=30).result["pid"] != before
+    assert environment.slot("worker-holder-short-1").pid() == worker
+    wait_until(lambda: len(list(Home(environment.home).run.glob("*.board"))) == 1, "starts in vain and the dead one have left nothing behind")

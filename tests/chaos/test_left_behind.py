@@ -22,6 +22,7 @@ from jupyter_cortex.store import keys
 
 from ..conftest import Environment, ProjectMaker, wait_until
 from .means import processes_of
+from .test_alive import elsewhere
 
 PARENT = """
 import os
@@ -113,6 +114,28 @@ def test_no_other_environment_chooses_the_port_of_one_that_is_down(tmp_path: Pat
     # An environment that is no more keeps none.
     (first.path / "config.json").unlink()
     assert _reserved(port, tmp_path / "third")
+
+
+def test_a_worker_elsewhere_writes_no_key_of_an_api_that_was_deleted(
+    own_environment: Callable[..., Environment], project: ProjectMaker, tmp_path: Path
+) -> None:
+    environment = own_environment()
+    counting = PARENT.replace(
+        "class Handler:", "class Handler:\n    def __init__(self, config, metrics_client):\n        self.metrics = metrics_client\n"
+    )
+    counting = counting.replace(
+        '        if payload == "child"', "        self.metrics.increment('calls')\n        print('called')\n        if payload == \"child\""
+    )
+    project("farewell", counting).deploy(environment)
+    client = environment.client()
+    client.stop("farewell")
+    wait_until(lambda: not environment.processes("replica", "farewell"), "the local replica is gone")
+    with elsewhere(environment, "farewell", tmp_path / "elsewhere"), environment.redis() as store:
+        assert client.result("farewell", client.submit("farewell", "self"), wait=60).status == "completed"
+        client.delete("farewell")
+        wait_until(lambda: not store.sismember(keys.APIS, "farewell"), "it is gone")
+        time.sleep(2)
+        assert list(store.scan_iter(f"{keys.prefix('farewell')}:*")) == []
 
 
 # A full disk --------------------------------------------------------------------------------------------------------------------------
