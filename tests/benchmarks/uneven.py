@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import statistics
 import time
 from bisect import bisect_right
 from collections import defaultdict
@@ -39,6 +40,8 @@ SLOW_ONES, SLOW_ONES_QUICK = 40, 8
 #: A shorter pause is the engine's: ends, start marks and the next fetch on their way to a store that writes to disk, and the core that is somebody
 #: else's for a moment. While one replica is held up the other one's pauses are 9 ms on average, most of their time in longer ones.
 PAUSE_S = 0.010
+#: ... or so many lone writes to the store, when they take long: on a slow disk the fetch takes long, too, and nobody is idle meanwhile.
+PAUSE_WRITES, WRITE_EVERY_S = 5, 0.25
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,10 @@ class Ran:
 class Busy:
     """The times in which one replica had work. It has one thread: its handler's times do not overlap."""
 
-    def __init__(self, ran: list[tuple[float, float]]) -> None:
+    def __init__(self, ran: list[tuple[float, float]], pause: float) -> None:
         self._spans: list[tuple[float, float]] = []
         for start, end in sorted(ran):
-            if self._spans and start - self._spans[-1][1] < PAUSE_S:
+            if self._spans and start - self._spans[-1][1] < pause:
                 start = self._spans.pop()[0]
             self._spans.append((start, end))
         self._starts = [start for start, _ in self._spans]
@@ -78,26 +81,27 @@ class Busy:
 def run(stage: Stage, quick: bool) -> list[Figure]:
     api = stage.deploy(NAME, HANDLER, autoscaling={"min_replicas": REPLICAS, "max_replicas": REPLICAS})
     until(lambda: stage.client.get_api(NAME)["ready"] == REPLICAS, "two replicas serve")
-    ids = asyncio.run(_load(stage.url, api.endpoint, SLOW_ONES_QUICK if quick else SLOW_ONES))
+    ids, write = asyncio.run(_load(stage, api.endpoint, SLOW_ONES_QUICK if quick else SLOW_ONES))
     until(lambda: not stage.redis.zcard(keys.index(NAME, "open")), "everything accepted has ended", 120)
     ran = _ran(stage, ids)
     stage.delete(NAME)
-    unfair = [wait * 1000 for wait in waits_beside_idle(ran)]
+    unfair = [wait * 1000 for wait in waits_beside_idle(ran, max(PAUSE_S, PAUSE_WRITES * write))]
     waits = [(one.entered - one.accepted) * 1000 for one in ran]
     what = f"two replicas, {SLOW_SHARE:.1%} of the handlers take {SLOW_S:.0f} s, the rest 1 ms"
     return [
         Figure(f"{what}: longest wait while the other replica is idle", max(unfair), "ms", most=50, worst=True),
         Figure(f"{what}: the same, p99", quantile(unfair, 0.99), "ms"),
         Figure(f"{what}: wait at all, p99", quantile(waits, 0.99), "ms"),
+        Figure("… a lone write to the store meanwhile, p50", write * 1000, "ms"),
     ]
 
 
-def waits_beside_idle(ran: list[Ran]) -> list[float]:
+def waits_beside_idle(ran: list[Ran], pause: float = PAUSE_S) -> list[float]:
     """Of each workload's wait the seconds in which another replica had nothing to do."""
     spans: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for one in ran:
         spans[one.replica].append((one.entered, one.left))
-    busy = {replica: Busy(those) for replica, those in spans.items()}
+    busy = {replica: Busy(those, pause) for replica, those in spans.items()}
     return [max((busy[other].idle(one.accepted, one.entered) for other in busy if other != one.replica), default=0.0) for one in ran]
 
 
@@ -115,9 +119,10 @@ def schedule(slow_ones: int) -> list[tuple[float, float]]:
     return plan
 
 
-async def _load(url: str, path: str, slow_ones: int) -> list[str]:
-    """Send them when they are due, whatever came of the others; their ids."""
-    address = urlsplit(url)
+async def _load(stage: Stage, path: str, slow_ones: int) -> tuple[list[str], float]:
+    """Send them when they are due, whatever came of the others; their ids, and the seconds of a lone write to the store meanwhile (median)."""
+    address = urlsplit(stage.url)
+    writes: list[float] = []
     free: list[Connection] = []
     ids: list[str] = []
 
@@ -129,14 +134,24 @@ async def _load(url: str, path: str, slow_ones: int) -> list[str]:
         ids.append(json.loads(body)["id"])
         free.append(connection)
 
+    writing = asyncio.create_task(_write(stage, writes))
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for at, takes in schedule(slow_ones):
             await asyncio.sleep(max(0.0, began + at - time.monotonic()))
             group.create_task(post(takes))
+    writing.cancel()
     for connection in free:
         await connection.__aexit__()
-    return ids
+    return ids, statistics.median(writes)
+
+
+async def _write(stage: Stage, took: list[float]) -> None:
+    while True:
+        began = time.perf_counter()
+        await asyncio.to_thread(stage.redis.set, keys.metrics(NAME), "{}")
+        took.append(time.perf_counter() - began)
+        await asyncio.sleep(WRITE_EVERY_S)
 
 
 def _ran(stage: Stage, ids: list[str]) -> list[Ran]:
