@@ -410,6 +410,8 @@ class Client:
             workload = Workload(**answer.json())
             if workload.status not in ("in_queue", "in_progress") or time.monotonic() >= deadline:
                 return workload
+            # Too many wait there already: it was answered at once.
+            time.sleep(min(float(answer.headers.get("retry-after", 0)), max(0.0, deadline - time.monotonic())))
 
     def cancel(self, name: str, request_id: str) -> Workload:
         """Take a workload back; what it had ended as, when it was over already."""

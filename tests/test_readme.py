@@ -99,6 +99,14 @@ def test_the_tests_that_readme_names_exist(command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`python (tests/benchmarks/[^`]+)`", README))))
+def test_the_benchmarks_that_readme_names_can_be_asked_for(command: str) -> None:
+    """Measuring takes minutes and is nothing for a suite: here all modules are loaded and the arguments are read."""
+    done = subprocess.run([sys.executable, *command.split(), "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "--quick" in done.stdout
+
+
 def test_readme_s_two_commands_are_on_lines_of_their_own() -> None:
     lines = README.splitlines()
     assert "pip install '.[demo]' && cortex demo" in lines

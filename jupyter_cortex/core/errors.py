@@ -13,14 +13,15 @@ The family::
     │   ├── RequirementsError   requirements.txt against the interpreter
     │   ├── PayloadError        bytes and Content-Type
     │   ├── RequestIdError      x-request-id
-    │   ├── BodyTooLarge        413
+    │   ├── BodyTooLarge 413, UrlTooLong 414, HeadTooLarge 431, RequestTimeout 408
     │   └── BadRequest          anything else in a request
     ├── ResultError             what handle_async returned (a failed workload, never an HTTP answer)
     ├── MetricError             a reserved metric name
     ├── Unauthorized 401, Forbidden 403
     ├── ApiNotFound, WorkloadNotFound, PayloadGone, DeploymentNotFound, NotebookNotFound, RouteNotFound 404, MethodNotAllowed 405
     ├── IdConflict, Conflict    409
-    ├── NotLive, StoreUnavailable 503
+    ├── NotLive, QueueFull, TooManyConnections, TooManyBodies, StoreUnavailable 503
+    │   ├── StoreFull              its memory is needed for what was accepted
     │   └── ArtifactsUnavailable   the disk or URL that holds artifacts
     ├── EnvironmentDown, EnvironmentProblem, DeployFailed   the client's side
     └── KernelProblem           the kernel of the notebook that is published from JupyterLab (409)
@@ -130,6 +131,27 @@ class BodyTooLarge(Refused):
     status = 413
 
 
+class UrlTooLong(Refused):
+    """The request's URL is too long"""
+
+    code = "url_too_long"
+    status = 414
+
+
+class HeadTooLarge(Refused):
+    """The request's headers are too large"""
+
+    code = "headers_too_large"
+    status = 431
+
+
+class RequestTimeout(Refused):
+    """The request came too slowly"""
+
+    code = "request_timeout"
+    status = 408
+
+
 class BadRequest(Refused):
     """The request is not valid"""
 
@@ -233,11 +255,38 @@ class NotLive(CortexError):
     status = 503
 
 
+class QueueFull(CortexError):
+    """Too many workloads of the API are waiting"""
+
+    code = "queue_full"
+    status = 503
+
+
+class TooManyConnections(CortexError):
+    """Too many connections are open"""
+
+    code = "too_many_connections"
+    status = 503
+
+
+class TooManyBodies(CortexError):
+    """Too many large bodies are on their way"""
+
+    code = "too_many_bodies"
+    status = 503
+
+
 class StoreUnavailable(CortexError):
     """The store is away"""
 
     code = "store_unavailable"
     status = 503
+
+
+class StoreFull(StoreUnavailable):
+    """The store is almost full"""
+
+    code = "store_full"
 
 
 class ArtifactsUnavailable(StoreUnavailable):

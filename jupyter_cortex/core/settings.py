@@ -47,8 +47,36 @@ class Settings(BaseModel):
         "`s3://bucket/path` or `file:///shared/path`; empty = `artifacts` in the home, for this machine only",
         repr=False,
     )
+    store_max_bytes: int = Field(
+        0, ge=0, description="Memory that the embedded store may use, in bytes; 0 = half of what this machine, or the container it is, has"
+    )
+    memory_watermark: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="The share of the store's memory (its `maxmemory`, without one its machine's) above which new requests are refused with 503; "
+        "what lies above is for the results of those accepted",
+    )
+    max_queued: int = Field(1_000_000, ge=1, description="Requests of one API that may wait in its queue; a further one is refused with 503")
     max_body_bytes: int = Field(
         64 * 1024 * 1024, ge=1, le=512 * 1024 * 1024, description="The largest request body; a larger one is refused with 413"
+    )
+    max_result_bytes: int = Field(
+        64 * 1024 * 1024, ge=1, le=512 * 1024 * 1024, description="The largest result, as JSON; a request with a larger one fails"
+    )
+    log_rate: int = Field(
+        1000,
+        ge=1,
+        description="Log lines a second that a replica may write for long, ten times as many in a burst; a longer line counts once per kB. "
+        "What is more is dropped, and a line says how many",
+    )
+    max_connections: int = Field(4000, ge=1, description="Connections that the gateway holds; a further one is refused with 503")
+    max_polls: int = Field(1000, ge=0, description="Requests that wait with `?wait=` at once; a further one is answered at once, with `Retry-After`")
+    client_timeout: float = Field(
+        10.0,
+        ge=0.1,
+        le=3600,
+        description="Seconds a caller has for a request's headers, and for a body or an answer that he sends or reads more slowly than 1 kB/s",
     )
     store_wait: float = Field(2.0, ge=0, le=60, description="Seconds a request waits for a store that is away before it is answered 503")
     access_log: bool = Field(False, description="Whether the gateway logs a JSON line per request (about 10 µs each)")
@@ -67,6 +95,10 @@ class Settings(BaseModel):
             variable = PREFIX + str(first["loc"][0]).upper()
             raise EnvironmentProblem(f"{variable} is not valid: {first['msg'][0].lower()}{first['msg'][1:]}", variable=variable) from None
         return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
+
+    def replica_limits(self) -> dict[str, int]:
+        """What a replica must know of these settings."""
+        return {"max_result_bytes": self.max_result_bytes, "log_rate": self.log_rate}
 
     @property
     def loopback(self) -> bool:

@@ -71,6 +71,8 @@ async def changes(link: Link, events: dict[str, str], logs: dict[str, str], **op
     said: dict[str, Any] = answer.document(dict)
     if not said.keys() >= {"summaries", "complete", "registry", "changes", "logs"}:
         raise answer.foreign()
+    # Too many wait there already: it was answered at once, and is not to be asked again at once.
+    await asyncio.sleep(float(answer.headers.get("retry-after", 0)))
     return said
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 
 from ..core.errors import CortexError
 from ..core.settings import Settings
@@ -12,6 +13,7 @@ from ..operator.processes import Slot
 from ..serving.artifacts import Artifacts
 from . import server
 from .app import Parts, create_app
+from .connections import Limits
 from .watch import Watch
 
 
@@ -39,12 +41,17 @@ def main() -> int:
     chained, chain = server.chain_socket(config.chain_address, public)
     server.write_chain(home.run, {**chain, "token": config.internal})
     operator = Slot(home.run, "operator")
+    started = time.monotonic()
 
-    def look() -> None:
+    def look() -> int | None:
+        """See that there is an operator; its process id. One that keeps ending is not started again sooner than after 2 s."""
+        nonlocal started
         from ..operator.local import start_operator, stopping
 
-        if operator.pid() is None and not stopping(home):
+        if operator.pid() is None and not stopping(home) and time.monotonic() - started > 2.0:
+            started = time.monotonic()
             start_operator(settings, home)
+        return operator.pid()
 
     if "--alone" not in sys.argv[1:]:
         server.watch(look)
@@ -61,11 +68,21 @@ def main() -> int:
         call_token=settings.call_token,
         hosts=hosts(settings, config.chain_address),
         max_body=settings.max_body_bytes,
+        max_queued=settings.max_queued,
+        max_polls=settings.max_polls,
+        memory_watermark=settings.memory_watermark,
         store_wait=settings.store_wait,
         artifacts=Artifacts(home.artifacts, settings.artifacts),
     )
     watch = Watch(parts.redis_url)
-    server.serve(create_app(parts, watch), [sock for sock in (public, chained) if sock], access_log=settings.access_log, on_stop=watch.close)
+    door = create_app(parts, watch)
+
+    def stop() -> None:
+        watch.close()
+        door.end_waits()
+
+    limits = Limits(settings.max_connections, settings.client_timeout)
+    server.serve(door, [sock for sock in (public, chained) if sock], limits=limits, access_log=settings.access_log, on_stop=stop)
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import Response
 
-from ..core.errors import CortexError, NotLive, StoreUnavailable
+from ..core.errors import CortexError, NotLive, QueueFull, StoreUnavailable, TooManyBodies, TooManyConnections
 from ..serving.intake import Found
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -36,8 +36,8 @@ def problem_body(error: CortexError) -> bytes:
 
 def problem_headers(error: CortexError) -> list[tuple[bytes, bytes]]:
     headers = []
-    if isinstance(error, (StoreUnavailable, NotLive)):
-        headers.append((b"retry-after", b"1"))
+    if isinstance(error, (StoreUnavailable, NotLive, QueueFull, TooManyConnections, TooManyBodies)):
+        headers.append((b"retry-after", str(error.details.get("retry_after", 1)).encode()))
     if allow := error.details.get("allow"):
         headers.append((b"allow", str(allow).encode()))
     if error.status == 401:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 import redis
 from fastapi import FastAPI, Request
@@ -26,6 +25,7 @@ from .changes import Changes, add_changes_route
 from .control import Control
 from .control_routes import create_router
 from .described import REFUSALS
+from .polls import Polls
 from .public import Guard, PublicDoor
 from .routes import RouteTable
 from .version_routes import add_version_routes
@@ -33,6 +33,8 @@ from .watch import Watch
 
 #: Seconds between two looks at the registry's version: how long another gateway's change may take to be seen here.
 REFRESH_S = 0.5
+#: Seconds between two looks at the store's memory. What is accepted in between is counted here.
+MEASURE_S = 1.0
 RESERVED = ("/_cortex", "/metrics", "/healthz", "/readyz")
 
 
@@ -46,6 +48,9 @@ class Parts:
     call_token: str
     hosts: frozenset[str]
     max_body: int
+    max_queued: int
+    max_polls: int
+    memory_watermark: float
     store_wait: float
     artifacts: Artifacts
 
@@ -59,12 +64,12 @@ def problem(error: CortexError) -> JSONResponse:
     return JSONResponse(error.problem(), error.status, headers, "application/problem+json")
 
 
-def create_app(parts: Parts, watch: Watch) -> Any:
+def create_app(parts: Parts, watch: Watch) -> PublicDoor:
     """The ASGI application: public routes in front, control routes behind them."""
     client = connect(parts.redis_url)
     # Short: a request for an unknown path waits for it.
     table = RouteTable(Registry(connect(parts.redis_url, timeout=2.0)))
-    intake = Intake(parts.redis_url, parts.store_wait)
+    intake = Intake(parts.redis_url, parts.store_wait, parts.max_queued, parts.memory_watermark)
 
     def changed() -> None:
         with contextlib.suppress(StoreUnavailable):
@@ -74,22 +79,23 @@ def create_app(parts: Parts, watch: Watch) -> Any:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        refreshing = asyncio.create_task(_keep_fresh(table))
+        tasks = [asyncio.create_task(_keep_fresh(table)), asyncio.create_task(_keep_measured(intake))]
         try:
             yield
         finally:
-            refreshing.cancel()
+            for task in tasks:
+                task.cancel()
             await intake.close()
 
     app = FastAPI(title="jupyter-cortex", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/_cortex/openapi.json")
     router = create_router(control)
     add_version_routes(router, control)
-    add_changes_route(router, Changes(client, watch))
+    add_changes_route(router, Changes(client, watch), Polls(parts.max_polls))
     app.include_router(router, responses=REFUSALS)
     _add_health(app, client, control, parts)
     _add_error_handlers(app)
     guard = Guard(parts.hosts, parts.token, parts.call_token, parts.internal_token, parts.max_body)
-    return PublicDoor(app, table, intake, guard, is_control)
+    return PublicDoor(app, table, intake, guard, is_control, Polls(parts.max_polls))
 
 
 async def _keep_fresh(table: RouteTable) -> None:
@@ -97,6 +103,13 @@ async def _keep_fresh(table: RouteTable) -> None:
         with contextlib.suppress(StoreUnavailable, OSError):
             await asyncio.to_thread(table.refresh)
         await asyncio.sleep(REFRESH_S)
+
+
+async def _keep_measured(intake: Intake) -> None:
+    while True:
+        with contextlib.suppress(redis.RedisError, StoreUnavailable, OSError):
+            await intake.measure()
+        await asyncio.sleep(MEASURE_S)
 
 
 def _add_health(app: FastAPI, client: redis.Redis, control: Control, parts: Parts) -> None:

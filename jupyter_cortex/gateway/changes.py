@@ -7,6 +7,7 @@ left out, over lost connections and restarts of this gateway, which remembers no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from ..store import keys, logs, streams
 from ..store.connection import store_errors, text
 from ..store.glance import glances
 from ..store.records import Records, record_of
+from .polls import AGAIN_S, Polls
 from .summary import summary
 from .watch import Watch
 
@@ -227,12 +229,17 @@ def _log(stream: _Stream) -> dict[str, Any]:
     return {"position": stream.end, "records": [logs.record(line) for line in lines], "gap": stream.gap}
 
 
-def add_changes_route(router: APIRouter, changes: Changes) -> None:
+def add_changes_route(router: APIRouter, changes: Changes, polls: Polls) -> None:
     @router.post("/changes")
     async def post_changes(request: Request, asked: ChangesRequest) -> Response:
+        headers = {}
+        if asked.wait and polls.full:
+            asked = asked.model_copy(update={"wait": 0})
+            headers["retry-after"] = str(AGAIN_S)
         gone = asyncio.ensure_future(_gone(request))
         try:
-            return Response(await changes.answer(asked, gone), media_type="application/json")
+            with polls.one() if asked.wait else contextlib.nullcontext():
+                return Response(await changes.answer(asked, gone), headers=headers, media_type="application/json")
         finally:
             gone.cancel()
 

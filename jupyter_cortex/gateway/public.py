@@ -30,8 +30,11 @@ from ..core.errors import (
     IdConflict,
     MethodNotAllowed,
     NotLive,
+    QueueFull,
     RequestIdError,
     RouteNotFound,
+    StoreFull,
+    TooManyBodies,
     Unauthorized,
     WorkloadNotFound,
 )
@@ -40,11 +43,14 @@ from ..handler.chaining import NAME as CHAIN_HOST
 from ..serving.intake import Intake
 from .answers import refuse, respond, workload_body
 from .peer import is_own
+from .polls import AGAIN, Polls, WaitOver
 from .routes import Route, RouteTable
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 #: Parsing a body above this would hold up everybody else on the event loop.
 PARSE_INLINE_BYTES = 256 * 1024
+#: So many of the largest bodies may be on their way at once, or ten times as many of a tenth: they lie in this process until their end has come.
+LARGEST_AT_ONCE = 8
 #: The largest body of a control request: a bundle of 32 MiB of incompressible files is a little larger than that.
 CONTROL_BODY_BYTES = 48 * 1024 * 1024
 #: Below this a body is an artifact.
@@ -53,6 +59,8 @@ ARTIFACTS = "/_cortex/v1/artifacts/"
 WAIT_MAX_S = 55.0
 #: An unknown path makes us look at the registry, but not more often than this.
 LOOK_AGAIN_S = 0.1
+#: Seconds after which a full queue or a full store may have room again.
+FULL_AGAIN_S = 5
 CORS_METHODS = b"GET, POST, DELETE"
 
 
@@ -105,10 +113,17 @@ class Request:
 class PublicDoor:
     """ASGI application for everything that is not a control route; ``control`` gets the rest."""
 
-    def __init__(self, control: Any, table: RouteTable, intake: Intake, guard: Guard, is_control: Callable[[str], bool]) -> None:
+    def __init__(self, control: Any, table: RouteTable, intake: Intake, guard: Guard, is_control: Callable[[str], bool], polls: Polls) -> None:
+        self._polls = polls
+        #: Bytes of bodies of which the end has not come yet.
+        self._arriving = 0
         self._looked = 0.0
         self._random = b""
         self._control, self._table, self._intake, self._guard, self._is_control = control, table, intake, guard, is_control
+
+    def end_waits(self) -> None:
+        """The gateway is told to stop: who waits is told how it stands, now. May be called by a signal handler."""
+        self._polls.end()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -256,10 +271,16 @@ class PublicDoor:
     async def _look_up(self, request: Request, route: Route, request_id: str, send: Any, cors: list[tuple[bytes, bytes]]) -> None:
         query = request.scope["query_string"]
         seconds = _wait_of(query) if query else 0.0
-        if seconds:
-            found = await self._intake.wait(route.api, request_id, seconds)
-        else:
+        if not seconds:
             found = await self._intake.get(route.api, request_id)
+        elif self._polls.full:
+            found = await self._intake.get(route.api, request_id)
+            cors = [*cors, AGAIN]
+        else:
+            try:
+                found = await self._polls.hold(self._intake.wait(route.api, request_id, seconds))
+            except WaitOver:
+                found = await self._intake.get(route.api, request_id)
         if found is None:
             raise _unknown(request_id)
         await respond(send, 200, workload_body(request_id, found), cors)
@@ -286,6 +307,18 @@ class PublicDoor:
             raise IdConflict(f"the id {request_id} belongs to a request with another body or content type; use a new x-request-id")
         elif outcome == "not_live":
             raise NotLive(f"{route.api} has not been live yet; `cortex get {route.api}` says why")
+        elif outcome == "queue_full":
+            raise QueueFull(
+                f"{self._intake.max_queued} requests of {route.api} are waiting, as many as JUPYTER_CORTEX_MAX_QUEUED says; try again when some "
+                "have been worked off, or give the API more replicas",
+                retry_after=FULL_AGAIN_S,
+            )
+        elif outcome == "store_full":
+            raise StoreFull(
+                f"{self._intake.watermark:.0%} of the store's memory are used (JUPYTER_CORTEX_MEMORY_WATERMARK); what is left is for the results of "
+                "requests already accepted. Try again when some have ended or expired, or give the store more memory",
+                retry_after=FULL_AGAIN_S,
+            )
         else:
             raise ApiNotFound(f"{route.api} is not deployed any more")
 
@@ -309,15 +342,22 @@ class PublicDoor:
                 raise _too_large(limit)
             return body
         chunks, size = [body], len(body)
-        while message.get("more_body"):
-            message = await receive()
-            if message["type"] != "http.request":
-                return None
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > limit:
-                raise _too_large(limit)
-        return b"".join(chunks)
+        self._arriving += size
+        try:
+            while message.get("more_body"):
+                message = await receive()
+                if message["type"] != "http.request":
+                    return None
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                self._arriving += len(chunks[-1])
+                if size > limit:
+                    raise _too_large(limit)
+                if self._arriving > limit * LARGEST_AT_ONCE and size > PARSE_INLINE_BYTES:
+                    raise TooManyBodies(f"bodies of {self._arriving} bytes in all are on their way to this gateway, as many as it holds; try again")
+            return b"".join(chunks)
+        finally:
+            self._arriving -= size
 
 
 def _netloc(origin: str) -> str:

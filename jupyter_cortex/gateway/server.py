@@ -18,6 +18,8 @@ import uvicorn
 
 from ..core.errors import EnvironmentProblem
 from ..handler.chaining import PORT as CHAIN_PORT
+from ..operator.processes import Watch
+from .connections import Limits, allow_files, protocol
 
 log = logging.getLogger(__name__)
 BACKLOG = 2048
@@ -84,39 +86,40 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(app: Any, sockets: list[socket.socket], *, access_log: bool, on_stop: Callable[[], None]) -> None:
-    """Until SIGTERM, which calls ``on_stop``: finishes what is under way (long polls for at most 5 s)."""
+def serve(app: Any, sockets: list[socket.socket], *, limits: Limits, access_log: bool, on_stop: Callable[[], None]) -> None:
+    """Until SIGTERM, which calls ``on_stop``: finishes what is under way, for at most 5 s."""
     config = uvicorn.Config(
         app,
-        loop="uvloop" if _has("uvloop") else "asyncio",
-        http="httptools" if _has("httptools") else "auto",
+        loop="auto",
+        http=protocol(allow_files(limits)),
+        ws="none",
         log_config=None,
         access_log=access_log,
         lifespan="on",
         server_header=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=5,
-        h11_max_incomplete_event_size=64 * 1024,
     )
     _Server(config, on_stop).run(sockets=sockets)
 
 
-def _has(module: str) -> bool:
-    import importlib.util
+def watch(look: Callable[[], int | None], seconds: float = 1.0) -> None:
+    """Call ``look`` again and again from a thread: the operator watches the gateway, the gateway the operator.
 
-    return importlib.util.find_spec(module) is not None
-
-
-def watch(look: Callable[[], None], seconds: float = 1.0) -> None:
-    """Call ``look`` again and again from a thread: the operator watches the gateway, the gateway the operator."""
+    It returns the process id to watch; when that one ends (where the system tells us so), the next look comes at once.
+    """
+    ended = threading.Event()
+    ends = Watch(ended.set)
 
     def run() -> None:
         while True:
-            time.sleep(seconds)
             try:
-                look()
+                if pid := look():
+                    ends.add(pid)
             except Exception:
                 log.exception("the look at the operator failed")
+            ended.wait(seconds)
+            ended.clear()
 
     threading.Thread(target=run, name="cortex-watch", daemon=True).start()
 

@@ -6,7 +6,7 @@ import datetime
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .errors_text import message_of, traceback_text
@@ -75,6 +75,28 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
         if not key.startswith("_"):
             values[key] = value
     return values
+
+
+#: Fields that a cut line keeps of its author's; those that say whose line it is stay in any case.
+FIELDS_OF_CUT, KEY_OF_CUT = 50, 100
+_WHOSE = ("labels", "request_id")
+
+
+def cut(values: dict[str, Any], most: int, mask: Callable[[str], str]) -> dict[str, Any]:
+    """The same fields, long ones cut at their ends so that they make a line of at most ``most`` bytes; masked first: half a secret is one."""
+    said = [(key, value) for key, value in values.items() if key not in _WHOSE][:FIELDS_OF_CUT]
+    share = most // (len(said) + 1)
+    found: dict[str, Any] = {}
+    for key, value in said:
+        text = mask(value if isinstance(value, str) else encode_value(value))
+        if len(text) <= share and len(_quote(text)) <= share:
+            found[key[:KEY_OF_CUT]] = value
+            continue
+        length = share
+        while len(_quote(text[:length])) > share:  # an escaped character is up to twelve
+            length //= 2
+        found[key[:KEY_OF_CUT]] = text[:length] + "…"
+    return found | {key: values[key] for key in _WHOSE if key in values}
 
 
 def encode(values: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from jupyter_cortex.core.errors import SpecError
 
 from . import log_context, log_lines
 from .log_context import Request
+from .log_rate import LogRate
 from .masking import mask, masked, masked_line
 from .prints import Capture, CapturedStream, capture_prints
 
@@ -30,12 +31,13 @@ __all__ = [
     "request",
     "setup_notebook",
     "setup_worker",
+    "tell_dropped",
 ]
 
-#: A longer line, in bytes once encoded, is not stored: logs are for reading, and a store holds them in memory.
-MAX_LINE_BYTES = 5_000_000
+#: A longer line, in bytes once encoded, is cut to CUT_LINE_BYTES: logs are for reading, and a store holds them in memory.
+MAX_LINE_BYTES, CUT_LINE_BYTES = 5_000_000, 100_000
 
-dropped_lines = 0  #: lines over MAX_LINE_BYTES
+cut_lines = 0  #: lines over MAX_LINE_BYTES
 failed_writes = 0  #: lines that the output refused, and lines logged from within the output
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -69,11 +71,12 @@ logger.propagate = False
 
 
 class LineHandler(logging.Handler):
-    """Turns records into lines and hands them on, one at a time and without a newline."""
+    """Turns records into lines and hands them on, one at a time and without a newline. Lines beyond ``rate`` are dropped, and counted."""
 
-    def __init__(self, output: Callable[[str], None], *, labels: dict[str, str] | None, human: bool) -> None:
+    def __init__(self, output: Callable[[str], None], *, labels: dict[str, str] | None, human: bool, rate: LogRate | None = None) -> None:
         super().__init__()
         self._output = output
+        self._rate = rate
         self._labels = None if labels is None else log_lines.Labels(labels)
         self._human = human
 
@@ -82,16 +85,33 @@ class LineHandler(logging.Handler):
         if log_context.guard.busy:  # the output or an extra's __str__ logs: once more would never end
             failed_writes += 1
             return
+        request = log_context.current()
+        goes_out = self._rate is None or self._rate.take()
+        # What is dropped still belongs to its request, which keeps its own lines in case that it fails.
+        if not goes_out and (request is None or request.full):
+            return
         log_context.guard.busy = True
         try:
-            self._write(log_lines.fields(record))
+            self._write(log_lines.fields(record), request, goes_out)
         except Exception:  # a full disk, a closed pipe: the workload goes on
             failed_writes += 1
         finally:
             log_context.guard.busy = False
 
-    def _write(self, values: dict[str, Any]) -> None:
-        request = log_context.current()
+    def tell_dropped(self) -> None:
+        """Say how many lines were dropped since the last time."""
+        # In a flood the lock is hardly ever free: then the next time will do.
+        if self._rate is None or self.lock is None or not self.lock.acquire(timeout=0.5):
+            return
+        try:
+            if note := self._rate.note():
+                self._write(self._note(note), None, True)
+        except Exception:
+            pass  # a closed pipe: there is nobody left to tell
+        finally:
+            self.lock.release()
+
+    def _write(self, values: dict[str, Any], request: Request | None, goes_out: bool) -> None:
         if self._labels is not None:
             values["labels"] = self._labels
         if request is not None:
@@ -100,17 +120,20 @@ class LineHandler(logging.Handler):
             values["request_id"] = request.request_id
         line = masked_line(log_lines.encode(values)) if request is not None or not self._human else ""
         if len(line) > MAX_LINE_BYTES:  # ASCII: characters are bytes
-            self._too_long(len(line))
-            return
+            values, line = self._cut(values, len(line))
         if request is not None and not request.keep(line):
             request.lines.append(log_lines.encode(self._note(f"later lines are left out here: {_LIMIT_NOTE}")))
-        self._output(masked(log_lines.readable(values)) if self._human else line)
+        if goes_out:
+            if self._rate is not None:
+                self._rate.charge(len(line))
+            self._output(masked(log_lines.readable(values)) if self._human else line)
 
-    def _too_long(self, size: int) -> None:
-        global dropped_lines
-        dropped_lines += 1
-        if dropped_lines == 1:  # said once per process: such lines come in series
-            self._write(self._note(f"a log line of {size} bytes was left out; at most {MAX_LINE_BYTES} are kept"))
+    def _cut(self, values: dict[str, Any], size: int) -> tuple[dict[str, Any], str]:
+        global cut_lines
+        cut_lines += 1
+        values = log_lines.cut(values, CUT_LINE_BYTES, masked)
+        values["cut"] = f"the line had {size} bytes, and at most {MAX_LINE_BYTES} are kept whole"
+        return values, masked_line(log_lines.encode(values))
 
     def _note(self, message: str) -> dict[str, Any]:
         record = logging.LogRecord(logger.name, logging.WARNING, "", 0, message, (), None)
@@ -122,13 +145,20 @@ class LineHandler(logging.Handler):
 _LIMIT_NOTE = f"a request keeps {log_context.MAX_KEPT_BYTES} bytes of its log"
 
 
-def setup_worker(write: Callable[[str], None], *, labels: dict[str, str], level: str = "info") -> None:
-    """Send every record as one JSON line (without newline) to ``write``; replaces an earlier set-up.
+def setup_worker(write: Callable[[str], None], *, labels: dict[str, str], level: str = "info", rate: int | None = None) -> None:
+    """Send every record as one JSON line (without newline) to ``write``, but for long no more than ``rate`` a second; replaces an earlier set-up.
 
-    ``write`` is called by one thread at a time. Raises :class:`SpecError` for a level that is not debug, info,
-    warning or error.
+    ``write`` is called by one thread at a time. `tell_dropped` must be called now and then. Raises :class:`SpecError` for a level that is not
+    debug, info, warning or error.
     """
-    _setup(LineHandler(write, labels=labels, human=False), level)
+    _setup(LineHandler(write, labels=labels, human=False, rate=None if rate is None else LogRate(rate)), level)
+
+
+def tell_dropped() -> None:
+    """Log how many lines were dropped since the last time, if any."""
+    for handler in logger.handlers:
+        if isinstance(handler, LineHandler):
+            handler.tell_dropped()
 
 
 def setup_notebook(stream: TextIO | None = None, level: str = "info") -> None:

@@ -46,11 +46,33 @@ _REMEDIES = {
 }
 
 
+#: The largest result, in bytes of JSON; a replica is told its environment's.
+_most = 64 * 1024 * 1024
+
+
+def limit(most: int) -> None:
+    """From now on, results of more bytes are refused."""
+    global _most
+    _most = most
+
+
 def encode(value: Any) -> bytes:
     """The result as compact ASCII JSON; order and numbers are kept, lone surrogates stay escaped.
 
-    Raises :class:`ResultError` of kind ``not_a_dict``, or ``not_json`` with the ``path`` of the offending value.
+    Raises :class:`ResultError` of kind ``not_a_dict``, ``too_large``, or ``not_json`` with the ``path`` of the offending value.
     """
+    encoded = _encode(value)
+    if len(encoded) > _most:
+        raise ResultError(
+            f"handle_async's result has {len(encoded)} bytes as JSON, and at most {_most} are kept (JUPYTER_CORTEX_MAX_RESULT_BYTES); "
+            "write what is large to a file or a bucket and return where it is",
+            kind="too_large",
+            limit=_most,
+        )
+    return encoded
+
+
+def _encode(value: Any) -> bytes:
     if not isinstance(value, dict):
         raise ResultError(f"handle_async returned {_a(value)}, and it must return a dict{_dict_remedy(value)}", kind="not_a_dict")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import redis
 from ..core.errors import EnvironmentProblem
 from ..store.connection import connect
 from .home import Home
+from .machine import memory_total
 from .processes import Slot
 
 #: Seconds a start may take: reading a large append-only file.
@@ -67,14 +69,24 @@ def server_version(binary: Path) -> tuple[str, tuple[int, ...]]:
 
 
 class EmbeddedStore:
-    def __init__(self, home: Home, *, appendfsync: str = "always", server: str = "") -> None:
+    """``max_bytes``: memory it may use. At the end of its own it refuses; at the end of the machine's it would be killed, again and again."""
+
+    def __init__(self, home: Home, *, appendfsync: str = "always", server: str = "", max_bytes: int = 0) -> None:
         self._home, self._appendfsync, self._server = home, appendfsync, server
+        self._max_bytes = max_bytes or memory_total() // 2
         self.slot = Slot(home.run, "store")
         self.child: subprocess.Popen[bytes] | None = None
 
     def pid(self) -> int | None:
         if self.child is not None:
             self.child.poll()  # collects it when it has ended
+        pid = self.slot.pid()
+        if pid is None or _alive(pid):
+            return pid
+        # Killed while it rewrote its file: the child that does so has inherited the lock, and would hold it for as long as that takes.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        self.slot.wait_empty(1.0)
         return self.slot.pid()
 
     def start(self) -> None:
@@ -95,6 +107,7 @@ class EmbeddedStore:
             "aof-load-truncated": "yes",
             "save": "",
             "daemonize": "no",
+            "maxmemory": str(self._max_bytes),
             "maxmemory-policy": "noeviction",
             # Records are small hashes; their error text may be longer than the default of 64 bytes.
             "hash-max-ziplist-value": "256",
@@ -110,7 +123,11 @@ class EmbeddedStore:
         """An older server would not understand the files of a newer one and start empty; refuse instead."""
         marker = self._home.store / "server-version"
         family, version = server_version(binary)
-        if marker.exists():
+        said = f"{family} {'.'.join(map(str, version))}\n"
+        if marker.exists() and marker.read_text() == said:
+            return
+        # One that a full disk left empty says nothing.
+        if marker.exists() and marker.read_text().strip():
             wrote_family, _, text = marker.read_text().strip().partition(" ")
             wrote = tuple(int(part) for part in text.split("."))
             # Redis 7.2 and Valkey share their files' format; above that the families part ways.
@@ -119,7 +136,9 @@ class EmbeddedStore:
                     f"the data in {self._home.store} was written by {wrote_family} {text}; {binary} is {family} {'.'.join(map(str, version))}, "
                     f"which may not read it. Install a server that is at least as new, or use another JUPYTER_CORTEX_HOME"
                 )
-        marker.write_text(f"{family} {'.'.join(map(str, version))}\n")
+        fresh = marker.with_suffix(".new")
+        fresh.write_text(said)
+        fresh.replace(marker)
 
     def wait(self, seconds: float = START_S) -> None:
         """Until it answers. Raises EnvironmentProblem with its last words when it ends instead."""
@@ -149,7 +168,25 @@ class EmbeddedStore:
         deadline = time.monotonic() + seconds
         while self.pid() is not None and time.monotonic() < deadline:
             time.sleep(0.02)
-        return self.pid() is None
+        if self.pid() is not None:
+            return False
+        # It removes its socket itself unless it was killed.
+        socket = self._home.socket
+        socket.unlink(missing_ok=True)
+        if socket.parent != self._home.run:
+            with contextlib.suppress(OSError):
+                socket.parent.rmdir()
+        return True
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _environment() -> dict[str, str]:

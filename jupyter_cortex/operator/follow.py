@@ -27,8 +27,9 @@ RESTART_MAX_S = 30.0
 
 
 class Follower:
-    def __init__(self, home: Home, name: str, redis_url: str, replicas: int, artifacts_url: str) -> None:
-        self._home, self._name, self._redis_url, self._replicas, self._artifacts_url = home, name, redis_url, replicas, artifacts_url
+    def __init__(self, home: Home, name: str, redis_url: str, replicas: int, settings: Settings) -> None:
+        self._home, self._name, self._redis_url, self._replicas = home, name, redis_url, replicas
+        self._artifacts_url, self._limits = settings.artifacts, settings.replica_limits()
         self._registry = Registry(connect(redis_url, timeout=5.0))
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._not_before, self._wait = 0.0, 0.2
@@ -73,6 +74,7 @@ class Follower:
             "projects_dir": str(self._home.projects),
             "artifacts_dir": str(self._home.artifacts),
             "artifacts_url": self._artifacts_url,
+            "limits": self._limits,
             "replicas": self._replicas,
         }
         env = {**environment.base(), **remote.environ(self._artifacts_url), "JUPYTER_CORTEX_WORKER": json.dumps(facts)}
@@ -112,7 +114,7 @@ def run(settings: Settings, name: str, redis_url: str, replicas: int, *, serve_n
     home = Home(Path(settings.home) / "elsewhere")
     home.make()
     Artifacts(home.artifacts, settings.artifacts).check()
-    follower = Follower(home, name, redis_url, replicas, settings.artifacts)
+    follower = Follower(home, name, redis_url, replicas, settings)
     if serve_names:
         start_names(settings, home, redis_url)
     try:

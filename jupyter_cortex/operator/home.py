@@ -28,7 +28,7 @@ from ..core.errors import EnvironmentProblem
 SOCKET_PATH_MAX = 100
 #: The first port tried for the gateway, and how many after it.
 FIRST_PORT, PORTS = 8780, 200
-#: Seconds for which a chosen port counts as taken though nobody listens yet.
+#: Seconds for which a chosen port counts as taken though no environment has noted it as its own yet.
 RESERVED_S = 30.0
 
 
@@ -93,7 +93,7 @@ class Home:
         """The kept choices, made now if this is the first time. ``port``: the user's wish, 0 for none."""
         config = self.read_config()
         if config is None:
-            config = Config(port or free_port(host), secrets.token_urlsafe(32), secrets.token_urlsafe(32), self._chain_address())
+            config = Config(port or free_port(host, self.path), secrets.token_urlsafe(32), secrets.token_urlsafe(32), self._chain_address())
         elif port and port != config.port:
             config.port = port
         else:
@@ -113,7 +113,7 @@ class Home:
         return f"127.88.{digest[0]}.{1 + digest[1] % 254}"
 
 
-def free_port(host: str) -> int:
+def free_port(host: str, home: Path) -> int:
     """A port to keep: below the range that systems hand out to clients, so that nobody takes it between two starts."""
     for port in range(FIRST_PORT, FIRST_PORT + PORTS):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -122,23 +122,34 @@ def free_port(host: str) -> int:
                 probe.bind((host, port))
             except OSError:
                 continue
-        if _reserved(port):
+        if _reserved(port, home):
             return port
     raise EnvironmentProblem(f"no free port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1} on {host}; set JUPYTER_CORTEX_PORT")
 
 
-def _reserved(port: int) -> bool:
-    """Take a free port for the seconds until its gateway listens: two environments that start for the first time at once must not choose the same."""
+def _reserved(port: int, home: Path) -> bool:
+    """Take a free port for good: two environments that start at once must not choose the same, nor one the port of one that is down."""
     marker = Path(tempfile.gettempdir()) / f"cortex-{os.getuid()}-port-{port}"
     try:
-        if time.time() - marker.stat().st_mtime > RESERVED_S:
+        owner = Home(Path(marker.read_text()))
+        if time.time() - marker.stat().st_mtime > RESERVED_S and not _keeps(owner, port):
             marker.unlink()
     except OSError:
         pass
     try:
-        os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        fd = os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
         return False
     except OSError:
-        pass  # no directory for temporary files: then there is nobody to agree with
+        return True  # no directory for temporary files: then there is nobody to agree with
+    with open(fd, "w") as file:
+        file.write(str(home))
     return True
+
+
+def _keeps(home: Home, port: int) -> bool:
+    try:
+        config = home.read_config()
+    except (EnvironmentProblem, OSError):
+        return False
+    return config is not None and config.port == port

@@ -21,6 +21,7 @@ from ..core.settings import Settings
 from ..project import environment
 from ..serving import remote
 from ..serving.artifacts import Artifacts
+from . import machine
 from .embedded import EmbeddedStore
 from .home import Home
 from .processes import Slot
@@ -164,5 +165,7 @@ def down(settings: Settings, progress: Callable[[str], None] = lambda step: None
         if store.pid() is not None:
             progress("stopping the store")
             stopped["store"] = 1
-            store.stop()
+        store.stop()
+    machine.end_left_by_handlers(home.projects)
+    (home.run / "stopping").unlink(missing_ok=True)
     return stopped

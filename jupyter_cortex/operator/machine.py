@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
+
+#: Where Linux says what a container may use, by version of its control groups.
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def cpus() -> int:
@@ -12,6 +19,17 @@ def cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)) or 1
     return os.cpu_count() or 1
+
+
+def memory_total() -> int:
+    """Bytes that this machine has, or the container that it is."""
+    total = int(psutil.virtual_memory().total)
+    for limit in CONTAINER_LIMITS:
+        try:
+            total = min(total, int(Path(limit).read_text()))
+        except (OSError, ValueError):  # another version of cgroups, or "max"
+            continue
+    return total
 
 
 def memory_available() -> int:
@@ -28,3 +46,28 @@ def replica_memory(pids: list[int]) -> int | None:
         except psutil.Error:
             continue
     return sum(sizes) // len(sizes) if sizes else None
+
+
+def left_by_handlers(projects: Path, api: str = "", version: int = 0) -> Iterator[psutil.Process]:
+    """Processes that handlers of this environment (or of one version) have started, and that may have outlived their replica.
+
+    They are known by the variable that every replica has and its children inherit; their parents are gone.
+    """
+    wanted = re.compile(rf"{re.escape(api)}-v{version}-[0-9a-f]+" if api else ".+")
+    for process in psutil.process_iter():
+        try:
+            directory = Path(process.environ().get("CORTEX_PROJECT_DIR", ""))
+            below = directory.is_relative_to(projects) and directory.relative_to(projects).parts
+            if below and wanted.fullmatch(below[0]) and process.pid != os.getpid():
+                yield process
+        except (psutil.Error, OSError):
+            continue
+
+
+def end_left_by_handlers(projects: Path, api: str = "", version: int = 0) -> None:
+    """Kill them, and wait until they are gone."""
+    found = list(left_by_handlers(projects, api, version))
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(found, timeout=5)

@@ -57,8 +57,8 @@ class Slot:
 
     @staticmethod
     def _write(fd: int, pid: int) -> None:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(pid).encode(), 0)
+        # Over the old id, all of it at once: on a full disk a file that was emptied first would stay empty.
+        os.pwrite(fd, f"{pid:<16}".encode(), 0)
 
     def spawn(self, argv: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path) -> subprocess.Popen[bytes] | None:
         """Start a detached process in this slot; None when it is taken. Raises OSError when the program cannot be started."""

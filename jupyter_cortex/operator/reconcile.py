@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import time
 from dataclasses import dataclass, field
@@ -21,11 +20,11 @@ import redis
 from ..core.errors import CortexError
 from ..core.spec import APISpec
 from ..core.workload import DeploymentState as State
-from ..serving.reclaim import reclaim
 from ..store import keys
 from ..store.registry import Api, Deployment, Registry
 from . import machine
 from .autoscaler import Autoscaler, Policy, average, cap
+from .burial import Burial
 from .processes import Slot
 
 log = logging.getLogger(__name__)
@@ -34,6 +33,8 @@ log = logging.getLogger(__name__)
 RESTART_MAX_S = 30.0
 #: A deployment whose worker ends again and again while it starts (0.2 + 0.4 + 0.8 + 1.6 s apart) has failed.
 START_WAIT_MAX_S = 2.0
+#: Workers of a deleted API have their replicas end within 5 s, and then leave.
+LAST_WORDS_S = 15.0
 #: The autoscaler's tick and the distance of its samples, as in the original.
 TICK_S = 10.0
 
@@ -53,9 +54,11 @@ class Reconciler:
     def __init__(self, client: redis.Redis, run_dir: Path, start_worker: Any, host: str, replicas_per_cpu: int) -> None:
         self.client, self.registry, self._run_dir, self._host = client, Registry(client), run_dir, host
         self._start_worker = start_worker
+        self._burial = Burial(client, self.registry, run_dir, host)
         self._per_cpu = replicas_per_cpu
         self._scaling: dict[tuple[str, int], Scaling] = {}
         self._restarts: dict[str, tuple[float, float]] = {}
+        self._purge_at: dict[str, float] = {}
         self._next_tick = 0.0
         #: Whether something is on its way, so that the next pass should come soon.
         self.moving = True
@@ -88,6 +91,7 @@ class Reconciler:
                 if deployment is not None and self._keep(api, deployment):
                     wanted.add((name, version))
         self._stop_others(wanted)
+        self.moving = self._burial.look_again() or self.moving
         if time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_S
             self._autoscale()
@@ -112,13 +116,16 @@ class Reconciler:
             self._cap_replicas(api, deployment)
             if not running:
                 self.moving = True
-                self._bury(name, version)
+                self._burial.bury(name, version)
                 self._start(name, version)
+            elif (role := f"{name}-{version}") in self._restarts and (status := self._worker_status(name, version)) and status["ready"]:
+                # It came to serve, so it was killed rather than unable to start: the next one may start at once.
+                del self._restarts[role]
             return True
         if state is State.DRAINING and running:
             return True
         if not running:
-            self._bury(name, version)
+            self._burial.bury(name, version)
             if state is State.DRAINING:
                 self.registry.move(name, version, (State.DRAINING,), State.STOPPED)
             self.registry.forget_active(name, version)
@@ -133,10 +140,7 @@ class Reconciler:
         return None
 
     def is_ours(self, worker: dict[str, Any]) -> bool:
-        """Whether a worker belongs to this environment and machine, by what it says of itself; `cortex worker` may serve the same API from another
-        home on the same host. Workers of an older code do not say where they live."""
-        here = os.path.realpath(self._run_dir)
-        return bool(worker["host"] == self._host and worker.get("run_dir", here) == here)
+        return self._burial.is_ours(worker)
 
     def _look_at_start(self, api: Api, deployment: Deployment, running: bool) -> None:
         name, version = api.name, deployment.version
@@ -158,7 +162,7 @@ class Reconciler:
                 self.registry.prune_bundles(name)
                 self.registry.wake_operator()
         elif not running:
-            self._bury(name, version)
+            self._burial.bury(name, version)
             if self._restarts.get(f"{name}-{version}", (0.0, 0.0))[1] > START_WAIT_MAX_S:
                 sentence = f"its worker keeps ending; what it said last is in logs/worker-{name}.log below the environment's home"
                 self.registry.move(name, version, (State.STARTING,), State.FAILED, error={"message": sentence})
@@ -177,19 +181,6 @@ class Reconciler:
         self._restarts[role] = (now + wait, min(wait * 2, RESTART_MAX_S))
         self._start_worker(name, version)
 
-    def _bury(self, name: str, version: int) -> None:
-        """A worker of this machine is gone (and its replicas with it): give back what they held, uncharged."""
-        alive = self.slot(name, version).pid()
-        for worker, status in self.registry.workers(name).items():
-            if status["version"] != version or not self.is_ours(status) or status["pid"] == alive:
-                continue
-            deployment = self.registry.find_deployment(name, version)
-            if deployment is not None:
-                for replica in status["replicas"]:
-                    reclaim(self.client, name, replica["id"], deployment.spec)
-                    (self._run_dir / f"{replica['id']}.board").unlink(missing_ok=True)
-            self.registry.forget_worker(name, worker)
-
     def _stop_others(self, wanted: set[tuple[str, int]]) -> None:
         """Workers whose deployment is failed, stopped or gone. They see it with their next beat; the signal makes it now."""
         for (name, version), slot in self.slots().items():
@@ -199,7 +190,7 @@ class Reconciler:
             if slot.pid() is not None:
                 slot.signal(signal.SIGUSR1)
             else:
-                self._bury(name, version)
+                self._burial.bury(name, version)
                 slot.path.unlink(missing_ok=True)
 
     def _remove(self, name: str) -> None:
@@ -211,6 +202,11 @@ class Reconciler:
                 slot.signal(signal.SIGUSR1)
                 return
             slot.path.unlink(missing_ok=True)
+        # Those on other machines write their last words first; one that has died there says nothing any more.
+        others = [worker for worker in self.registry.workers(name).values() if not self.is_ours(worker)]
+        if others and time.monotonic() < self._purge_at.setdefault(name, time.monotonic() + LAST_WORDS_S):
+            return
+        self._purge_at.pop(name, None)
         self.registry.purge(name)
 
     # Replicas ----------------------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ from .reconcile import Reconciler
 
 log = logging.getLogger(__name__)
 
+#: A store or a gateway that keeps ending (a full disk, a port that is taken) is not started again sooner than this after its last start.
+APART_S = 0.5
 #: Seconds between passes while something moves, and when all is quiet: deploys, workers' news and ends of processes wake us anyway.
 PASS_S, QUIET_S = 1.0, 5.0
 
@@ -39,7 +41,7 @@ class Operator:
     def __init__(self, settings: Settings, home: Home) -> None:
         self.settings, self.home = settings, home
         self.redis_url = settings.redis_url or home.redis_url()
-        self.store = None if settings.redis_url else EmbeddedStore(home, appendfsync=settings.appendfsync, server=settings.store_server)
+        self.store = None if settings.redis_url else _embedded(settings, home)
         self.gateway = Slot(home.run, "gateway")
         self.client = connect(self.redis_url, timeout=5.0)
         self.reconciler = Reconciler(self.client, home.run, self.start_worker, platform.node(), settings.replicas_per_cpu)
@@ -48,21 +50,24 @@ class Operator:
         self._stop = False
         self._children: list[Any] = []
         self._checked = False
+        self._store_started = 0.0
 
     def run(self) -> int:
         """Until SIGTERM. What it started goes on without it. Returns an exit status."""
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
         threading.Thread(target=self._listen, name="cortex-wake", daemon=True).start()
+        threading.Thread(target=self._keep_gateway, name="cortex-gateway", daemon=True).start()
         trouble = ""
         while not self._stop:
             try:
                 self._pass()
                 trouble = ""
-            except EnvironmentProblem as error:
-                log.error("%s", error.message)
-                return 1
             except (CortexError, redis.RedisError, OSError) as error:
+                if isinstance(error, EnvironmentProblem) and not self._checked:
+                    log.error("%s", error.message)
+                    return 1
+                # What has run before may run again: when there is room on the disk, say.
                 if str(error) != trouble:
                     log.warning("%s", error)
                     trouble = str(error)
@@ -87,14 +92,13 @@ class Operator:
 
     def _pass(self) -> None:
         self._collect()
-        self._ensure_gateway()
         self._ensure_store()
         if not self._checked:
             Registry(self.client).check_schema()
             self._checked = True
             tidy.start(lambda: connect(self.redis_url, timeout=5.0), Artifacts(self.home.artifacts, self.settings.artifacts))
         self.reconciler.pass_over()
-        for slot in [self.gateway, *self.reconciler.slots().values()]:
+        for slot in self.reconciler.slots().values():
             if pid := slot.pid():
                 self._watch.add(pid)
         self.reconciler.publish(self.processes(), self.facts())
@@ -106,18 +110,35 @@ class Operator:
     def _ensure_store(self) -> None:
         if self.store is not None:
             if self.store.pid() is None:
+                time.sleep(max(0.0, self._store_started + APART_S - time.monotonic()))
+                self._store_started = time.monotonic()
                 log.info("starting the store")
                 self.store.start()
             self.store.wait()
             if pid := self.store.pid():
                 self._watch.add(pid)
 
-    def _ensure_gateway(self) -> None:
-        if self.gateway.pid() is None:
-            argv = [sys.executable, "-P", "-m", "jupyter_cortex.gateway"]
-            child = self.gateway.spawn(argv, self.environ(), self.home.logs / "gateway.log", self.home.path)
+    def _keep_gateway(self) -> None:
+        """From a thread of its own: while the store is away the main one waits for it, and callers must still be told so."""
+        ended = threading.Event()
+        watch = Watch(ended.set)
+        argv = [sys.executable, "-P", "-m", "jupyter_cortex.gateway"]
+        child, started = None, 0.0
+        while not self._stop:
+            try:
+                if self.gateway.pid() is None:
+                    time.sleep(max(0.0, started + APART_S - time.monotonic()))
+                    started = time.monotonic()
+                    child = self.gateway.spawn(argv, self.environ(), self.home.logs / "gateway.log", self.home.path) or child
+                if pid := self.gateway.pid():
+                    watch.add(pid)
+            except OSError as error:
+                pid = None
+                log.warning("the gateway cannot be started: %s", error)
+            ended.wait(QUIET_S if pid and hasattr(os, "pidfd_open") else PASS_S)
+            ended.clear()
             if child is not None:
-                self._children.append(child)
+                child.poll()  # or it stays as a zombie
 
     def environ(self) -> dict[str, str]:
         return {**environment.base(), **remote.environ(self.settings.artifacts), **self.settings.environ()}
@@ -129,6 +150,7 @@ class Operator:
             "projects_dir": str(self.home.projects),
             "artifacts_dir": str(self.home.artifacts),
             "artifacts_url": self.settings.artifacts,
+            "limits": self.settings.replica_limits(),
         }
         env = {**environment.base(), **remote.environ(self.settings.artifacts), "JUPYTER_CORTEX_WORKER": json.dumps(facts)}
         argv = [sys.executable, "-P", "-m", "jupyter_cortex.serving", api, str(version)]
@@ -164,6 +186,10 @@ class Operator:
             "cpus": machine.cpus(),
             "store": {"url": "embedded" if self.store else "external", "appendfsync": self.settings.appendfsync if self.store else None},
         }
+
+
+def _embedded(settings: Settings, home: Home) -> EmbeddedStore:
+    return EmbeddedStore(home, appendfsync=settings.appendfsync, server=settings.store_server, max_bytes=settings.store_max_bytes)
 
 
 def run(settings: Settings) -> int:

@@ -21,7 +21,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     facts = json.loads(os.environ.pop("JUPYTER_CORTEX_WORKER"))
     artifacts = Artifacts(Path(facts["artifacts_dir"]), facts["artifacts_url"])
-    machine = worker.Machine(facts["redis_url"], Path(facts["run_dir"]), Path(facts["projects_dir"]), artifacts)
+    machine = worker.Machine(facts["redis_url"], Path(facts["run_dir"]), Path(facts["projects_dir"]), artifacts, facts["limits"])
     try:
         return worker.run(machine, sys.argv[1], int(sys.argv[2]), facts.get("replicas"))
     except CortexError as error:

@@ -21,8 +21,10 @@ class Board:
     def __init__(self, path: Path) -> None:
         self.path = path
         with path.open("a+b") as file:
-            if file.seek(0, 2) < SLOT * SLOTS:
-                file.truncate(SLOT * SLOTS)
+            if (size := file.seek(0, 2)) < SLOT * SLOTS:
+                # Really there rather than a hole: on a full disk, a post into a hole would be a SIGBUS.
+                file.write(bytes(SLOT * SLOTS - size))
+                file.flush()
             self._map = mmap.mmap(file.fileno(), SLOT * SLOTS)
 
     def post(self, slot: int, request_id: str) -> None:

@@ -15,8 +15,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ..handler.log_rate import LogRate
 from ..handler.masking import masked
 from .board import Board
+
+#: A line of what came past the logger is cut there; of it, so many characters are kept.
+LINE_BYTES, SHOWN = 1 << 20, 100_000
+#: Of the last that came past the logger before its replica ended, so many lines are kept, and so many bytes of what the rate would have left out.
+LAST_LINES, LAST_BYTES = 100, 16 * 1024
 
 
 class Phase(StrEnum):
@@ -34,12 +40,16 @@ class Pipe:
         self.fd = fd
         os.set_blocking(fd, False)
         self._rest = b""
+        self.skipped, self.skipped_last = 0, b""
 
     def fileno(self) -> int:
         return self.fd
 
-    def lines(self, *, last: bool = False) -> list[str] | None:
-        """What has arrived, as whole lines (with ``last``, an unfinished one, too); None at the end of the stream."""
+    def lines(self, *, last: bool = False, most: int = -1) -> list[str] | None:
+        """What has arrived, as whole lines (with ``last``, an unfinished one, too); None at the end of the stream.
+
+        ``most``: how many; what is more is thrown away and counted in ``skipped``, and a line that does not end within 1 MB is cut there.
+        """
         end = False
         chunks = [self._rest]
         size = 0
@@ -54,8 +64,15 @@ class Pipe:
                 break
             chunks.append(data)
             size += len(data)
-        *whole, self._rest = b"".join(chunks).split(b"\n")
-        if last and self._rest:
+        *whole, self._rest = b"".join(chunks).split(b"\n", most)
+        if most >= 0 and (more := self._rest.count(b"\n")):
+            self.skipped += more
+            end_of_lines = self._rest.rfind(b"\n") + 1
+            self.skipped_last = self._rest[max(0, end_of_lines - LAST_BYTES) : end_of_lines]
+            self._rest = self._rest[end_of_lines:]
+        elif whole:
+            self.skipped_last = b""
+        if self._rest and (last or (most >= 0 and len(self._rest) > LINE_BYTES)):
             whole.append(self._rest)
             self._rest = b""
         lines = [line.decode("utf-8", "replace") for line in whole]
@@ -82,13 +99,14 @@ class ReplicaProcess:
         self.failure: dict[str, Any] | None = None
         self.tail: deque[str] = deque(maxlen=100)
         self._labels = config["labels"]
+        self._rate = LogRate(config["limits"]["log_rate"])
         self._on_line = on_line
         self.board = Board(run_dir / f"{self.id}.board")
-        control_r, self._control = os.pipe()
-        status_r, status_w = os.pipe()
-        records_r, records_w = os.pipe()
-        out_r, out_w = os.pipe()
+        fds: list[int] = []
         try:
+            for _ in range(4):
+                fds += os.pipe()
+            control_r, self._control, status_r, status_w, records_r, records_w, out_r, out_w = fds
             self.process = subprocess.Popen(
                 [*argv, *map(str, (control_r, status_w, records_w, os.getpid()))],
                 env=env,
@@ -100,13 +118,12 @@ class ReplicaProcess:
                 start_new_session=True,
             )
         except OSError:
-            for fd in (self._control, status_r, records_r, out_r):
+            for fd in fds:
                 os.close(fd)
             self.board.remove()
             raise
-        finally:
-            for fd in (control_r, status_w, records_w, out_w):
-                os.close(fd)
+        for fd in (control_r, status_w, records_w, out_w):
+            os.close(fd)
         self.out, self.records, self.status = Pipe(out_r), Pipe(records_r), Pipe(status_r)
         self.tell(json.dumps({**config, "replica": self.id, "board": str(self.board.path)}))
 
@@ -142,28 +159,63 @@ class ReplicaProcess:
 
     def read_output(self, *, last: bool = False) -> bool:
         """Pass on what came past its logger (native code, child processes, a crash's stack), each line as a record; False at the end."""
-        lines = self.out.lines(last=last)
+        if last:
+            self._read_last_words()
+            return False
+        lines = self.out.lines(most=self._rate.free())
         for line in lines or ():
-            if line:
-                now = datetime.now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
-                about = {"process": self.process.pid, "labels": self._labels, "replica": self.id}
-                self._pass_on(json.dumps({"asctime": now, "levelname": "INFO", "message": masked(line), **about}))
+            if line and self._rate.take():
+                self._rate.charge(len(line))
+                text = masked(line)
+                self._say("INFO", text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)")
+        self._rate.dropped += self.out.skipped
+        self.out.skipped = 0
         return lines is not None
+
+    def _read_last_words(self) -> None:
+        """They say why it ended, so they are kept, whatever came before them."""
+        before = self.out.skipped_last.decode("utf-8", "replace").splitlines()
+        lines = self.out.lines(last=True) or []
+        kept = [line for line in (*before, *lines) if line][-LAST_LINES:]
+        self._rate.dropped += max(0, len(lines) - len(kept))
+        for line in kept:
+            self._say("INFO", masked(line)[:SHOWN])
+
+    def tell_dropped(self) -> None:
+        """Say how many of these lines were left out since the last time; what goes through its logger it counts itself."""
+        if note := self._rate.note():
+            self._say("WARNING", note)
+
+    def _say(self, level: str, message: str) -> None:
+        now = datetime.now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
+        about = {"process": self.process.pid, "labels": self._labels, "replica": self.id}
+        self._pass_on(json.dumps({"asctime": now, "levelname": level, "message": message, **about}))
 
     def _pass_on(self, line: str) -> None:
         self.tail.append(line)
         self._on_line(line)
 
-    def why(self) -> str:
-        """How it ended, in words."""
+    def end_group(self) -> None:
+        """The replica has ended: end what its handlers started and left behind."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # nobody; macOS says the second of a group of zombies
+            pass
+
+    def why(self, out_of_memory: bool | None = None) -> str:
+        """How it ended, in words. ``out_of_memory``: whether the kernel has just killed something for want of memory, None when it does not say."""
         code = self.process.returncode
         if code is None:
             return "still running"
         if code >= 0:
             return f"exit status {code}"
-        name = signal.Signals(-code).name
-        hint = "; perhaps the machine ran out of memory" if name == "SIGKILL" else ""
-        return f"killed by {name}{hint}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:  # real-time signals have numbers only
+            name = f"signal {-code}"
+        if name != "SIGKILL" or out_of_memory is False:
+            return f"killed by {name}"
+        return f"killed by {name}: out of memory" if out_of_memory else f"killed by {name}; perhaps the machine ran out of memory"
 
     def close(self) -> None:
         self.phase = Phase.GONE
@@ -173,4 +225,3 @@ class ReplicaProcess:
         if self._control >= 0:
             os.close(self._control)
             self._control = -1
-        self.board.remove()

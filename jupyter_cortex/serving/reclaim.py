@@ -9,6 +9,9 @@ import redis
 
 from ..store.scripts import RECLAIM
 
+#: A reclaim is repeated after this long: commands that the dead had already sent may still have run.
+SECOND_LOOK_S = 0.5
+
 
 def reclaim(
     client: redis.Redis, api: str, replica: str, spec: dict[str, Any], *, reason: str = "", details: str = "", ran: Iterable[str] = ()

@@ -25,13 +25,13 @@ import dramatiq
 from dramatiq.worker import Worker, WorkerThread
 
 from ..core.errors import CortexError, HandlerError
-from ..handler import chaining, execution, loading, logs, metrics, origin, shim
+from ..handler import chaining, execution, loading, logs, metrics, origin, result, shim
 from ..handler import instance as instances
 from .board import Board
 from .broker import CortexBroker, Delivery, Terms, Workload
 
-#: Seconds between two reports of the metrics client's numbers.
-METRICS_S = 2.0
+#: Seconds between two reports: the metrics client's numbers, and how many log lines were dropped.
+REPORT_S = 2.0
 
 
 class _Fifo(queue.SimpleQueue[Workload | None]):
@@ -149,6 +149,7 @@ class Replica:
         spec = config["spec"]
         os.chdir(config["project_dir"])
         self._start_logging(config, spec["handler"]["log_level"])
+        result.limit(config["limits"]["max_result_bytes"])
         board = Board(Path(config["board"]))
         threading.Thread(target=self._listen, name="cortex-control", daemon=True).start()
         try:
@@ -167,7 +168,7 @@ class Replica:
         self._go.wait()
         self._serve(config, spec, Execution(handler, board, config["project_dir"]))
         handler.close()
-        self._report_metrics()
+        self._report()
         self._status.tell("drained")
         return 0
 
@@ -177,7 +178,7 @@ class Replica:
             while data:
                 data = data[os.write(self._records, data) :]
 
-        logs.setup_worker(write, labels=config["labels"], level=level)
+        logs.setup_worker(write, labels=config["labels"], level=level, rate=config["limits"]["log_rate"])
         logs.mask(config["secrets"])
         logs.capture_prints()
         shim.install()
@@ -234,8 +235,8 @@ class Replica:
 
     def _listen(self) -> None:
         while True:
-            if b"\n" not in self._buffer and not select.select([self._control], [], [], METRICS_S)[0]:
-                self._report_metrics()
+            if b"\n" not in self._buffer and not select.select([self._control], [], [], REPORT_S)[0]:
+                self._report()
                 continue
             word = self._read_line()
             if word == b"go":
@@ -249,7 +250,8 @@ class Replica:
         if self._drain is not None:
             self._drain()
 
-    def _report_metrics(self) -> None:
+    def _report(self) -> None:
+        logs.tell_dropped()
         if delta := self.registry.drain():
             self._status.tell("metrics", delta=delta)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
+import time
 from collections import deque
 
 import redis
@@ -19,6 +22,13 @@ LINE_BYTES = 5_000_000
 BACKLOG_BYTES = 32 * 1024 * 1024
 
 
+def _note(lost: int) -> str:
+    said = f"{lost} log lines were left out: the store did not take them as fast as they came"
+    now = time.time()
+    asctime = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)) + f",{int(now % 1 * 1000):03d}"
+    return json.dumps({"asctime": asctime, "levelname": "WARNING", "message": said, "process": os.getpid()})
+
+
 class Shipper:
     def __init__(self, url: str, api: str) -> None:
         self._client = connect(url, timeout=5.0)
@@ -26,6 +36,10 @@ class Shipper:
         self._lines: deque[str] = deque()
         self._bytes = 0
         self.lost = 0
+        #: Bytes of the batches shipped last, as many as the store may keep.
+        self._shipped: deque[int] = deque()
+        self._shipped_bytes = 0
+        self._flood = False
         self._lock = threading.Lock()
         self._some = threading.Event()
         self._stop = False
@@ -48,6 +62,9 @@ class Shipper:
         batch: list[str] = []
         size = 0
         with self._lock:
+            if self.lost and self._lines:
+                batch.append(_note(self.lost))
+                self.lost = 0
             while self._lines and size < BATCH_BYTES:
                 line = self._lines.popleft()
                 size += len(line)
@@ -56,6 +73,21 @@ class Shipper:
             if not self._lines:
                 self._some.clear()
         return batch
+
+    def _kept(self, size: int) -> int:
+        """How many batches the store is to keep with one more of so many bytes: in a flood, as many of the last as have `logs.BYTES`."""
+        while self._shipped and self._shipped_bytes + size > logs.BYTES:
+            self._shipped_bytes -= self._shipped.popleft()
+            self._flood = True
+        if len(self._shipped) + 1 >= logs.BATCHES:
+            self._flood = False
+        return len(self._shipped) + 1 if self._flood else logs.BATCHES
+
+    def _was_shipped(self, size: int) -> None:
+        self._shipped.append(size)
+        self._shipped_bytes += size
+        if len(self._shipped) >= logs.BATCHES:
+            self._shipped_bytes -= self._shipped.popleft()
 
     def _run(self) -> None:
         wait = threading.Event()
@@ -69,7 +101,9 @@ class Shipper:
                     return
                 continue
             try:
-                logs.append(self._client, self._api, batch)
+                size = sum(map(len, batch))
+                logs.append(self._client, self._api, batch, self._kept(size))
+                self._was_shipped(size)
             except (redis.RedisError, OSError):
                 with self._lock:
                     self._lines.extendleft(reversed(batch))

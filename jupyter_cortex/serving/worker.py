@@ -9,6 +9,7 @@ Everything happens on one thread around one selector, except shipping logs and f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -27,7 +28,7 @@ from typing import Any
 import redis
 
 from .. import __version__
-from ..core.errors import CortexError, EnvironmentProblem
+from ..core.errors import CortexError, EnvironmentProblem, StoreUnavailable
 from ..core.workload import DeploymentState
 from ..handler import masking
 from ..project import environment
@@ -37,9 +38,10 @@ from ..store.registry import Deployment, Registry
 from ..store.scripts import BEAT
 from . import metrics_store
 from .artifacts import Artifacts
+from .memory import Kills
 from .preparation import Preparation
 from .process import Phase, Pipe, ReplicaProcess
-from .reclaim import reclaim
+from .reclaim import SECOND_LOOK_S, reclaim
 from .shipper import Shipper
 
 #: Seconds between heartbeats. A replica whose beats are older than the lease (its machine is gone) loses what it holds.
@@ -47,8 +49,8 @@ BEAT_S = 1.0
 LEASE_MS = 15_000
 #: Beats in a row before this worker may judge others: after an outage of the store everybody's beats are old.
 BEATS_BEFORE_SWEEP = 3
-#: A reclaim is repeated after this long: commands that the dead had already sent may still have run.
-SECOND_LOOK_S = 0.5
+#: Nobody is judged on the store's clock alone, which may be set: who lives beats again within a second, so silence must last on our own clock, too.
+SILENCE_S = 5.0
 #: Restarts: at once, then 0.1 s, doubling to 30 s; a replica that lived for 30 s starts the count anew. One that had been ready was killed by its
 #: work, not by its start: then the others' work should not wait for longer than 1 s.
 BACKOFF_S = (0.1, 30.0)
@@ -56,6 +58,8 @@ READY_BACKOFF_S = 1.0
 LIVED_S = 30.0
 #: A deployment that is not live yet gives up after this many silent deaths (a refused Handler gives up at once).
 START_DEATHS = 3
+#: A worker that starts while the store is away waits for it: to end and be started again would take longer, and longer each time.
+STORE_S = 60.0
 #: Workloads put aside to run alone want a fresh replica; without one for this long a healthy one is replaced.
 RECYCLE_S = 10.0
 #: After the second signal, or when the API was deleted, running handlers get this long.
@@ -70,6 +74,7 @@ class Machine:
     run_dir: Path
     projects_dir: Path
     artifacts: Artifacts
+    limits: dict[str, int]  #: `Settings.replica_limits`
 
     def chain(self) -> dict[str, Any]:
         """Address, port and token of the chaining door as the gateway wrote them; {} while there is none."""
@@ -98,6 +103,9 @@ class Supervisor:
         self._restart_at = 0.0
         self._deaths = 0
         self._beats = 0
+        #: Since when (monotonic) the store calls others silent.
+        self._silent: dict[str, float] = {}
+        self._kills = Kills()
         self._failure: dict[str, Any] | None = None
         #: Why the last replica ended, until one is ready again.
         self._trouble = ""
@@ -220,13 +228,17 @@ class Supervisor:
 
     def _beat(self) -> None:
         self._next_beat = time.monotonic() + BEAT_S
+        for replica in self.replicas:
+            replica.tell_dropped()
         status = json.dumps(self.status())
         sweep = self._beats >= BEATS_BEFORE_SWEEP
         try:
             reply = BEAT.run(self.client, self.api, self.id, self.version, status, LEASE_MS, int(sweep), *(replica.id for replica in self.replicas))
         except (redis.RedisError, OSError):
             self._beats = 0
+            self._silent = {}
             return
+        self._kills.look()
         self._beats += 1
         self.state = reply[0].decode()
         if self._fixed is None:
@@ -237,8 +249,10 @@ class Supervisor:
                     replica.go()
         if int(reply[2]) and self._beats > 1:
             self._recycle()
-        for stale in reply[3:]:
-            self._sweep(stale.decode())
+        now = time.monotonic()
+        self._silent = {stale: self._silent.get(stale, now) for stale in map(bytes.decode, reply[3:])}
+        for stale in [stale for stale, since in self._silent.items() if now - since >= SILENCE_S]:
+            self._sweep(stale)
         if status != self._told:
             self._told = status
             self._tell_operator()
@@ -257,7 +271,8 @@ class Supervisor:
     def _sweep(self, stale: str) -> None:
         """Another machine's worker or replica has not been heard of for a lease."""
         if stale.startswith("worker:"):
-            self.registry.forget_worker(self.api, stale.removeprefix("worker:"))
+            with contextlib.suppress(CortexError):  # then with one of the next beats
+                self.registry.forget_worker(self.api, stale.removeprefix("worker:"))
         elif all(stale != replica.id for replica in self.replicas):
             self._reclaim(stale)
 
@@ -315,13 +330,18 @@ class Supervisor:
             "secrets": secret,
             "distributions": deployment.distributions,
             "chain": self.machine.chain(),
+            "limits": self.machine.limits,
             "labels": {"apiName": self.api, "apiKind": deployment.spec["kind"], "apiID": f"{self.version}-{deployment.digest[:12]}"},
         }
         argv = [self.interpreter, "-P", "-m", "jupyter_cortex.serving.replica"]
         try:
             replica = ReplicaProcess(argv, env, self.project_dir, self.machine.run_dir, config, self._shipper.put)
         except OSError as error:
-            self._failure = {"message": f"cannot start {self.interpreter}: {error.strerror}", "details": {}}
+            # A version that is live tries again: processes, memory or room on the disk may be there later.
+            self._trouble = f"cannot start {self.interpreter}: {error.strerror}"
+            if self.state != DeploymentState.LIVE:
+                self._failure = {"message": self._trouble, "details": {}}
+            self._restart_at = time.monotonic() + READY_BACKOFF_S
             self._changed()
             return
         self.replicas.append(replica)
@@ -346,7 +366,8 @@ class Supervisor:
             if kind == "ready" and replica.phase is Phase.STARTING:
                 replica.phase = Phase.READY
                 self._trouble = ""
-                if self.state == DeploymentState.LIVE or replica.asked_to_go:
+                # Only a beat asks it to go: what it takes must be found, should this worker die in the next moment.
+                if replica.asked_to_go:
                     replica.go()
                 self._changed()
             elif kind == "failed":
@@ -383,16 +404,19 @@ class Supervisor:
                 pass
         replica.read_records()
         replica.read_output(last=True)
+        replica.tell_dropped()
 
     def _ended(self, replica: ReplicaProcess) -> None:
         """A replica's process is over: give back its work, remember why, plan the replacement."""
         planned = replica.drained or replica.drain_since is not None
+        replica.end_group()
         ran = [] if planned else replica.board.read()
-        self._reclaim(replica.id, ran, replica.why(), list(replica.tail))
+        why = replica.why(self._kills.lately())
+        self._reclaim(replica.id, ran, why, list(replica.tail), replica.board.remove)
         if planned:
             return
-        self._trouble = str((replica.failure or {}).get("message") or f"a replica ended: {replica.why()}")
-        self._note_exit(replica)
+        self._trouble = str((replica.failure or {}).get("message") or f"a replica ended: {why}")
+        self._note_exit(replica, self._trouble.removeprefix("a replica ended: "))
         lived = time.monotonic() - replica.started
         self._deaths = 1 if lived > LIVED_S else self._deaths + 1
         longest = READY_BACKOFF_S if replica.asked_to_go else BACKOFF_S[1]
@@ -406,11 +430,10 @@ class Supervisor:
                 remedy = f"{self.interpreter} -m pip install jupyter-cortex"
                 self._failure = {"message": f"{self.interpreter}, with which it was deployed, lacks jupyter-cortex: {remedy}", "logs": lines}
             elif self._deaths >= START_DEATHS:
-                self._failure = {"message": f"the replica died {self._deaths} times before it was ready (last: {replica.why()})", "logs": lines}
+                self._failure = {"message": f"the replica died {self._deaths} times before it was ready (last: {why})", "logs": lines}
 
-    def _note_exit(self, replica: ReplicaProcess) -> None:
-        failure = (replica.failure or {}).get("message")
-        note = {"replica": replica.id, "version": self.version, "at": int(time.time() * 1000), "reason": failure or replica.why()}
+    def _note_exit(self, replica: ReplicaProcess, reason: str) -> None:
+        note = {"replica": replica.id, "version": self.version, "at": int(time.time() * 1000), "reason": reason}
 
         def write() -> None:
             self.client.lpush(keys.exits(self.api), json.dumps(note))
@@ -425,8 +448,18 @@ class Supervisor:
         except (redis.RedisError, OSError):
             pass
 
-    def _reclaim(self, replica: str, ran: list[str] | None = None, reason: str = "", tail: list[str] | None = None) -> None:
-        """Give back what a dead replica held, now or as soon as the store is there; look a second time for what it sent while dying."""
+    def _reclaim(
+        self,
+        replica: str,
+        ran: list[str] | None = None,
+        reason: str = "",
+        tail: list[str] | None = None,
+        done: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Give back what a dead replica held, now or as soon as the store is there; look a second time for what it sent while dying, then ``done``.
+
+        A board stays until then: should this worker die, too, it tells the operator which replicas there were.
+        """
         lines = [line for line in tail or () if any(request_id in line for request_id in ran or ())]
         details = json.dumps({"traceback": "", "logs": lines}) if lines else ""
 
@@ -443,6 +476,8 @@ class Supervisor:
                 reclaim(self.client, self.api, replica, self.deployment.spec)
             except (redis.RedisError, OSError):
                 self._later.append((time.monotonic() + 0.2, second))
+            else:
+                done()
 
         first()
 
@@ -451,4 +486,13 @@ def run(machine: Machine, api: str, version: int, replicas: int | None = None) -
     """Serve one deployment until it drains. Raises DeploymentNotFound, EnvironmentProblem or StoreUnavailable before anything is started."""
     for directory in (machine.run_dir, machine.projects_dir):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Supervisor(machine, api, version, replicas).run()
+    deadline = time.monotonic() + STORE_S
+    while True:
+        try:
+            supervisor = Supervisor(machine, api, version, replicas)
+        except StoreUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return supervisor.run()

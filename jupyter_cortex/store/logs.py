@@ -11,10 +11,12 @@ import redis
 from . import keys
 from .connection import store_errors, text
 from .records import Record
-from .streams import BEGINNING
+from .streams import BEGINNING, CUT
 
-#: Batches kept per API. A batch is what a worker gathered in 0.1 s, at most 256 kB: usually one to a few hundred lines.
+#: Batches kept per API. A batch is what a worker gathered in 0.1 s, at most 256 kB (or one longer line): usually one to a few hundred lines.
 BATCHES = 2000
+#: ... or fewer, when a worker's last ones have more bytes than this: a log must not fill the store.
+BYTES = 64 << 20
 #: Batches of one look: 5 MB at most.
 LOOK = 20
 #: Lines are shipped 0.1 s after they were written; a worker that is cut off from the store, or very busy, takes longer.
@@ -23,8 +25,12 @@ SHIPPED_WITHIN_MS = 30_000
 OWN_BYTES = 1_000_000
 
 
-def append(client: redis.Redis, api: str, lines: Sequence[str]) -> None:
-    client.xadd(keys.logs(api), {"l": "\n".join(lines)}, maxlen=BATCHES, approximate=True)
+def append(client: redis.Redis, api: str, lines: Sequence[str], batches: int = BATCHES) -> None:
+    """Add a batch, and keep so many in all."""
+    fields: dict[Any, Any] = {"l": "\n".join(lines)}
+    if batches < BATCHES:
+        fields[CUT] = "1"
+    client.xadd(keys.logs(api), fields, maxlen=batches, approximate=True)
 
 
 def lines_of(fields: Any) -> list[str]:

@@ -53,6 +53,7 @@ class Script:
 
 
 SUBMIT = Script("submit")
+PIECE = Script("piece")
 COMMIT = Script("commit")
 RECLAIM = Script("reclaim")
 RESYNC = Script("resync")

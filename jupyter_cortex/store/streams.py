@@ -17,6 +17,8 @@ from .connection import store_errors, text
 
 #: Entries that lua/prelude.lua keeps of an API's events; a stream that holds fewer was never cut.
 EVENTS = 10_000
+#: A field of an entry that was added when older ones had gone, though the stream holds fewer than its cap: they were too large.
+CUT = "c"
 POSITION = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 BEGINNING = "0-0"
 
@@ -60,12 +62,13 @@ def cut(client: redis.Redis, positions: Mapping[str, str], caps: Mapping[str, in
         for name in positions:
             pipe.xrange(name, count=1)
             pipe.xlen(name)
+            pipe.xrevrange(name, count=1)
         replies = pipe.execute() if positions else []
     found = set()
     for at, (name, position) in enumerate(positions.items()):
-        first, length = replies[2 * at], replies[2 * at + 1]
+        first, length, last = replies[3 * at : 3 * at + 3]
         if position == BEGINNING:
-            lost = length >= caps[name]
+            lost = length >= caps[name] or (bool(last) and CUT.encode() in last[0][1])
         else:
             # The entry at the position itself is gone: those after it may be, too. A stream that is not there any more was another one.
             lost = not first or order(text(first[0][0])) > order(position)

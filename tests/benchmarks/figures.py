@@ -15,7 +15,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """``ratio``: the goal is so many times the peer; ``most``: the goal is at most so much; neither: for information."""
+    """The goal: ``ratio``, at least so many times better than the peer; ``within``, at most so many times the peer; ``most``, at most so much;
+    none of them: for information."""
 
     name: str
     ours: float
@@ -23,6 +24,7 @@ class Figure:
     peer: float | None = None
     more_is_better: bool = False
     ratio: float | None = None
+    within: float | None = None
     most: float | None = None
     #: Of several runs the worst counts (a maximum, a number of failures), not the median.
     worst: bool = False
@@ -38,6 +40,8 @@ class Figure:
     def reached(self) -> bool | None:
         if self.ratio is not None:
             return self.times is not None and self.times >= self.ratio
+        if self.within is not None:
+            return self.peer is not None and self.ours <= self.within * self.peer
         return None if self.most is None else self.ours <= self.most
 
 
@@ -64,6 +68,8 @@ def _number(value: float | None, unit: str) -> str:
 def _goal(figure: Figure) -> str:
     if figure.ratio is not None:
         return f"≥ {figure.ratio:g}x"
+    if figure.within is not None:
+        return f"≤ {figure.within:g}x the peer's"
     return "–" if figure.most is None else f"≤ {figure.most:g} {figure.unit}".strip()
 
 
@@ -71,7 +77,7 @@ def table(figures: Sequence[Figure], machine: dict[str, Any]) -> str:
     lines = [", ".join(f"{name} {value}" for name, value in machine.items()), ""]
     lines += ["| figure | ours | peer | ratio | goal | reached |", "| --- | ---: | ---: | ---: | ---: | --- |"]
     for one in figures:
-        times = "–" if one.times is None else f"{one.times:,.1f}x"
+        times = "–" if one.times is None else f"{one.times:,.{1 if one.times >= 2 else 2}f}x"
         reached = {None: "–", True: "yes", False: "**no**"}[one.reached]
         cells = [one.name, _number(one.ours, one.unit), _number(one.peer, one.unit), times, _goal(one), reached]
         lines.append(f"| {' | '.join(cells)} |")

@@ -53,8 +53,9 @@ def free_port() -> int:
 class Stage:
     """One run's ground. ``with Stage(directory) as stage:`` starts our environment; the peers' store starts when a peer is first asked for."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, environments: Path | None = None) -> None:
+        """``environments``: where the peers' environments are kept."""
+        self.directory, self.environments = directory, environments or directory / "environments"
         self.home = Home(directory / "cortex")
         self.settings = Settings.read({"JUPYTER_CORTEX_HOME": str(self.home.path), "HOME": os.environ.get("HOME", "/")})
         self._peer_home = Home(directory / "peers")
@@ -123,15 +124,19 @@ class Stage:
             self._peer_store = EmbeddedStore(self._peer_home)
             self._peer_store.start()
             self._peer_store.wait()
-        return redis.Redis.from_url(self._peer_home.redis_url())
+        return redis.Redis.from_url(self.peer_url)
+
+    @property
+    def peer_url(self) -> str:
+        return self._peer_home.redis_url()
 
     @contextmanager
-    def process(self, *argv: str) -> Iterator[None]:
-        """A peer's process, started as ``python -m ...`` and ended with the block. What it prints goes to a file, as in production."""
+    def process(self, *argv: str, python: str = sys.executable, **variables: str) -> Iterator[None]:
+        """A peer's process, started as ``python ...`` and ended with the block. What it prints goes to a file, as in production."""
         self.peer_redis()
-        env = {**os.environ, "PEER_REDIS": self._peer_home.redis_url(), "PYTHONPATH": str(PEERS)}
+        env = {**os.environ, "PEER_REDIS": self.peer_url, "PYTHONPATH": str(PEERS), **variables}
         with open(self.directory / "peers.log", "ab") as out:
-            started = subprocess.Popen([sys.executable, "-m", *argv], env=env, cwd=self.directory, stdout=out, stderr=out)
+            started = subprocess.Popen([python, *argv], env=env, cwd=self.directory, stdout=out, stderr=out)
             try:
                 yield
                 if started.poll() is not None:
@@ -151,13 +156,13 @@ class Stage:
         """One uvicorn worker with a peer's app; its URL."""
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        with self.process("uvicorn", app, "--port", str(port), *options):
+        with self.process("-m", "uvicorn", app, "--port", str(port), *options):
             until(lambda: _answers(url), f"{app} answers", 30)
             yield url
 
     def dramatiq(self) -> Any:
-        """Dramatiq's own worker, one process, its default of 8 threads."""
-        return self.process("dramatiq", "tasks", "--processes", "1", "--threads", "8")
+        """The worker behind the hand-written app: Dramatiq's own, one process, its default of 8 threads."""
+        return self.process("-m", "dramatiq", "on_dramatiq_full", "--processes", "1", "--threads", "8")
 
 
 def _answers(url: str) -> bool:

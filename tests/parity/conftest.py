@@ -25,7 +25,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 def _clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     modules, path = set(sys.modules), list(sys.path)
     monkeypatch.setattr(log_lines, "_noted", False)
-    monkeypatch.setattr(logs, "dropped_lines", 0)
+    monkeypatch.setattr(logs, "cut_lines", 0)
     monkeypatch.setattr(logs, "failed_writes", 0)
     yield
     sys.path[:] = path

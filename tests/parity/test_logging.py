@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from jupyter_cortex.core.errors import CortexError
-from jupyter_cortex.handler import log_context, logs
+from jupyter_cortex.handler import log_context, log_rate, logs
 from jupyter_cortex.handler.logs import logger
 
 LABELS = {"apiName": "iris", "apiKind": "AsyncAPI", "apiID": "1"}
@@ -159,15 +159,62 @@ def test_a_failing_output_never_reaches_the_handler() -> None:
     assert logs.failed_writes == 4
 
 
-def test_a_line_over_the_limit_is_dropped_counted_and_said_once(lines: Lines) -> None:
+def test_a_line_over_the_limit_is_cut_and_says_so(lines: Lines) -> None:
     with logs.request("abc") as request:
-        logger.info("x" * 5_000_000)
+        logger.info("x" * 5_000_000, extra={"n": 1})
         logger.info("é" * 1_000_000)  # 6 bytes each once encoded
+        logger.info("😀", extra={f"key{n}": "y" * 100_000 for n in range(100)})
         logger.info("short")
-    assert logs.dropped_lines == 2
-    assert [json.loads(line)["levelname"] for line in lines] == ["WARNING", "INFO"]
-    assert "5000000" in lines[0]
-    assert len(request.lines) == 2
+    assert logs.cut_lines == 3
+    first, second, third, short = (json.loads(line) for line in lines)
+    assert all(len(line) <= logs.CUT_LINE_BYTES + 1000 for line in lines)
+    assert first["message"].rstrip("…") == "x" * (len(first["message"]) - 1)
+    assert re.fullmatch(r"the line had 5000\d{3} bytes, and at most 5000000 are kept whole", first["cut"])
+    assert (first["n"], first["labels"], first["request_id"]) == (1, LABELS, "abc")
+    assert set(second["message"]) == {"é", "…"}
+    assert (third["message"], third["request_id"]) == ("😀", "abc")
+    assert "cut" not in short
+    assert request.lines == lines
+
+
+def test_a_line_that_is_cut_does_not_show_half_a_secret(lines: Lines) -> None:
+    logs.mask(["open-sesame-and-more"])
+    logger.info("open-sesame-and-more " * 10_000 + "x" * 6_000_000)
+    assert "cut" in lines.last()
+    assert "open" not in lines[-1]
+
+
+def test_lines_beyond_the_rate_are_dropped_and_their_number_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(log_rate, "monotonic", lambda: now)
+    lines = Lines()
+    logs.setup_worker(lines.append, labels=LABELS, rate=10)
+    for n in range(250):
+        logger.info("line %d", n)
+    assert [json.loads(line)["message"] for line in lines] == [f"line {n}" for n in range(100)], "ten seconds' lines may come at once"
+    logs.tell_dropped()
+    assert lines.last()["message"] == "150 log lines were left out: a replica may write 10 a second for long (JUPYTER_CORTEX_LOG_RATE)"
+    assert lines.last()["levelname"] == "WARNING"
+    logs.tell_dropped()
+    assert len(lines) == 101, "it is said once"
+    now += 2
+    for n in range(30):
+        logger.info("later %d", n)
+    assert len(lines) == 121
+    now += 10
+    logger.info("x" * 99_000)
+    logger.info("after a line that counts as a hundred")
+    assert "x" * 99_000 in lines[-1]
+
+
+def test_a_request_keeps_its_own_lines_when_they_are_beyond_the_rate() -> None:
+    lines = Lines()
+    logs.setup_worker(lines.append, labels=LABELS, rate=1)
+    with logs.request("abc") as request:
+        for n in range(1000):
+            logger.info("line %d", n)
+    assert len(lines) < 1000
+    assert [json.loads(line)["message"] for line in request.lines] == [f"line {n}" for n in range(1000)]
 
 
 def test_the_level_is_set_by_name_and_an_unknown_one_refused(lines: Lines) -> None:

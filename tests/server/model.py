@@ -131,6 +131,8 @@ class Model:
 
     def _start(self, name: str, terms: Terms) -> None:
         found = self.workloads.get(name)
+        if found and found.status == "in_progress" and found.replica == terms.replica:
+            return
         if found and not found.final:
             found.replica, found.version, found.started = terms.replica, terms.version, True
             found.attempts += 1

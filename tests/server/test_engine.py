@@ -22,7 +22,7 @@ from jupyter_cortex.serving.reclaim import reclaim
 from jupyter_cortex.store import keys
 from jupyter_cortex.store.history import history, quantile
 from jupyter_cortex.store.records import Records
-from jupyter_cortex.store.scripts import CANCEL, COMMIT, RESYNC, SUBMIT
+from jupyter_cortex.store.scripts import CANCEL, COMMIT, PIECE, RESYNC, SUBMIT
 from jupyter_cortex.store.streams import events
 
 from ..conftest import wait_until
@@ -165,6 +165,49 @@ def test_nothing_is_stored_for_an_api_that_does_not_take_it(client: redis.Redis,
     before = sorted(client.keys())
     assert submit(client, "a") == outcome
     assert sorted(client.keys()) == before
+
+
+def piece(client: redis.Redis, request_id: str, offset: int, data: bytes, digest: str = "d") -> int:
+    return int(PIECE.run(client, API, request_id, digest, offset, data))
+
+
+def test_a_large_body_comes_in_pieces_and_only_its_submit_makes_it_a_workload(client: redis.Redis) -> None:
+    assert [piece(client, "a", 0, b"one "), piece(client, "a", 4, b"two ")] == [4, 8]
+    assert piece(client, "a", 4, b"two ") == 8, "one that is said twice changes nothing"
+    assert piece(client, "a", 12, b"four") == 8, "nor does one that comes too early"
+    assert not client.exists(keys.record(API, "a"))
+    assert client.llen(keys.queue(API)) == 0
+    assert all(client.ttl(name) > 0 for name in client.scan_iter(f"{keys.prefix(API)}:u:*")), "what is never submitted goes"
+    piece(client, "a", 8, b"three")
+    assert SUBMIT.run(client, API, "a", "text/plain", "d", 13, b"") == b"ok"
+    assert (client.get(keys.body(API, "a")), client.ttl(keys.body(API, "a"))) == (b"one two three", -1)
+    assert not list(client.scan_iter(f"{keys.prefix(API)}:u:*"))
+
+
+def test_a_body_with_a_piece_missing_is_not_accepted(client: redis.Redis) -> None:
+    piece(client, "a", 0, b"one ")
+    assert SUBMIT.run(client, API, "a", "text/plain", "d", 13, b"") == b"again"
+    assert not client.exists(keys.record(API, "a"))
+    assert not list(client.scan_iter(f"{keys.prefix(API)}:u:*"))
+
+
+def test_pieces_of_what_was_accepted_before_are_not_kept(client: redis.Redis) -> None:
+    submit(client, "a", body=b"one", content_type="text/plain")
+    for digest, outcome in (("d", b"same"), ("other", b"conflict")):
+        piece(client, "a", 0, b"two", digest)
+        assert SUBMIT.run(client, API, "a", "text/plain", digest, 3, b"") == outcome
+    assert client.get(keys.body(API, "a")) == b"one"
+    assert not list(client.scan_iter(f"{keys.prefix(API)}:u:*"))
+
+
+def test_a_start_mark_that_is_said_again_is_one_attempt(client: redis.Redis) -> None:
+    submit(client, "a")
+    hold(client, "r1", 1, start_now=0)
+    for _ in range(2):
+        COMMIT.run(client, API, "r1", 1, 60, "failed", -1, "queue", 0, 0, 1, 0, 0, "a")
+    COMMIT.run(client, API, "r1", 1, 60, "failed", -1, "queue", 0, 0, 0, 1, 0, "a", "completed", "{}", "", "", "1", 1)
+    record = Records(client).get(API, "a")
+    assert (record.status, record.attempts) == ("completed", 1)
 
 
 def test_a_workload_goes_through_its_states_and_leaves_only_keys_that_expire(client: redis.Redis, handling: Handling) -> None:
@@ -379,8 +422,8 @@ def test_draining_gives_back_what_waits_and_finishes_what_runs(client: redis.Red
     assert {Records(client).get(API, name).attempts for name in ("c", "d")} == {0}
 
 
-def hold(client: redis.Redis, replica: str, count: int) -> None:
-    COMMIT.run(client, API, replica, 1, 60, "failed", -1, "queue", count, count, 0, 0, 0)
+def hold(client: redis.Redis, replica: str, count: int, start_now: int | None = None) -> None:
+    COMMIT.run(client, API, replica, 1, 60, "failed", -1, "queue", count, count if start_now is None else start_now, 0, 0, 0)
 
 
 def test_once_a_newer_version_is_live_the_one_before_it_takes_nothing_more(client: redis.Redis, handling: Handling) -> None:

@@ -6,11 +6,13 @@ import ast
 import base64
 import http.client
 import json
+import random
 import re
 import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +54,8 @@ class Handler:
         return payload.get("return", {})
 """
 ENDED = ("completed", "failed", "cancelled")
-#: Below the API's prefix: records, payloads, results, failures.
-OF_WORKLOADS = ("w", "b", "r", "e")
+#: Below the API's prefix: records, payloads, pieces of payloads, results, failures.
+OF_WORKLOADS = ("w", "b", "u", "r", "e")
 
 
 def publish(environment: Environment, directory: Path, name: str, handler: str) -> None:
@@ -539,10 +541,20 @@ def test_a_body_in_chunks_arrives_whole(vectors: str, web: httpx.Client) -> None
 
 
 def test_a_body_of_megabytes_arrives_whole(vectors: str, web: httpx.Client) -> None:
-    body = bytes(range(256)) * 8192
+    body = random.Random(1).randbytes(2_000_000)
     answer = web.post(f"/{vectors}", content=body, headers={"content-type": "image/png"})
     told = ended(web, f"/{vectors}/{answer.json()['id']}").json()["result"]
     assert base64.b64decode(told["b64"]) == body
+
+
+def test_the_same_large_body_sent_twice_at_once_is_one_workload(vectors: str, web: httpx.Client, environment: Environment) -> None:
+    body = random.Random(2).randbytes(3_000_000)
+    headers = {"content-type": "image/png", "x-request-id": "twice-at-once"}
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: web.post(f"/{vectors}", content=body, headers=headers), range(4)))
+    assert [answer.json() for answer in answers] == [{"id": "twice-at-once"}] * 4
+    assert base64.b64decode(ended(web, f"/{vectors}/twice-at-once").json()["result"]["b64"]) == body
+    assert not [key for key in kept(environment, vectors) if key.startswith(f"cx:{{{vectors}}}:u:")]
 
 
 # What stays ----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def outside_redis(tmp_path: Path) -> Iterator[str]:
     program = shutil.which("redis-server")
     if program is None:
         missing("redis-server is not on PATH: `apt-get install redis-server`")
-    port = free_port("127.0.0.1")
+    port = free_port("127.0.0.1", tmp_path)
     command = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--requirepass", "open-sesame", "--dir", str(tmp_path), "--save", ""]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     url = f"redis://:open-sesame@127.0.0.1:{port}/0"

@@ -17,5 +17,9 @@ if sweep then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', p .. ':beats', '-inf', now - lease, 'LIMIT', 0, 20)) do
     reply[#reply + 1] = id
   end
+  -- The clock was set back: a beat from the future would count as fresh for as long. Who lives writes over it at once.
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', p .. ':beats', now + lease, '+inf', 'LIMIT', 0, 20)) do
+    reply[#reply + 1] = id
+  end
 end
 return reply

@@ -66,8 +66,10 @@ end
 
 local function start(id, replica, version)
   local w = p .. ':w:' .. id
-  local old = redis.call('HMGET', w, 'status', 'attempts')
+  local old = redis.call('HMGET', w, 'status', 'attempts', 'replica')
   if not old[1] or FINAL[old[1]] then return false end
+  -- Said again, because the reply to the first time was lost.
+  if old[1] == 'in_progress' and old[3] == replica then return true end
   redis.call('HSET', w, 'status', 'in_progress', 'started', now, 'replica', replica, 'version', version, 'attempts', tonumber(old[2] or 0) + 1)
   event(id, 'in_progress')
   return true
@@ -77,10 +79,11 @@ end
 -- Returns false when the workload is gone or final already.
 local function finish(id, status, ttl, keep, result, err, details, run_ms, began)
   local w = p .. ':w:' .. id
-  local old = redis.call('HMGET', w, 'status', 'accepted', 'started', 'attempts')
+  local old = redis.call('HMGET', w, 'status', 'accepted', 'started', 'attempts', 'replica')
   if not old[1] or FINAL[old[1]] then return false end
   local started = old[3]
-  if began then
+  -- Unless the mark was taken, and only its reply lost.
+  if began and not (old[1] == 'in_progress' and old[5] == began[1]) then
     started = math.max(tonumber(old[2]), math.floor(now - (run_ms or 0)))
     redis.call('HSET', w, 'status', status, 'finished', now, 'started', started, 'replica', began[1], 'version', began[2],
       'attempts', tonumber(old[4] or 0) + 1)

@@ -1,6 +1,7 @@
 -- Accept workloads: each with its record, its payload, its place in the queue and the wake-up, or nothing of it.
--- ARGV: per workload id, content type, body digest, size, body; then how many may wait in the queue (left out: any number).
--- Returns a word for each, a space between: 'ok', 'same', 'conflict', 'not_live', 'unknown' or 'queue_full'.
+-- ARGV: per workload id, content type, body digest, size, body; then how many may wait in the queue (left out: any number). A body that came in
+-- pieces (piece.lua) is left empty here.
+-- Returns a word for each, a space between: 'ok', 'same', 'conflict', 'not_live', 'unknown', 'queue_full', or 'again': its pieces are not all there.
 -- Those that arrive together come together: what a script costs, and its one look at the API, are shared.
 local gate = redis.call('HGET', p .. ':api', 'gate')
 local refusal = not gate and 'unknown' or gate ~= 'open' and 'not_live'
@@ -8,15 +9,21 @@ local room = math.huge
 if #ARGV % 5 == 1 then room = tonumber(ARGV[#ARGV]) - redis.call('LLEN', p .. ':queue') end
 local words, ids, opened = {}, {}, {}
 
-local function accept(id, ctype, digest, size, body)
+local function accept(id, ctype, digest, size, body, pieces)
   if refusal then return refusal end
   local w = p .. ':w:' .. id
   local old = redis.call('HMGET', w, 'digest', 'type')
   if old[1] then return old[1] == digest and old[2] == ctype and 'same' or 'conflict' end
   -- After the look at the record: what was accepted is told again, however full the queue is.
   if #ids >= room then return 'queue_full' end
+  if pieces and redis.call('STRLEN', pieces) ~= tonumber(size) then return 'again' end
   redis.call('HSET', w, 'status', 'in_queue', 'type', ctype, 'digest', digest, 'size', size, 'accepted', now, 'run', 1)
-  redis.call('SET', p .. ':b:' .. id, body)
+  if pieces then
+    redis.call('RENAME', pieces, p .. ':b:' .. id)
+    redis.call('PERSIST', p .. ':b:' .. id)
+  else
+    redis.call('SET', p .. ':b:' .. id, body)
+  end
   ids[#ids + 1] = id
   opened[#opened + 1] = now
   opened[#opened + 1] = id
@@ -25,7 +32,11 @@ local function accept(id, ctype, digest, size, body)
 end
 
 for at = 1, #ARGV - #ARGV % 5, 5 do
-  words[#words + 1] = accept(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
+  local id, digest, size, body = ARGV[at], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local pieces = body == '' and size ~= '0' and p .. ':u:' .. id .. ':' .. digest
+  local word = accept(id, ARGV[at + 1], digest, size, body, pieces)
+  if pieces and word ~= 'ok' then redis.call('UNLINK', pieces) end
+  words[#words + 1] = word
 end
 if #ids > 0 then
   redis.call('RPUSH', p .. ':queue', unpack(ids))

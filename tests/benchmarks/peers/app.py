@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from typing import Any
 
 from fastapi import FastAPI, HTTPException
-from tasks import handle, key, store
+from on_dramatiq_full import handle
+from records import accept, key, store
 
 app = FastAPI()
 
@@ -16,8 +16,7 @@ app = FastAPI()
 @app.post("/work")
 def submit(payload: dict[str, Any]) -> dict[str, Any]:
     request_id = str(uuid.uuid4())
-    record = {"status": "in_queue", "payload": json.dumps(payload), "accepted": time.time()}
-    store.hset(key(request_id), mapping=record)
+    accept(request_id, json.dumps(payload))
     handle.send(request_id)
     return {"id": request_id}
 
