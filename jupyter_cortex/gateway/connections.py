@@ -214,6 +214,8 @@ class Connection(HttpToolsProtocol):
         self.transport.set_protocol(_Deaf(self, most))
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
+            # Nothing may be written any more, also not to who asks whether to go on.
+            self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
 
     # The look, once a second ------------------------------------------------------------------------------------------------------------

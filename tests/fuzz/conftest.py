@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import Environment, Project, wait_until
+from tests.conftest import Environment, Project, _end, wait_until
 from tests.server.stage import Staged, staged
 
 HANDLER = """
@@ -25,6 +26,8 @@ class Watched:
         self.environment, self.api = environment, api
         self.url, self.token = environment.url, environment.token
         self.pid = environment.slot("gateway").pid()
+        self._log = environment.home / "logs" / "gateway.log"
+        self._logged = self._log.stat().st_size
 
     def accepted(self) -> tuple[int, int]:
         """Workloads of the resting API that were counted as accepted, and that wait in its queue."""
@@ -37,15 +40,16 @@ class Watched:
         assert self.environment.slot("gateway").pid() == self.pid, "the gateway died"
         with self.environment.http() as web:
             assert web.get("/readyz").status_code == 200
-        log = (self.environment.home / "logs" / "gateway.log").read_text(errors="replace")
-        assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:3000]
+        said = self._log.read_bytes()[self._logged :].decode(errors="replace")
+        assert "Traceback" not in said, said[max(0, said.index("Traceback") - 200) :][:3000]
 
 
 @pytest.fixture(scope="session")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    from tests.conftest import _end
-
-    made = Environment(tmp_path_factory.mktemp("fuzzed") / "cortex").up()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    made = Environment(tmp_path_factory.mktemp("fuzzed") / "cortex", {"JUPYTER_CORTEX_PORT": str(port)}).up()
     yield made
     _end(made)
 

@@ -27,7 +27,7 @@ from jupyter_cortex.serving.shipper import Shipper
 from jupyter_cortex.store import keys, logs, streams
 from tests.conftest import Environment, ProjectMaker, wait_until
 
-from .stage import Staged
+from .stage import Staged, staged
 from .test_public_http import ended, on_the_wire, refused, waiting
 
 Maker = Callable[..., Environment]
@@ -203,6 +203,20 @@ def test_what_is_no_http_is_refused_with_a_document(environment: Environment) ->
     with Wire(environment) as wire:
         status, document = problem(wire.send(b"HELO example.org\r\n").rest())
     assert (status, document["code"]) == (400, "bad_request")
+
+
+def test_who_asks_whether_to_go_on_and_then_sends_no_http_is_refused_once(environment: Environment) -> None:
+    log = Home(environment.home).logs / "gateway.log"
+    before = log.stat().st_size
+    with staged(environment, "limits-expect") as api:
+        known(environment, api.name)
+        asks = head("POST", f"/{api.name}", b"Content-Type: text/plain", b"Expect: 100-continue", b"Transfer-Encoding: chunked")
+        for _ in range(20):
+            with Wire(environment) as wire:
+                status, document = problem(wire.send(asks + b"\r\nno chunk\r\n").rest())
+            assert (status, document["code"]) == (400, "bad_request")
+        assert api.store.llen(keys.queue(api.name)) == 0
+    assert b"Traceback" not in log.read_bytes()[before:]
 
 
 # Slow callers --------------------------------------------------------------------------------------------------------
