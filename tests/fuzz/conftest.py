@@ -41,7 +41,9 @@ class Watched:
         with self.environment.http() as web:
             assert web.get("/readyz").status_code == 200
         said = self._log.read_bytes()[self._logged :].decode(errors="replace")
-        assert "Traceback" not in said, said[max(0, said.index("Traceback") - 200) :][:3000]
+        # uvicorn notices only at its next write that the sender of several requests at once has gone; nobody waits for those answers.
+        mistakes = [part for part in said.split(" ERROR ") if "Traceback" in part and "the handler is closed" not in part]
+        assert not mistakes, mistakes[0][:3000]
 
 
 @pytest.fixture(scope="session")
