@@ -103,7 +103,7 @@ class Stage:
         for log in self.home.logs.iterdir():
             # The store's own words, and those of handlers, are not ours.
             text = log.read_text(errors="replace") if not log.name.startswith("store") else ""
-            self.uncaught += [f"{log.name}: {part[-1500:]}" for part in text.split("Traceback (most recent call last)")[1:]]
+            self.uncaught += [f"{log.name}: {part[:1500]}" for part in text.split("Traceback (most recent call last)")[1:]]
 
     def deploy(self, name: str, *, threads: int = 1, replicas: int = 2, source: str = "", wait: bool = True) -> None:
         directory = self.directory / f"project-{name}"
