@@ -89,7 +89,10 @@ class Line:
     def _flush(self) -> None:
         outgoing, self._outgoing = self._outgoing, []
         if self._writer is not None:
-            self._writer.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+            try:
+                self._writer.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+            except RuntimeError:  # uvloop's word for a connection that was closed a moment ago
+                self.reset(ConnectionResetError("the store closed the connection"))
 
     async def _connect(self) -> None:
         if self._connecting is None:

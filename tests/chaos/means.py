@@ -28,10 +28,7 @@ class Disk:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=700", "tmpfs", str(directory)], capture_output=True, check=False
-        )
-        self.mounted = done.returncode == 0
+        self.mounted = self._mount(f"size={DISK_BYTES},mode=700")
 
     @contextmanager
     def full(self, store_pid: int) -> Iterator[str]:
@@ -41,19 +38,17 @@ class Disk:
             resource.prlimit(store_pid, resource.RLIMIT_FSIZE, (largest + 1, largest + 1))
             yield "RLIMIT_FSIZE"
             return
-        filler = self.directory / "filler"
+        # As small as what is on it, and a few pages: the store goes on writing meanwhile.
+        while not self._mount(f"remount,size={shutil.disk_usage(self.directory).used + 64 * 1024}"):
+            time.sleep(0.01)
         try:
-            with filler.open("wb") as file:
-                while True:
-                    free = shutil.disk_usage(self.directory).free
-                    try:
-                        os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, max(4096, free))
-                    except OSError:
-                        if free < 4096:
-                            break
             yield "a full tmpfs"
         finally:
-            filler.unlink(missing_ok=True)
+            self._mount(f"remount,size={DISK_BYTES}")
+
+    def _mount(self, options: str) -> bool:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.directory)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def close(self) -> None:
         # A process that died a moment ago may still hold it.

@@ -28,6 +28,7 @@ DRAIN_S = 300.0
 class Size:
     """``rounds``: how often every fault comes.
 
+    ``minutes``: no fault and no workload after so many, however few there were.
     ``held``: seconds that a handler holds the GIL; ``pause``: that the store is paused or full.
     """
 
@@ -38,7 +39,7 @@ class Size:
     minutes: float = 60.0
 
 
-SHORT = Size(workloads=4_000, rounds=1, held=6.0, pause=2.0, minutes=4.0)
+SHORT = Size(workloads=4_000, rounds=1, held=6.0, pause=2.0, minutes=3.0)
 
 
 @dataclass
@@ -93,8 +94,8 @@ def run(directory: Path, seed: int, size: Size, say: Callable[[str], None]) -> O
         try:
             _faults(stage, callers, outcome, size, begun + size.minutes * 60, say)
         finally:
-            callers.limit = size.workloads
             callers.enough = time.monotonic() > begun + size.minutes * 60
+            callers.limit = size.workloads
         _count(stage, callers, events, say)
     for what in stage.left:
         ledger.trouble("left behind after `cortex down`", what)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +47,20 @@ def until(condition: Callable[[], Any], what: str, seconds: float = BACK_S, paus
     return value
 
 
+def free_port() -> int:
+    """Not among those that other environments of this machine choose from: ours is free for a moment whenever the gateway was killed."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port := random.randrange(20_000, 32_000)))
+            return port
+
+
 class Stage:
     """``with Stage(directory) as stage:`` starts it; whatever happens, nothing of it is left in the end."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.environment = Environment(directory / "home")
+        self.environment = Environment(directory / "home", {"JUPYTER_CORTEX_PORT": str(free_port())})
         self.home = Home(self.environment.home)
         self.clock = Clock(directory)
         self.heard: Callable[[str, int, Any, bytes], None] = lambda *answer: None
@@ -92,7 +103,7 @@ class Stage:
         for log in self.home.logs.iterdir():
             # The store's own words, and those of handlers, are not ours.
             text = log.read_text(errors="replace") if not log.name.startswith("store") else ""
-            self.uncaught += [f"{log.name}: {part[-1500:]}" for part in text.split("Traceback (most recent call last)")[1:]]
+            self.uncaught += [f"{log.name}: {part[:1500]}" for part in text.split("Traceback (most recent call last)")[1:]]
 
     def deploy(self, name: str, *, threads: int = 1, replicas: int = 2, source: str = "", wait: bool = True) -> None:
         directory = self.directory / f"project-{name}"

@@ -19,5 +19,6 @@ def test_nothing_accepted_is_lost_doubled_or_mixed_up_whatever_dies(tmp_path: Pa
     outcome = run(tmp_path, int(os.environ.get("JUPYTER_CORTEX_CHAOS_SEED", SEED)), SHORT, print)
     show("\n".join(lines(outcome)))
     assert outcome.zero == dict.fromkeys(outcome.zero, 0), outcome.ledger.examples
-    assert len(outcome.ledger.accepted) == SHORT.workloads
+    assert outcome.faults
+    assert outcome.ledger.accepted
     assert not (CI and outcome.skipped), outcome.skipped
