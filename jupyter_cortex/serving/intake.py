@@ -1,28 +1,23 @@
 """The gateway's two hot calls, submit and get, and the waiting for an end.
 
-Requests that arrive together leave in one packet: what gathered during one turn of the event loop is written at once, and replies are matched in
-order.
-That is the difference between one Redis round trip per request and one per batch. Large payloads travel on a connection of their own, so that nobody
-waits behind 10 MB.
+Submits that arrive together share one script. Large payloads travel on a connection of their own and in pieces, so that nobody waits behind 10 MB.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-import hiredis
 import redis
-import redis.asyncio
 
 from ..core.errors import StoreUnavailable
 from ..store import keys
 from ..store.connection import explain, is_temporary
 from ..store.scripts import CANCEL, PIECE, SUBMIT
+from .ends import Ends
+from .line import Line
 
 #: Bodies above this take the other connection.
 BULK_BYTES = 64 * 1024
@@ -36,135 +31,6 @@ TOGETHER = 128
 RECORD_BYTES = 1000
 #: Seconds between two attempts while the store is away.
 RETRY_S = 0.05
-
-
-class Line:
-    """One pipelined connection. It connects when first used, and again when it was lost.
-
-    ``patience``: seconds without a reply after which it counts as lost (a stopped server accepts and never answers). One timer watches all calls: a
-    timeout object for each would be 7 % of what a request costs.
-    """
-
-    def __init__(self, url: str, patience: float) -> None:
-        self._url = url
-        self._writer: asyncio.StreamWriter | None = None
-        self._patience = patience
-        #: Future of the replies, how many they are, and when they were asked for.
-        self._waiting: deque[tuple[asyncio.Future[list[Any]], int, float]] = deque()
-        self._watching = False
-        self._outgoing: list[bytes] = []
-        self._connecting: asyncio.Lock | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._replies: list[Any] = []
-
-    async def call(self, *commands: tuple[Any, ...]) -> list[Any]:
-        """Send commands together; their replies in order. Raises ConnectionError, or redis.ResponseError for an error reply."""
-        if self._writer is None:
-            await self._connect()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Any]] = loop.create_future()
-        if not self._outgoing:
-            loop.call_soon(self._flush)
-        for command in commands:
-            self._outgoing.append(hiredis.pack_command(command))
-        self._waiting.append((future, len(commands), loop.time()))
-        if not self._watching:
-            self._watching = True
-            loop.call_later(self._patience / 4, self._watch)
-        replies = await future
-        for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
-                raise redis.ResponseError(str(reply))
-        return replies
-
-    def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._watching = bool(self._waiting)
-        if not self._waiting:
-            return
-        if loop.time() - self._waiting[0][2] >= self._patience:
-            self.reset(TimeoutError("the store has not answered"))
-        loop.call_later(self._patience / 4, self._watch)
-
-    def _flush(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        if self._writer is not None:
-            try:
-                self._writer.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
-            except RuntimeError:  # uvloop's word for a connection that was closed a moment ago
-                self.reset(ConnectionResetError("the store closed the connection"))
-
-    async def _connect(self) -> None:
-        if self._connecting is None:
-            self._connecting = asyncio.Lock()
-        async with self._connecting:
-            if self._writer is not None:
-                return
-            wait = max(self._patience, 0.5)
-            pool = redis.asyncio.ConnectionPool.from_url(self._url, socket_connect_timeout=wait, socket_timeout=wait, protocol=2)
-            connection = pool.make_connection()
-            try:
-                await connection.connect()
-                for script in (SUBMIT, PIECE, CANCEL):
-                    await connection.send_command("SCRIPT LOAD", script.source)
-                    await connection.read_response()
-            except BaseException:
-                with contextlib.suppress(Exception):
-                    await connection.disconnect(nowait=True)
-                raise
-            # From here on packing and parsing are ours; the streams are redis-py's, with TLS and all.
-            self._connection = connection
-            self._replies = []
-            self._reading = asyncio.create_task(self._read(connection._reader, hiredis.Reader()))  # type: ignore[attr-defined]
-            self._writer = connection._writer  # type: ignore[attr-defined]
-
-    async def _read(self, reader: asyncio.StreamReader, parser: hiredis.Reader) -> None:
-        error: BaseException = ConnectionResetError("the store closed the connection")
-        try:
-            while data := await reader.read(1 << 18):
-                parser.feed(data)
-                while (reply := parser.gets()) is not False:
-                    self._replied(reply)
-        except (OSError, hiredis.HiredisError) as caught:
-            error = caught
-        finally:
-            if self._reading is asyncio.current_task():
-                self._drop(error)
-
-    def _replied(self, reply: Any) -> None:
-        future, needed, _ = self._waiting[0]
-        self._replies.append(reply)
-        if len(self._replies) == needed:
-            self._waiting.popleft()
-            replies, self._replies = self._replies, []
-            if not future.done():
-                future.set_result(replies)
-
-    def _drop(self, error: BaseException) -> None:
-        """The connection is gone: everybody who waits learns it and may try again."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            with contextlib.suppress(Exception):
-                writer.close()
-        waiting, self._waiting = self._waiting, deque()
-        self._outgoing = []
-        for future, _, _ in waiting:
-            if not future.done():
-                future.set_exception(error if isinstance(error, TimeoutError) else ConnectionResetError(str(error)))
-
-    def reset(self, error: BaseException) -> None:
-        """Give up this connection; the next call makes a new one."""
-        # The reader must not drop the connection that comes after this one.
-        reading, self._reading = self._reading, None
-        self._drop(error)
-        if reading is not None:
-            reading.cancel()
-
-    async def close(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self._reading
 
 
 @dataclass(slots=True)
@@ -332,140 +198,3 @@ class Intake:
     async def cancel(self, api: str, request_id: str, ttl: int, keep_payload: bool) -> str:
         """ "cancelled", the final status it already had, or "unknown"."""
         return (await self._patiently(self._quick, ("EVALSHA", CANCEL.sha, 1, keys.prefix(api), request_id, ttl, int(keep_payload))))[0].decode()
-
-
-class _Channel:
-    """Who waits on one channel. ``confirmed``: the store has said that we hear it; False when it was lost instead."""
-
-    def __init__(self) -> None:
-        self.waiters: set[asyncio.Future[bool]] = set()
-        self.confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-    def tell(self, ended: bool) -> None:
-        for future in (*self.waiters, *(() if ended else (self.confirmed,))):
-            if not future.done():
-                future.set_result(ended)
-
-
-class Ends:
-    """Ends of workloads, told by pub/sub on one channel per workload: exactly what is waited for, and nothing else, comes in.
-
-    On a socket of our own, as `Line`: redis-py's PubSub connects again by itself, unseen and by whoever comes first, reader or writer. An end in
-    between was never told. ``patience``: seconds that a subscription may take; after that the connection counts as lost.
-    """
-
-    def __init__(self, url: str, patience: float) -> None:
-        self._url, self._patience = url, patience
-        self._writer: asyncio.StreamWriter | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._channels: dict[str, _Channel] = {}
-        #: Subscriptions on their way; their confirmations come in this order.
-        self._asked: deque[_Channel] = deque()
-        self._connecting = asyncio.Lock()
-
-    @contextlib.asynccontextmanager
-    async def of(self, name: str) -> Any:
-        """Subscribed on entry; yields a future: True when the workload has ended, False when the channel is lost. Raises RedisError or OSError."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        try:
-            await self._subscribe(name, future)
-            yield future
-        finally:
-            self._unsubscribe(name, future)
-
-    async def _subscribe(self, name: str, future: asyncio.Future[bool]) -> None:
-        writer = self._writer
-        try:
-            async with asyncio.timeout(self._patience):
-                async with self._connecting:
-                    if self._writer is None:
-                        await self._connect()
-                    writer = self._writer
-                channel = self._channels.get(name)
-                if channel is None:
-                    channel = self._channels[name] = _Channel()
-                    self._asked.append(channel)
-                    self._send("SUBSCRIBE", name)
-                channel.waiters.add(future)
-                # Confirmed before the caller reads the record: an end after that read cannot be missed.
-                if not await asyncio.shield(channel.confirmed):
-                    raise ConnectionResetError("the store closed the connection")
-        except (redis.RedisError, OSError):
-            # One that does not answer: the next caller makes another. Unless somebody has already.
-            if self._writer is writer:
-                self._drop()
-            raise
-
-    def _unsubscribe(self, name: str, future: asyncio.Future[bool]) -> None:
-        channel = self._channels.get(name)
-        if channel is None or future not in channel.waiters:
-            return
-        channel.waiters.discard(future)
-        if not channel.waiters:
-            del self._channels[name]
-            with contextlib.suppress(OSError):
-                self._send("UNSUBSCRIBE", name)
-
-    def _send(self, *command: str) -> None:
-        try:
-            assert self._writer is not None
-            self._writer.write(hiredis.pack_command(command))  # type: ignore[arg-type]
-        except (AssertionError, RuntimeError) as error:  # uvloop says the second of a transport that is closed
-            raise ConnectionResetError("the store closed the connection") from error
-
-    async def _connect(self) -> None:
-        pool = redis.asyncio.ConnectionPool.from_url(self._url, socket_connect_timeout=self._patience, socket_timeout=self._patience, protocol=2)
-        connection = pool.make_connection()
-        try:
-            await connection.connect()
-        except BaseException:
-            with contextlib.suppress(Exception):
-                await connection.disconnect(nowait=True)
-            raise
-        self._connection = connection
-        self._writer = connection._writer  # type: ignore[attr-defined]
-        self._reading = asyncio.create_task(self._read(connection._reader, hiredis.Reader()))  # type: ignore[attr-defined]
-
-    async def _read(self, reader: asyncio.StreamReader, parser: hiredis.Reader) -> None:
-        try:
-            while data := await reader.read(1 << 16):
-                parser.feed(data)
-                while (reply := parser.gets()) is not False:
-                    self._heard(reply)
-        except (OSError, hiredis.HiredisError):
-            pass
-        finally:
-            if self._reading is asyncio.current_task():
-                self._drop()
-
-    def _heard(self, reply: Any) -> None:
-        """Raises ConnectionResetError for an error reply."""
-        if isinstance(reply, hiredis.ReplyError):
-            raise ConnectionResetError(str(reply))
-        kind, name = reply[0], reply[1]
-        if kind == b"message" and (channel := self._channels.get(name.decode())):
-            channel.tell(True)
-        elif kind == b"subscribe":
-            channel = self._asked.popleft()
-            if not channel.confirmed.done():
-                channel.confirmed.set_result(True)
-
-    def _drop(self) -> None:
-        """Give up the connection: everybody who waits learns it, and the next one who comes connects anew."""
-        writer, self._writer = self._writer, None
-        reading, self._reading = self._reading, None
-        channels, self._channels, self._asked = self._channels, {}, deque()
-        if writer is not None:
-            with contextlib.suppress(Exception):
-                writer.close()
-        if reading is not None and reading is not asyncio.current_task():
-            reading.cancel()
-        for channel in channels.values():
-            channel.tell(False)
-
-    async def close(self) -> None:
-        reading = self._reading
-        self._drop()
-        if reading is not None:
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await reading

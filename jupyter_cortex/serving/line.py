@@ -1,0 +1,147 @@
+"""One connection to the store on the event loop, for the gateway's hot calls.
+
+Requests that arrive together leave in one packet: what gathered during one turn of the event loop is written at once, and replies are matched in
+order. That is the difference between one round trip per request and one per batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Any
+
+import hiredis
+import redis
+import redis.asyncio
+
+from ..store.scripts import CANCEL, PIECE, SUBMIT
+
+
+class Line:
+    """One pipelined connection. It connects when first used, and again when it was lost.
+
+    ``patience``: seconds without a reply after which it counts as lost (a stopped server accepts and never answers). One timer watches all calls: a
+    timeout object for each would be 7 % of what a request costs.
+    """
+
+    def __init__(self, url: str, patience: float) -> None:
+        self._url = url
+        self._writer: asyncio.StreamWriter | None = None
+        self._patience = patience
+        #: Future of the replies, how many they are, and when they were asked for.
+        self._waiting: deque[tuple[asyncio.Future[list[Any]], int, float]] = deque()
+        self._watching = False
+        self._outgoing: list[bytes] = []
+        self._connecting: asyncio.Lock | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._replies: list[Any] = []
+
+    async def call(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Send commands together; their replies in order. Raises ConnectionError, or redis.ResponseError for an error reply."""
+        if self._writer is None:
+            await self._connect()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Any]] = loop.create_future()
+        if not self._outgoing:
+            loop.call_soon(self._flush)
+        for command in commands:
+            self._outgoing.append(hiredis.pack_command(command))
+        self._waiting.append((future, len(commands), loop.time()))
+        if not self._watching:
+            self._watching = True
+            loop.call_later(self._patience / 4, self._watch)
+        replies = await future
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                raise redis.ResponseError(str(reply))
+        return replies
+
+    def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._watching = bool(self._waiting)
+        if not self._waiting:
+            return
+        if loop.time() - self._waiting[0][2] >= self._patience:
+            self.reset(TimeoutError("the store has not answered"))
+        loop.call_later(self._patience / 4, self._watch)
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if self._writer is not None:
+            try:
+                self._writer.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+            except RuntimeError:  # uvloop's word for a connection that was closed a moment ago
+                self.reset(ConnectionResetError("the store closed the connection"))
+
+    async def _connect(self) -> None:
+        if self._connecting is None:
+            self._connecting = asyncio.Lock()
+        async with self._connecting:
+            if self._writer is not None:
+                return
+            wait = max(self._patience, 0.5)
+            pool = redis.asyncio.ConnectionPool.from_url(self._url, socket_connect_timeout=wait, socket_timeout=wait, protocol=2)
+            connection = pool.make_connection()
+            try:
+                await connection.connect()
+                for script in (SUBMIT, PIECE, CANCEL):
+                    await connection.send_command("SCRIPT LOAD", script.source)
+                    await connection.read_response()
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    await connection.disconnect(nowait=True)
+                raise
+            # From here on packing and parsing are ours; the streams are redis-py's, with TLS and all.
+            self._connection = connection
+            self._replies = []
+            self._reading = asyncio.create_task(self._read(connection._reader, hiredis.Reader()))  # type: ignore[attr-defined]
+            self._writer = connection._writer  # type: ignore[attr-defined]
+
+    async def _read(self, reader: asyncio.StreamReader, parser: hiredis.Reader) -> None:
+        error: BaseException = ConnectionResetError("the store closed the connection")
+        try:
+            while data := await reader.read(1 << 18):
+                parser.feed(data)
+                while (reply := parser.gets()) is not False:
+                    self._replied(reply)
+        except (OSError, hiredis.HiredisError) as caught:
+            error = caught
+        finally:
+            if self._reading is asyncio.current_task():
+                self._drop(error)
+
+    def _replied(self, reply: Any) -> None:
+        future, needed, _ = self._waiting[0]
+        self._replies.append(reply)
+        if len(self._replies) == needed:
+            self._waiting.popleft()
+            replies, self._replies = self._replies, []
+            if not future.done():
+                future.set_result(replies)
+
+    def _drop(self, error: BaseException) -> None:
+        """The connection is gone: everybody who waits learns it and may try again."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(Exception):
+                writer.close()
+        waiting, self._waiting = self._waiting, deque()
+        self._outgoing = []
+        for future, _, _ in waiting:
+            if not future.done():
+                future.set_exception(error if isinstance(error, TimeoutError) else ConnectionResetError(str(error)))
+
+    def reset(self, error: BaseException) -> None:
+        """Give up this connection; the next call makes a new one."""
+        # The reader must not drop the connection that comes after this one.
+        reading, self._reading = self._reading, None
+        self._drop(error)
+        if reading is not None:
+            reading.cancel()
+
+    async def close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._reading
