@@ -513,6 +513,14 @@ def test_quantiles_come_from_the_histogram() -> None:
     assert quantile({0: 1, 10: 99}, 0.95) == pytest.approx(44.25, abs=0.1)
 
 
+def test_a_consumer_is_closed_twice_after_an_error_and_bears_it(home: Home, client: redis.Redis) -> None:
+    consumer = CortexConsumer(home.redis_url(), Terms(API, "r1", 1), 1, lambda workload: None, list)
+    next(consumer)
+    consumer.close()
+    consumer.close()
+    next(consumer)  # what Dramatiq's thread may still do before it sees the end
+
+
 def test_ends_are_taken_when_the_stores_memory_is_out(handling: Handling, client: redis.Redis) -> None:
     submit(client, "a", body=b"x" * 1000)
     delivery = handling.next()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import base64
 import http.client
 import json
@@ -443,6 +444,18 @@ def test_an_id_of_the_callers_own_is_accepted_once(calls: str, environment: Envi
     assert submit(web, calls, {"ran": str(ran)}, **{"x-request-id": request_id}) == request_id
     ended(web, f"/{calls}/{submit(web, calls, {})}")
     assert ran.read_text().split() == [request_id]
+
+
+def test_more_callers_at_once_than_a_connection_pool_holds_are_all_answered(calls: str, environment: Environment) -> None:
+    async def ask() -> list[int]:
+        limits = httpx.Limits(max_connections=300)
+        async with httpx.AsyncClient(base_url=environment.url, trust_env=False, timeout=60, limits=limits) as web:
+            posted = await asyncio.gather(*(web.post(f"/{calls}", json={}) for _ in range(300)))
+            looked = await asyncio.gather(*(web.get(f"/{calls}/{answer.json()['id']}?wait=20") for answer in posted))
+        assert {answer.json()["status"] for answer in looked} == {"completed"}
+        return [answer.status_code for answer in (*posted, *looked)]
+
+    assert asyncio.run(ask()) == [200] * 600
 
 
 def test_one_id_sent_at_the_same_time_by_many_runs_once(calls: str, environment: Environment, web: httpx.Client, tmp_path: Path) -> None:
