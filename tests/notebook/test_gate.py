@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -361,7 +361,15 @@ def test_a_child_that_the_handler_starts_neither_holds_up_the_check_nor_outlives
     wait_until(lambda: not alive(int(note.read_text())), "the child has ended, too")
 
 
-def test_an_interrupt_ends_the_check_with_its_children(tmp_path: Path) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As in a terminal: what a shell runs in the background begins with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_ends_the_check_with_its_children(tmp_path: Path, interruptible: None) -> None:
     note = tmp_path / "pid"
     construct = f"child = subprocess.Popen(['sleep', '41']).pid\nopen({str(note)!r}, 'w').write(f'{{os.getpid()}} {{child}} ')\ntime.sleep(41)"
     threading.Thread(
