@@ -107,6 +107,13 @@ def test_the_benchmarks_that_readme_names_can_be_asked_for(command: str) -> None
     assert "--quick" in done.stdout
 
 
+def test_the_chaos_command_that_readme_names_can_be_asked_for() -> None:
+    """Its short run is part of the suite: tests/chaos/test_chaos.py."""
+    assert "`python -m tests.chaos`" in README
+    done = subprocess.run([sys.executable, "-m", "tests.chaos", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_readme_s_two_commands_are_on_lines_of_their_own() -> None:
     lines = README.splitlines()
     assert "pip install '.[demo]' && cortex demo" in lines

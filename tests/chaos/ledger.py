@@ -13,6 +13,8 @@ from typing import Any
 from .payloads import Plan, Workload
 
 FINAL = ("completed", "failed", "cancelled")
+#: Deeds that run for so long that our own kills may hit them three times; then they end failed, and `max_deliveries` says so.
+LONG = ("gil", "hang")
 #: Examples kept of each kind of trouble.
 EXAMPLES = 5
 
@@ -86,6 +88,8 @@ class Ledger:
     def _judge(self, workload: Workload, status: str, result: Any, error: Any) -> Iterator[tuple[str, str, str]]:
         wanted, part = self._expected[workload.id]
         said = f"{workload.deed or 'good'} {status} {result} {error}"[:400]
+        if workload.deed in LONG and status == "failed" and "died 3 times" in str(error) and "SIGKILL" in str(error):
+            return
         if status == "completed" and (result.get("id"), result.get("digest")) != (workload.id, part):
             yield "results that do not belong to their payload", workload.id, said
         elif (status == "cancelled" and workload.style != "cancel") or (
