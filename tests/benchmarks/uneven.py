@@ -42,6 +42,8 @@ SLOW_ONES, SLOW_ONES_QUICK = 40, 8
 PAUSE_S = 0.010
 #: ... or so many lone writes to the store, when they take long: on a slow disk the fetch takes long, too, and nobody is idle meanwhile.
 PAUSE_WRITES, WRITE_EVERY_S = 5, 0.25
+#: Connections that were idle for longer are not used again: after 30 s the gateway closes them.
+KEPT_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -123,16 +125,24 @@ async def _load(stage: Stage, path: str, slow_ones: int) -> tuple[list[str], flo
     """Send them when they are due, whatever came of the others; their ids, and the seconds of a lone write to the store meanwhile (median)."""
     address = urlsplit(stage.url)
     writes: list[float] = []
-    free: list[Connection] = []
+    free: list[tuple[float, Connection]] = []
     ids: list[str] = []
 
+    async def connected() -> Connection:
+        while free:
+            since, connection = free.pop()
+            if time.monotonic() - since < KEPT_S:
+                return connection
+            await connection.__aexit__()
+        return await Connection(address.hostname or "", address.port or 80).__aenter__()
+
     async def post(seconds: float) -> None:
-        connection = free.pop() if free else await Connection(address.hostname or "", address.port or 80).__aenter__()
+        connection = await connected()
         status, body = await connection.request("POST", path, json.dumps({"s": seconds}))
         if status != 200:
             raise RuntimeError(f"POST answered {status}: {body!r}")
         ids.append(json.loads(body)["id"])
-        free.append(connection)
+        free.append((time.monotonic(), connection))
 
     writing = asyncio.create_task(_write(stage, writes))
     began = time.monotonic()
@@ -141,7 +151,7 @@ async def _load(stage: Stage, path: str, slow_ones: int) -> tuple[list[str], flo
             await asyncio.sleep(max(0.0, began + at - time.monotonic()))
             group.create_task(post(takes))
     writing.cancel()
-    for connection in free:
+    for _, connection in free:
         await connection.__aexit__()
     return ids, statistics.median(writes)
 
