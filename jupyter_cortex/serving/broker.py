@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 #: while commits are on their way: with a store that syncs to disk each takes 2 to 4 ms and 30 µs a workload.
 LOOK_AHEAD_MS = 10.0
 LOOK_AHEAD_MAX = 512
-#: ... and none while more than this lies in this process: 64 payloads of 10 MB are not worth 5 ms.
+#: ... and none while more than this lies in this process: 64 payloads of 10 MB are not worth 10 ms.
 LOOK_AHEAD_BYTES = 1 << 20
 #: After this long without an end, what waits in this process goes back to the queue's head.
 GIVE_BACK_S = 0.020
@@ -64,7 +64,6 @@ class Delivery:
     id: str
     content_type: str
     body: bytes
-    accepted: int  #: ms since the epoch, the store's clock
     marked: bool  #: the fetch that brought it has marked its start already
     began: float = 0.0  #: perf_counter at the entry of the handler, 0 while it waits
     status: str = ""
@@ -329,13 +328,13 @@ class CortexConsumer(Consumer):
         if len(reply) > 2:
             # What has just come must reach its thread before it can count as waiting.
             self._last_end = time.monotonic()
-        for at in range(2, len(reply), 5):
-            request_id, content_type, body, accepted, started = reply[at : at + 5]
-            delivery = Delivery(request_id.decode(), content_type.decode("latin-1"), body, int(accepted), started == b"1")
+        for at in range(2, len(reply), 4):
+            request_id, content_type, body, started = reply[at : at + 4]
+            delivery = Delivery(request_id.decode(), content_type.decode("latin-1"), body, started == b"1")
             self._hand[delivery.id] = delivery
             self._bytes += len(body)
             self._feed(Workload(self._terms.api, delivery))
-        return (len(reply) - 2) // 5
+        return (len(reply) - 2) // 4
 
     def _arm(self) -> None:
         """With a thread idle and the queue seen empty: block on a token, the fetch already behind it."""

@@ -80,7 +80,10 @@ def test_a_replica_s_children_end_with_it(environment: Environment, project: Pro
     project("parent", PARENT).deploy(environment, take_over=True)
     child, clone, replica = started(environment, "child", "clone", "self")
     os.kill(replica, signal.SIGKILL)
-    wait_until(lambda: running([child, clone, replica]) == [], "they are gone")
+    wait_until(lambda: replica not in running([replica]), "the replica is gone")
+    wait_until(lambda: not running([child, clone]), "they are gone")
+    assert started(environment, "self") != [replica], "another replica serves, without them"
+    assert running([child, clone]) == []
     environment.client().delete("parent")
 
 
@@ -177,6 +180,8 @@ def test_the_child_that_rewrites_a_killed_store_s_file_does_not_keep_the_next_on
         assert parent
         child = wait_until(lambda: psutil.Process(parent).children(), "it rewrites its file")[0]
     os.kill(parent, signal.SIGKILL)
+    # All of its threads, too: until then it counts as one that runs.
+    wait_until(lambda: store.child is None or store.child.poll() is not None, "it is dead")
     try:
         store.start()
         store.wait()
@@ -195,3 +200,4 @@ def test_who_keeps_the_others_running_is_started_again(role: str, own_environmen
         killed = wait_until(lambda: environment.slot(role).pid(), f"there is a {role}")
         os.kill(killed, signal.SIGKILL)
         wait_until(lambda killed=killed: environment.slot(role).pid() not in (None, killed), f"another {role} runs")
+    assert environment.slot(role).pid() is not None

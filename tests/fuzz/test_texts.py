@@ -84,7 +84,7 @@ def _checked(documents: Any) -> list[APISpec]:
 @given(anything | st.lists(anything, max_size=2))
 @settings(max_examples=400)
 def test_any_value_is_a_spec_or_a_refusal_that_names_the_place(documents: Any) -> None:
-    _checked(documents)
+    assert all(isinstance(spec, APISpec) for spec in _checked(documents))
 
 
 @given(st.lists(_entry(API), min_size=1, max_size=2))
@@ -158,7 +158,7 @@ def test_any_bytes_of_a_config_file_are_entries_or_a_refusal(config: Path) -> No
         except SpecError as refusal:
             json.dumps(refusal.problem()).encode()
             return
-        _checked(documents)
+        assert all(isinstance(spec, APISpec) for spec in _checked(documents))
 
     run()
 

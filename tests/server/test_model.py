@@ -54,7 +54,7 @@ class Moves:
         for end in commit.ends:
             args += [end.id, end.status, end.result, end.error, end.details, "1.500", int(end.began)]
         late, left, *flat = COMMIT.run(self.client, self.api, *args, *commit.back)
-        taken = [(flat[at].decode(), flat[at + 1], flat[at + 2], flat[at + 4] == b"1") for at in range(0, len(flat), 5)]
+        taken = [(flat[at].decode(), flat[at + 1], flat[at + 2], flat[at + 3] == b"1") for at in range(0, len(flat), 4)]
         return late.decode().split(), taken, int(left)
 
     def cancel(self, name: str, keep: bool) -> str:

@@ -2,7 +2,7 @@
 -- ARGV: replica, version, ttl, retain (failed|always|never), retain_max, source (queue|suspects), take, start_now, n_start, n_finish, n_back,
 --       then the started ids; then per finish: id, status, result, error, details, run_ms, began (1 = its start is not marked yet);
 --       then the ids to give back, next one first.
--- Returns {dropped finishes, left in the source, id, type, body, accepted, started?, id, ...}.
+-- Returns {dropped finishes, left in the source, id, type, body, started?, id, ...}.
 local replica, version, ttl, retain, retain_max = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local source, take, start_now = p .. ':' .. ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local n_start, n_finish, n_back = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -55,9 +55,9 @@ local retired = take > 0 and tonumber(redis.call('HGET', p .. ':api', 'live') or
 if take > 0 and not retired and redis.call('EXISTS', p .. ':api') == 1 then
   local ids = redis.call('LPOP', source, take) or {}
   for i, id in ipairs(ids) do
-    local r = redis.call('HMGET', p .. ':w:' .. id, 'status', 'type', 'accepted', 'size')
+    local r = redis.call('HMGET', p .. ':w:' .. id, 'status', 'type', 'size')
     if r[1] and not FINAL[r[1]] then
-      bytes = bytes + tonumber(r[4] or 0)
+      bytes = bytes + tonumber(r[3] or 0)
       -- Look-ahead is for small payloads: past 1 MB in one reply the rest waits for its turn.
       if #taken > 0 and bytes > 1048576 then
         for back = #ids, i, -1 do redis.call('LPUSH', source, ids[back]) end
@@ -71,12 +71,12 @@ if take > 0 and not retired and redis.call('EXISTS', p .. ':api') == 1 then
         started, start_now = '1', start_now - 1
       end
       local n = #out
-      out[n + 1], out[n + 2], out[n + 3], out[n + 4], out[n + 5] = id, r[2], '', r[3], started
+      out[n + 1], out[n + 2], out[n + 3], out[n + 4] = id, r[2], '', started
     end
   end
   if #taken > 0 then
     redis.call('SADD', held, unpack(taken))
-    for i, body in ipairs(redis.call('MGET', unpack(keys_of_bodies))) do out[5 * i] = body or '' end
+    for i, body in ipairs(redis.call('MGET', unpack(keys_of_bodies))) do out[4 * i + 1] = body or '' end
   end
 end
 -- Nothing is left for a retired one: it waits for a token like any other until it is told to drain.
