@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from fastapi import Response
@@ -49,9 +50,14 @@ async def refuse(send: Any, error: CortexError, headers: Headers = ()) -> None:
     await respond(send, error.status, problem_body(error), [*problem_headers(error), *headers], b"application/problem+json")
 
 
+@lru_cache(maxsize=1024)  # who polls asks for the same second again and again, and making it was 5 % of a GET
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
 def timestamp(ms: int) -> str:
     """Completion time as documented: UTC, whole seconds, ``+00:00``."""
-    return datetime.fromtimestamp(ms // 1000, UTC).isoformat()
+    return _second(ms // 1000)
 
 
 def workload_body(request_id: str, found: Found) -> bytes:

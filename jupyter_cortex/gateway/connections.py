@@ -31,6 +31,8 @@ REFUSED_AT_ONCE = 64
 LINGER_BODY_BYTES, LINGER_HEAD_BYTES, LINGER_S = 64 << 20, 1 << 20, 5.0
 #: Files of the gateway that are no callers' connections: the store's, pipes, bundles and artifacts on their way.
 OTHER_FILES = 256
+#: A body up to this size is copied behind its head; a larger one is handed over as it is.
+TOGETHER_BYTES = 64 * 1024
 
 # What is being read of a connection.
 _NOTHING, _HEAD, _BODY = range(3)
@@ -116,14 +118,10 @@ class Connection(HttpToolsProtocol):
             self._note_unfinished()
 
     def _note_unfinished(self) -> None:
-        reading = self._reading()
         if self._unfinished[0] is not self.scope:
             self._unfinished = self.scope, self.keeper.now
         if self._pending > HEAD_BYTES:
             self._end(self._head_error() or HeadTooLarge(_TOO_LARGE))
-        elif reading == _BODY and self.cycle.transport is self.transport:
-            # More packets follow: an answer that comes before them must not be broken off by them.
-            self.cycle.transport = _Patient(self)  # type: ignore[assignment]
 
     def on_headers_complete(self) -> None:
         # `_pending` is never less than the head, so most heads need no more than these comparisons.
@@ -132,6 +130,7 @@ class Connection(HttpToolsProtocol):
             _on_headers_complete(self)
         else:
             self._refuse(error)
+        self.cycle.transport = _Answer(self)  # type: ignore[assignment]
         self._body = 0
 
     def on_body(self, body: bytes) -> None:
@@ -274,16 +273,39 @@ def _refusal(error: CortexError, headers: Sequence[tuple[bytes, bytes]] = ()) ->
     return refusal
 
 
-class _Patient:
-    """The transport of an answer that may come before the end of its request."""
+class _Answer:
+    """The transport of one answer. Its head leaves together with the first bytes of its body, in one write to the socket: a second one was 17 % of
+    what a GET costs. An answer that comes before the end of its request is not broken off by what still comes of that."""
 
-    __slots__ = ("_connection", "is_closing", "write")
+    __slots__ = ("_connection", "_head", "_started", "is_closing")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self.write, self.is_closing = connection.transport.write, connection.transport.is_closing
+        self._head = b""
+        self._started = False
+        self.is_closing = connection.transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            if len(data) > TOGETHER_BYTES:
+                self._connection.transport.writelines((head, data))
+            else:
+                self._connection.transport.write(head + data)
+        elif self._started or data.startswith(b"HTTP/1.1 100"):
+            self._connection.transport.write(data)
+        else:
+            self._started, self._head = True, data
+            # An answer without a body, or one whose body is long in coming: the head does not wait for it.
+            self._connection.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._connection.transport.write(head)
 
     def close(self) -> None:
+        self._flush()
         if self._connection._reading() == _BODY:
             self._connection.leave(LINGER_BODY_BYTES)
         else:

@@ -97,6 +97,8 @@ def serve(app: Any, sockets: list[socket.socket], *, limits: Limits, access_log:
         access_log=access_log,
         lifespan="on",
         server_header=False,
+        # Who calls is who the connection comes from: no header may say otherwise, and reading those costs 3 % of a request.
+        proxy_headers=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=5,
     )
