@@ -1,26 +1,31 @@
 # /// script
 # dependencies = []
 # ///
-"""Ours, in the same words: one call of the script with which the gateway submits, for the API PEER_API. Runs in our own environment."""
+"""Ours, in the same words: one call of the script with which the gateway submits, for the API PEER_API, over a connection as raw as the gateway's.
+Runs in our own environment."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 
-import redis
 from common import URL, serve
 
+from jupyter_cortex.serving.link import Link
+from jupyter_cortex.store import keys
 from jupyter_cortex.store.scripts import SUBMIT
 
 API = os.environ["PEER_API"]
-client = redis.Redis.from_url(URL)
+PREFIX = keys.prefix(API)
+link = Link(URL, (SUBMIT,))
 
 
 def enqueue(number: int) -> None:
     body = b'{"number": %d}' % number
-    outcome = SUBMIT.run(client, API, f"n{number}", "application/json", hashlib.sha256(body).hexdigest()[:32], len(body), body)
-    assert outcome == b"ok", outcome
+    digest = hashlib.sha256(body).hexdigest()[:32]
+    link.send(("EVALSHA", SUBMIT.sha, 1, PREFIX, f"n{number}", "application/json", digest, len(body), body))
+    outcome = link.receive()
+    assert outcome == [b"ok"], outcome
 
 
 if __name__ == "__main__":
