@@ -15,7 +15,7 @@ import asyncio
 import hmac
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -41,6 +41,7 @@ from ..core.errors import (
 from ..handler import payload
 from ..handler.chaining import NAME as CHAIN_HOST
 from ..serving.intake import Intake
+from ..serving.upload import PIECE_BYTES, Upload
 from .answers import refuse, respond, workload_body
 from .peer import is_own
 from .polls import AGAIN, Polls, WaitOver
@@ -292,14 +293,9 @@ class PublicDoor:
             raise RequestIdError(
                 "x-request-id must be 1 to 128 letters, digits, dots, dashes or underscores (and not `healthz`); leave it out to get one"
             )
-        body = await self._body(request, receive)
-        if body is None:
+        outcome = await self._take_in(request, route.api, request_id, receive)
+        if outcome is None:
             return  # the caller went away before the end of the body: nothing was accepted
-        if len(body) > PARSE_INLINE_BYTES:
-            await asyncio.to_thread(payload.parse, body, request.content_type)
-        else:
-            payload.parse(body, request.content_type)
-        outcome = await self._intake.submit(route.api, request_id, request.content_type or "", body)
         if outcome in ("ok", "same"):
             await respond(send, 200, f'{{"id": "{request_id}"}}'.encode(), cors)
         elif outcome == "conflict":
@@ -329,35 +325,74 @@ class PublicDoor:
         # Version and variant (RFC 9562, section 5.4) take six of the bits.
         return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{'89ab'[int(drawn[16], 16) & 3]}{drawn[17:20]}-{drawn[20:]}"
 
-    async def _body(self, request: Request, receive: Any) -> bytes | None:
+    async def _take_in(self, request: Request, api: str, request_id: str, receive: Any) -> str | None:
+        """Read a body, check it and submit it; the submit's outcome, or None when it broke off. Raises PayloadError and what limits it."""
+        content_type = request.content_type or ""
+        # What needs no look at it as a whole goes to the store while it comes in, instead of gathering here.
+        upload: Upload | None = None
+
+        async def pass_on(part: bytes) -> bool:
+            nonlocal upload
+            if upload is None:
+                upload = self._intake.upload(api, request_id)
+            if upload is not None:
+                await upload.add(part)
+            return upload is not None
+
+        try:
+            body = await self._body(request, receive, pass_on if payload.is_bytes(content_type) else None)
+            if upload is not None and body is not None:
+                if body:
+                    await upload.add(body)
+                return await self._intake.submit_upload(content_type, upload)
+        except BaseException:
+            if upload is not None:
+                await upload.abandon()
+            raise
+        if body is None:
+            if upload is not None:
+                await upload.abandon()
+            return None
+        if len(body) > PARSE_INLINE_BYTES:
+            await asyncio.to_thread(payload.parse, body, request.content_type)
+        else:
+            payload.parse(body, request.content_type)
+        return await self._intake.submit(api, request_id, content_type, body)
+
+    async def _body(self, request: Request, receive: Any, pass_on: Callable[[bytes], Awaitable[bool]] | None) -> bytes | None:
+        """The body, or its end where parts of it were passed on; None when the caller went away. Raises BodyTooLarge, TooManyBodies."""
         limit = self._guard.max_body
         if request.content_length.isdigit() and int(request.content_length) > limit:
             raise _too_large(limit)
         message = await receive()
         if message["type"] != "http.request":
             return None
-        body = message.get("body", b"")
+        body: bytes = message.get("body", b"")
         if not message.get("more_body"):
             if len(body) > limit:
                 raise _too_large(limit)
             return body
-        chunks, size = [body], len(body)
-        self._arriving += size
+        chunks, size, held = [body], len(body), len(body)
+        self._arriving += held
         try:
             while message.get("more_body"):
                 message = await receive()
                 if message["type"] != "http.request":
                     return None
                 chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-                self._arriving += len(chunks[-1])
+                came = len(chunks[-1])
+                size, held = size + came, held + came
+                self._arriving += came
                 if size > limit:
                     raise _too_large(limit)
+                if pass_on is not None and held >= PIECE_BYTES and await pass_on(b"".join(chunks)):
+                    self._arriving -= held
+                    chunks, held = [], 0
                 if self._arriving > limit * LARGEST_AT_ONCE and size > PARSE_INLINE_BYTES:
                     raise TooManyBodies(f"bodies of {self._arriving} bytes in all are on their way to this gateway, as many as it holds; try again")
             return b"".join(chunks)
         finally:
-            self._arriving -= size
+            self._arriving -= held
 
 
 def _netloc(origin: str) -> str:

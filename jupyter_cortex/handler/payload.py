@@ -50,6 +50,11 @@ def parse(body: bytes, content_type: str | None) -> Any:
     return body
 
 
+def is_bytes(content_type: str) -> bool:
+    """Whether :func:`parse` gives the exact bytes of every body with this Content-Type: nothing about them can be wrong."""
+    return bool(content_type.strip()) and _media_type_and_charset(content_type)[0] not in ("application/json", "text/plain")
+
+
 def parse_content_type(value: str) -> tuple[str, dict[str, str]]:
     """Split a Content-Type into the lower-cased media type and its parameters.
 

@@ -15,16 +15,13 @@ import redis
 from ..core.errors import StoreUnavailable
 from ..store import keys
 from ..store.connection import explain, is_temporary
-from ..store.scripts import CANCEL, PIECE, SUBMIT
+from ..store.scripts import CANCEL, SUBMIT
 from .ends import Ends
 from .line import Line
+from .upload import PIECE_BYTES, Upload
 
 #: Bodies above this take the other connection.
 BULK_BYTES = 64 * 1024
-#: A larger body goes to the store in pieces. The store syncs each to disk before it does anything else; at 70 MB/s this one takes 4 ms.
-PIECE_BYTES = 256 * 1024
-#: A digest of more than this is made on another thread: it takes 1 ms.
-DIGEST_INLINE_BYTES = 1 << 20
 #: Submits that share a script: more would keep the store from everybody else for longer than 3 ms.
 TOGETHER = 128
 #: What the store keeps of a workload beside its body, about.
@@ -91,13 +88,11 @@ class Intake:
 
     async def submit(self, api: str, request_id: str, content_type: str, body: bytes) -> str:
         """Accept one workload, or nothing of it: "ok", "same" (already accepted), "conflict", "not_live", "unknown", "queue_full", "store_full"."""
-        digest = _digest(body) if len(body) <= DIGEST_INLINE_BYTES else await asyncio.to_thread(_digest, body)
-        kind = content_type.encode("latin-1")
-        self._room -= len(body) + RECORD_BYTES
-        if self._room < 0:
-            return await self._known(api, request_id, kind, digest, len(body))
         if len(body) > PIECE_BYTES:
-            return await self._submit_in_pieces(api, request_id, kind, digest, body)
+            return await self._submit_in_pieces(api, request_id, content_type, body)
+        digest, kind = _digest(body), content_type.encode("latin-1")
+        if not self._fits(len(body)):
+            return await self._known(api, request_id, kind, digest)
         arguments = (request_id, kind, digest, len(body), body)
         if len(body) > BULK_BYTES:
             return (await self._accept(self._bulk, api, arguments))[0]
@@ -110,17 +105,46 @@ class Intake:
         gathered.append((outcome, arguments))
         return await outcome
 
-    async def _submit_in_pieces(self, api: str, request_id: str, kind: bytes, digest: str, body: bytes) -> str:
-        for _ in range(3):
-            at = 0
-            while at < len(body):
-                piece = body[at : at + PIECE_BYTES]
-                (there,) = await self._patiently(self._bulk, ("EVALSHA", PIECE.sha, 1, keys.prefix(api), request_id, digest, at, piece))
-                at = int(there)
-            (word,) = await self._accept(self._bulk, api, (request_id, kind, digest, len(body), b""))
-            if word != "again":
-                return word
-        raise StoreUnavailable("the store lost parts of the body while it came in; try again", retry_after=1)
+    def upload(self, api: str, request_id: str) -> Upload | None:
+        """For a body that goes to the store while it comes in; None when the store has no room for it."""
+
+        async def call(command: tuple[Any, ...]) -> Any:
+            (reply,) = await self._patiently(self._bulk, command)
+            return reply
+
+        return Upload(call, api, request_id) if self._room > PIECE_BYTES else None
+
+    async def submit_upload(self, content_type: str, upload: Upload) -> str:
+        """Like `submit`, of what was added to ``upload``. Raises StoreUnavailable also when the store has lost parts of it since."""
+        await upload.settle()
+        kind = content_type.encode("latin-1")
+        if not self._fits(upload.size):
+            await upload.abandon()
+            return await self._known(upload.api, upload.request_id, kind, upload.digest)
+        (word,) = await self._accept(self._bulk, upload.api, (upload.request_id, kind, upload.digest, upload.size, upload.token))
+        if word == "again":
+            raise upload.lost()
+        return word
+
+    async def _submit_in_pieces(self, api: str, request_id: str, content_type: str, body: bytes) -> str:
+        upload = self.upload(api, request_id)
+        if upload is None:
+            digest = await asyncio.to_thread(_digest, body)
+            return await self._known(api, request_id, content_type.encode("latin-1"), digest)
+        try:
+            for at in range(0, len(body), PIECE_BYTES):
+                await upload.add(body[at : at + PIECE_BYTES])
+            return await self.submit_upload(content_type, upload)
+        except BaseException:
+            await upload.abandon()
+            raise
+
+    def _fits(self, size: int) -> bool:
+        """Whether the store has room for a body of this size; what is left counts with it."""
+        left = self._room - size - RECORD_BYTES
+        if left >= 0:
+            self._room = left
+        return left >= 0
 
     def _send(self, api: str, gathered: list[_Submit]) -> None:
         """What came in during one turn of the event loop is accepted by one script: per workload that costs the store a third."""
@@ -147,9 +171,8 @@ class Intake:
         said: bytes = (await self._patiently(line, command))[0]
         return said.decode().split(" ")
 
-    async def _known(self, api: str, request_id: str, kind: bytes, digest: str, size: int) -> str:
+    async def _known(self, api: str, request_id: str, kind: bytes, digest: str) -> str:
         """The outcome of a submit that does not fit: what was accepted before is told again."""
-        self._room += size + RECORD_BYTES
         (record,) = await self._patiently(self._quick, ("HMGET", keys.record(api, request_id), "digest", "type"))
         if record[0] is None:
             return "store_full"

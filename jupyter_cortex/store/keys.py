@@ -13,7 +13,7 @@ What lies below the prefix (``<id>`` is a request id, ``<n>`` a version):
 ``:report:<n>``    string   the check notebook of one deployment, compressed
 ``:w:<id>``        hash     a workload's record
 ``:b:<id>``        string   its payload (body)
-``:u:<id>:<d>``    string   the pieces so far of a large body that is coming in; ``<d>`` is its digest
+``:u:<id>:<t>``    string   the pieces so far of a large body that is coming in; ``<t>`` is random
 ``:r:<id>``        string   its result, JSON text
 ``:e:<id>``        string   what a failed one keeps: traceback and log lines, JSON text
 ``:queue``         list     waiting ids, next one first
@@ -83,6 +83,10 @@ def record(name: str, request_id: str) -> str:
 
 def body(name: str, request_id: str) -> str:
     return f"{prefix(name)}:b:{request_id}"
+
+
+def upload(name: str, request_id: str, token: str) -> str:
+    return f"{prefix(name)}:u:{request_id}:{token}"
 
 
 def result(name: str, request_id: str) -> str:

@@ -477,7 +477,7 @@ def test_bodies_on_their_way_are_bounded_in_all(own_environment: Maker) -> None:
         Staged(store, "many")
     known(environment, "many")
     before = waiting(environment, "many")
-    begun = head("POST", "/many", b"Content-Type: a/b", b"Content-Length: 1048576", b"Connection: close") + b"\r\n" + b"x" * 1_000_000
+    begun = head("POST", "/many", b"Content-Type: text/plain", b"Content-Length: 1048576", b"Connection: close") + b"\r\n" + b"x" * 1_000_000
     with environment.http() as web:
         # Nine of nearly 1 MB, of which eight may be there at once.
         held = [Wire(environment).send(begun) for _ in range(9)]
@@ -490,6 +490,42 @@ def test_bodies_on_their_way_are_bounded_in_all(own_environment: Maker) -> None:
             if wire.sock is not refused_one:
                 assert wire.send(b"x" * 48576).rest().startswith(b"HTTP/1.1 200 "), "so are those that were there before"
         assert on_the_wire(environment.url, begun + b"x" * 48576).startswith(b"HTTP/1.1 200 ")
+
+
+def pieces(environment: Environment, api: str) -> list[int]:
+    """Bytes of each body that is on its way into the store."""
+    with environment.redis() as store:
+        return [store.strlen(key) for key in store.scan_iter(f"{keys.prefix(api)}:u:*", count=1000)]
+
+
+def test_large_bodies_that_need_no_check_pass_through_and_what_breaks_off_leaves_nothing(own_environment: Maker) -> None:
+    environment = own_environment(max_body_bytes=str(2 << 20))
+    with environment.redis() as store:
+        Staged(store, "passing")
+    known(environment, "passing")
+    before = waiting(environment, "passing")
+    lines = (b"Content-Type: a/b", b"Connection: close")
+    begun = head("POST", "/passing", *lines, b"Content-Length: 2000000") + b"\r\n" + b"x" * 1_500_000
+    # More of them than the gateway would hold: they do not lie in its memory.
+    held = [Wire(environment).send(begun) for _ in range(12)]
+    wait_until(lambda: len(on_way := pieces(environment, "passing")) == 12 and min(on_way) > 1_000_000, "the store has parts of all")
+    for wire in held[:6]:
+        wire.sock.close()
+    wait_until(lambda: len(pieces(environment, "passing")) == 6, "what its caller left is gone")
+    assert waiting(environment, "passing")[:3] == before[:3]
+    for wire in held[6:]:
+        assert wire.send(b"x" * 500_000).rest().startswith(b"HTTP/1.1 200 ")
+    assert pieces(environment, "passing") == []
+    # One that turns out to be too large, and one that was accepted before.
+    endless = head("POST", "/passing", *lines, b"Transfer-Encoding: chunked") + b"\r\n" + (b"80000\r\n" + b"x" * 0x80000 + b"\r\n") * 5
+    status, document = problem(on_the_wire(environment.url, endless))
+    assert (status, document["code"]) == (413, "body_too_large")
+    known_one = head("POST", "/passing", *lines, b"x-request-id: once", b"Content-Length: 2000000") + b"\r\n" + b"x" * 2_000_000
+    for expected in (b"HTTP/1.1 200 ", b"HTTP/1.1 200 "):
+        assert on_the_wire(environment.url, known_one).startswith(expected)
+    assert on_the_wire(environment.url, known_one[:-1] + b"y").startswith(b"HTTP/1.1 409 ")
+    assert pieces(environment, "passing") == []
+    assert waiting(environment, "passing")[0] == before[0] + 7
 
 
 # The queue -----------------------------------------------------------------------------------------------------------

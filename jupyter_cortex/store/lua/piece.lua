@@ -1,6 +1,6 @@
 -- One piece of a large body, kept where its submit will find it: those behind it wait for the disk to take a piece, not 10 MB.
--- ARGV: id, body digest, offset, bytes. Returns how many bytes are there: the place where the next piece goes. A piece that does not fit there is
--- left out, so one that is said twice, or by two callers at once, does no harm. What is never submitted goes after an hour.
+-- ARGV: id, token of the upload, offset, bytes. Returns how many bytes are there: the place where the next piece goes. A piece that does not fit there is
+-- left out, so one that is said twice does no harm. What is never submitted goes after an hour.
 local pieces = p .. ':u:' .. ARGV[1] .. ':' .. ARGV[2]
 local there = redis.call('STRLEN', pieces)
 if there == tonumber(ARGV[3]) then

@@ -1,6 +1,6 @@
 -- Accept workloads: each with its record, its payload, its place in the queue and the wake-up, or nothing of it.
--- ARGV: per workload id, content type, body digest, size, body; then how many may wait in the queue (left out: any number). A body that came in
--- pieces (piece.lua) is left empty here.
+-- ARGV: per workload id, content type, body digest, size, body; then how many may wait in the queue (left out: any number). Of a body that came in
+-- pieces (piece.lua) the token is said here, which is shorter.
 -- Returns a word for each, a space between: 'ok', 'same', 'conflict', 'not_live', 'unknown', 'queue_full', or 'again': its pieces are not all there.
 -- Those that arrive together come together: what a script costs, and its one look at the API, are shared.
 local gate = redis.call('HGET', p .. ':api', 'gate')
@@ -33,7 +33,7 @@ end
 
 for at = 1, #ARGV - #ARGV % 5, 5 do
   local id, digest, size, body = ARGV[at], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local pieces = body == '' and size ~= '0' and p .. ':u:' .. id .. ':' .. digest
+  local pieces = #body ~= tonumber(size) and p .. ':u:' .. id .. ':' .. body
   local word = accept(id, ARGV[at + 1], digest, size, body, pieces)
   if pieces and word ~= 'ok' then redis.call('UNLINK', pieces) end
   words[#words + 1] = word
