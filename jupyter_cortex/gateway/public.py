@@ -41,7 +41,7 @@ from ..core.errors import (
 from ..handler import payload
 from ..handler.chaining import NAME as CHAIN_HOST
 from ..serving.intake import Intake
-from ..serving.upload import PIECE_BYTES, Upload
+from ..serving.upload import Upload
 from .answers import refuse, respond, workload_body
 from .peer import is_own
 from .polls import AGAIN, Polls, WaitOver
@@ -50,6 +50,8 @@ from .routes import Route, RouteTable
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 #: Parsing a body above this would hold up everybody else on the event loop.
 PARSE_INLINE_BYTES = 256 * 1024
+#: A part of a body that is passed on: mostly what one read from the socket brought, which need not be copied for it.
+PASS_ON_BYTES = 128 * 1024
 #: So many of the largest bodies may be on their way at once, or ten times as many of a tenth: they lie in this process until their end has come.
 LARGEST_AT_ONCE = 8
 #: The largest body of a control request: a bundle of 32 MiB of incompressible files is a little larger than that.
@@ -385,7 +387,7 @@ class PublicDoor:
                 self._arriving += came
                 if size > limit:
                     raise _too_large(limit)
-                if pass_on is not None and held >= PIECE_BYTES and await pass_on(b"".join(chunks)):
+                if pass_on is not None and held >= PASS_ON_BYTES and await pass_on(b"".join(chunks)):
                     self._arriving -= held
                     chunks, held = [], 0
                 if self._arriving > limit * LARGEST_AT_ONCE and size > PARSE_INLINE_BYTES:

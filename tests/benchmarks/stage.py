@@ -53,11 +53,12 @@ def free_port() -> int:
 class Stage:
     """One run's ground. ``with Stage(directory) as stage:`` starts our environment; the peers' store starts when a peer is first asked for."""
 
-    def __init__(self, directory: Path, environments: Path | None = None) -> None:
-        """``environments``: where the peers' environments are kept."""
+    def __init__(self, directory: Path, environments: Path | None = None, **settings: str) -> None:
+        """``environments``: where the peers' environments are kept. ``settings``: ours, where they are not the defaults."""
         self.directory, self.environments = directory, environments or directory / "environments"
         self.home = Home(directory / "cortex")
-        self.settings = Settings.read({"JUPYTER_CORTEX_HOME": str(self.home.path), "HOME": os.environ.get("HOME", "/")})
+        said = {f"JUPYTER_CORTEX_{name.upper()}": value for name, value in settings.items()}
+        self.settings = Settings.read({"JUPYTER_CORTEX_HOME": str(self.home.path), "HOME": os.environ.get("HOME", "/"), **said})
         self._peer_home = Home(directory / "peers")
         self._peer_store: EmbeddedStore | None = None
 
