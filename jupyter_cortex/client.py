@@ -325,6 +325,14 @@ class Client:
         """``{"path", "source", "reasons", "notebook", "cells"}`` of a deployment's handler module; ``reasons`` says why each statement is in it."""
         return dict(self._control("GET", f"/apis/{quoted(name)}/deployments/{version}/module"))
 
+    def deployment(self, name: str, version: int) -> dict[str, Any]:
+        """One version: its spec, state, interpreter and the distributions it was made with. Raises DeploymentNotFound."""
+        return dict(self._control("GET", f"/apis/{quoted(name)}/deployments/{version}"))
+
+    def bundle(self, name: str, version: int) -> bytes:
+        """The archive of a version, as `project.bundle` packs it. Raises DeploymentNotFound when it is not kept any more."""
+        return self._call("GET", f"/_cortex/v1/apis/{quoted(name)}/deployments/{version}/bundle", token=self.environment.token).content
+
     def report(self, name: str, version: int) -> bytes:
         """The check notebook (ipynb) that ran before a deployment."""
         return self._call("GET", f"/_cortex/v1/apis/{quoted(name)}/deployments/{version}/report", token=self.environment.token).content

@@ -100,6 +100,20 @@ class CellDoor:
         except KeyboardInterrupt:
             return
 
+    def glance(self, look: Callable[[], tuple[str, Any, dict[str, Any]]]) -> None:
+        view, data, facts = look()
+        if self.json or not self.live:
+            self.show(view, data, **facts)
+            return
+        from ..widgets.refreshing import Refreshing
+
+        if self.session.refreshing is not None:
+            self.session.refreshing.stop()  # one table that asks every 2 seconds is enough
+        self.session.refreshing = Refreshing(lambda: bundle(*(seen := look())[:2], **seen[2])["text/html"], bundle(view, data, **facts))
+
+    def source(self) -> str:
+        return str(self.session.path or f"{self.session.root}/(unsaved notebook)")
+
     def stream(self, records: Iterator[dict[str, Any]], *, raw: bool) -> None:
         """Until interrupted, or the API is deleted."""
         found: list[dict[str, Any]] = []
