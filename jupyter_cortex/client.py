@@ -356,6 +356,10 @@ class Client:
         """Everything kept of one workload: times, attempts, replica, version, result or failure."""
         return dict(self._control("GET", f"/apis/{quoted(name)}/workloads/{quoted(request_id)}"))
 
+    def workload_log(self, name: str, request_id: str) -> list[dict[str, Any]]:
+        """The log records of one workload, as far as the API's log still has them."""
+        return list(self._control("GET", f"/apis/{quoted(name)}/workloads/{quoted(request_id)}/logs")["records"])
+
     def payload(self, name: str, request_id: str) -> tuple[str, bytes]:
         """(Content-Type, body) of a workload, as its caller sent them. Raises PayloadGone when they are not kept any more."""
         path = f"/_cortex/v1/apis/{quoted(name)}/workloads/{quoted(request_id)}/payload"

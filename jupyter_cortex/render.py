@@ -370,12 +370,14 @@ def requests(console: Console, data: dict[str, Any], *, command: str = "cortex",
         if not grouped:
             console.print(f"no requests of {data['api']}", style="dim")
         return
-    shown = table("accepted", "status", "error", "version", "ran", "next")
     for row in data["workloads"]:
-        error = Text(f"{row['error']['type']}: {first_line(row['error']['message'], 60)}") if row["error"] else ""
+        version = f"version {row['version']}" if row["version"] else ""
         ran = f"{row['run_ms']:,} ms" if row["run_ms"] is not None else ""
-        shown.add_row(local_time(row["accepted"]), status_text(row["status"]), error, str(row["version"] or ""), ran, Text(row["next"]))
-    console.print(shown, soft_wrap=True)
+        error = f"{row['error']['type']}: {first_line(row['error']['message'])}" if row["error"] else ""
+        facts = "  ".join(filter(None, (version, ran)))
+        # Lines rather than a table: on 80 columns a table would cut the id off, which is what one needs next.
+        console.print(Text.assemble(local_time(row["accepted"]), "  ", status_text(row["status"]), f"  {facts}  ", (error, "red")), soft_wrap=True)
+        console.print(Text(f"    {row['next']}", style="dim"), soft_wrap=True)
 
 
 def first_line(text: str, most: int = 160) -> str:

@@ -23,14 +23,14 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 IN_A_NAME = 8
 
 
-def read_since(text: str | None) -> int | None:
-    """``1h``, ``30m``, ``2d`` ago as ms since the epoch, None for None. Raises BadRequest."""
+def read_since(text: str | None) -> float | None:
+    """``1h``, ``30m``, ``2d`` in seconds, None for None. Raises BadRequest."""
     if text is None:
         return None
     found = _DURATION.fullmatch(text.strip())
     if not found:
         raise BadRequest(f"--since {text}: write a number and s, m, h or d, as in `--since 1h`")
-    return int((time.time() - float(found[1]) * _SECONDS[found[2]]) * 1000)
+    return float(found[1]) * _SECONDS[found[2]]
 
 
 def own_api(door: Door) -> str | None:
@@ -72,11 +72,12 @@ def find_group(client: Client, api: str, given: str) -> dict[str, Any]:
 
 def look(door: Door, client: Client, api: str, *, failed: bool, since: str | None, group: bool, limit: int) -> dict[str, Any]:
     """What `requests` shows: ``{"api", "workloads", "groups"}``; each row has the next line to type in ``next``."""
-    after = read_since(since)
+    seconds = read_since(since)
     rows = [] if group else client.workloads(api, status="failed" if failed else None, limit=limit)
-    if after is not None:
+    if seconds is not None:
+        after = (time.time() - seconds) * 1000
         rows = [row for row in rows if (row["finished"] or row["accepted"]) >= after]
-    groups = client.failures(api, since=after)
+    groups = client.failures(api, since=seconds)
     words = name_words(door, api)
     for row in rows:
         ended = row["status"] in ("completed", "failed")
@@ -126,14 +127,14 @@ def requeue(door: Door, ids: tuple[str, ...], group: str | None, since: str | No
     """Run failed requests again on what is live now, under their old ids: who polls them gets the new result."""
     if bool(ids) == bool(group):
         raise BadRequest("give ids, or --group FINGERPRINT, one of them")
-    api, after = api_of(door, name), read_since(since)
+    api, seconds = api_of(door, name), read_since(since)
     client = door.client()
     found = find_group(client, api, group) if group else None
     if not yes and not door.json:
         _ask(door, client, api, found, ids)
     with door.working(f"putting failed requests of {api} back") as progress:
         done = client.requeue(
-            api, ids=list(ids) or None, fingerprint=found["fingerprint"] if found else None, since=after, source=door.source(), progress=progress
+            api, ids=list(ids) or None, fingerprint=found["fingerprint"] if found else None, since=seconds, source=door.source(), progress=progress
         )
     door.show("requeued", {"api": api, **done}, command=door.command)
     if done["refused"] and not done["requeued"] and not door.in_cell:
@@ -159,7 +160,7 @@ def _ask(door: Door, client: Client, api: str, group: dict[str, Any] | None, ids
 def keep_workload(client: Client, api: str, request_id: str, root: Path, name: str | None = None, *, expect: bool = True) -> tuple[Path, str]:
     """Keep the payload of a request as a sample of the project in ``root``: its file, and what to know about it.
 
-    A failed one has no expected result: the checks then demand that it fails no more. Raises PayloadGone, and BadRequest for one that is kept already.
+    A failed one has no expected result: the checks then demand that it fails no more. Raises PayloadGone; BadRequest for what is kept already.
     """
     record = client.workload(api, request_id)
     content_type, body = client.payload(api, request_id)
@@ -169,10 +170,14 @@ def keep_workload(client: Client, api: str, request_id: str, root: Path, name: s
     if name and name in {one.name for one in known}:
         raise BadRequest(f"there is a sample {name} with another payload; choose another name")
     failed = record["status"] != "completed"
-    made = samples.free_name(root, f"failed-{(record.get('fingerprint') or request_id)[:IN_A_NAME]}" if failed else f"request-{request_id[:IN_A_NAME]}")
+    made = samples.free_name(
+        root, f"failed-{(record.get('fingerprint') or request_id)[:IN_A_NAME]}" if failed else f"request-{request_id[:IN_A_NAME]}"
+    )
     expected = record["result"] if expect and not failed else None
     path = samples.save(root, Sample(name or made, content_type, body, expected))
-    note = "it must not fail any more; no result is expected" if failed else "with production's result" if expected is not None else "any result will do"
+    note = (
+        "it must not fail any more; no result is expected" if failed else "with production's result" if expected is not None else "any result will do"
+    )
     redacted = redaction_note(record)
     return path, f"{note}; {redacted}" if redacted else note
 

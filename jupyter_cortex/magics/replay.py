@@ -1,4 +1,4 @@
-"""`%cortex replay`: a workload of production in this kernel, with the notebook's current Handler or a deployed version's, beside what production answered."""
+"""`%cortex replay`: a workload of production in this kernel, with the notebook's Handler or a deployed version's, beside production's answer."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def changed(session: Session, version: Version, config: dict[str, Any]) -> list[
     told += [f"the variable {name} is another one in version {number}" for name, value in section["env"].items() if os.environ.get(name) != value]
     if version.deployed is None:
         return [*told, f"its files cannot be compared: {version.why}"]
-    return told + version.deployed.differing(session.root, made_here=True)
+    return told + version.deployed.differing(session.root)
 
 
 def verdict(production: dict[str, Any], here: dict[str, Any], compared: dict[str, Any] | None) -> tuple[str, str]:
@@ -162,10 +162,9 @@ def verdict(production: dict[str, Any], here: dict[str, Any], compared: dict[str
     return "changed", f"another result than in production: {count} difference{'s' * (count != 1)}"
 
 
-def production_row(record: dict[str, Any]) -> dict[str, Any]:
-    """What production answered, in the words of a try."""
+def production_row(record: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """What production answered, in the words of a try; ``lines``: its log records."""
     error = record.get("error")
-    lines = [line if isinstance(line, dict) else json.loads(line) for line in record.get("logs") or ()]
     return {
         "status": record["status"],
         "result": record.get("result"),
@@ -182,9 +181,9 @@ def production_row(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def compared_row(record: dict[str, Any], tried: Tried) -> dict[str, Any]:
+def compared_row(record: dict[str, Any], tried: Tried, lines: list[dict[str, Any]]) -> dict[str, Any]:
     """Production's answer and this one's, with the verdict, for the view ``replayed``."""
-    production = production_row(record)
+    production = production_row(record, lines)
     here = {**tried_row(tried), "fingerprint": tried.outcome.fingerprint if tried.outcome else ""}
     both = production["status"] == here["status"] == "completed"
     compared = difference(production["result"], here["result"]) if both else None
@@ -221,7 +220,7 @@ class Replaying:
         """The newest ``limit`` workloads of a group, one after the other."""
         group = find_group(self.client, self.api, fingerprint)
         listed = self.client.workloads(self.api, status="failed", limit=limit, fingerprint=group["fingerprint"])
-        rows, drifts = [], []
+        rows = []
         with self._runner(listed[0]["version"] if listed else None) as (run, drifts):
             for workload in listed:
                 rows.append(self._of_group(workload["id"], run))
@@ -242,7 +241,7 @@ class Replaying:
             content_type, body = self.client.payload(self.api, request_id)
         except PayloadGone as error:
             return {"id": request_id, "status": "gone", "verdict": error.message, "error": None, "run_ms": None}
-        row = compared_row(record, run(body, content_type, request_id, None))
+        row = compared_row(record, run(body, content_type, request_id, None), [])
         here = row["here"]
         return {"id": request_id, "status": here["status"], "verdict": row["verdict"]["text"], "error": here["error"], "run_ms": here["run_ms"]}
 
@@ -264,7 +263,8 @@ class Replaying:
             yield run, [*drifted(then), *changed(self.session, then, config)] if then else []
 
     def _shown(self, record: dict[str, Any], tried: Tried, drifts: list[str]) -> dict[str, Any]:
-        return {"api": self.api, "ran": self.name, **compared_row(record, tried), "drift": drifts}
+        lines = self.client.workload_log(self.api, record["id"])
+        return {"api": self.api, "ran": self.name, **compared_row(record, tried, lines), "drift": drifts}
 
 
 def complete_failed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -272,7 +272,11 @@ def complete_failed(ctx: click.Context, param: click.Parameter, incomplete: str)
     try:
         door = ctx.find_root().obj("json", None)
         api, client = api_of(door, ctx.params.get("api")), door.client()
-        found = [group["fingerprint"] for group in client.failures(api)] if param.name == "group" else [row["id"] for row in client.workloads(api, "failed")]
+        found = (
+            [group["fingerprint"] for group in client.failures(api)]
+            if param.name == "group"
+            else [row["id"] for row in client.workloads(api, "failed")]
+        )
         return [one for one in found if one.startswith(incomplete)]
     except (CortexError, AttributeError, TypeError):
         return []
@@ -288,9 +292,10 @@ def complete_failed(ctx: click.Context, param: click.Parameter, incomplete: str)
 def replay(
     door: CellDoor, request_id: str | None, group: str | None, limit: int, number: int | None, api: str | None, pairs: tuple[str, ...]
 ) -> None:
-    """Run a request of production here, with this notebook's current Handler, beside what production answered. `%debug` then enters the failing frame.
+    """Run a request of production here, with this notebook's current Handler, beside what production answered.
 
-    The Handler is constructed for it with `config["cortex_replay"]` set to True, so that what has side effects can look.
+    `%debug` then enters the failing frame. The Handler is constructed for it with `config["cortex_replay"]` set to True, so that what has side
+    effects can look.
     """
     if bool(request_id) == bool(group):
         raise BadRequest("give the id of a request, or --group FINGERPRINT, one of them; `%cortex requests` lists both")
@@ -307,7 +312,9 @@ def replay(
     show(door, replaying, "replayed", data, request_id, about, fixed=data["verdict"]["kind"] == "fixed")
 
 
-def show(door: CellDoor, replaying: Replaying, view: str, data: dict[str, Any], request_id: str, group: dict[str, Any] | None, *, fixed: bool) -> None:
+def show(
+    door: CellDoor, replaying: Replaying, view: str, data: dict[str, Any], request_id: str, group: dict[str, Any] | None, *, fixed: bool
+) -> None:
     """The page, with buttons where a front end has them."""
     if not door.live or door.json:
         door.show(view, data)

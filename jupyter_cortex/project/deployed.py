@@ -43,11 +43,12 @@ class Deployed:
 
     # What differs ------------------------------------------------------------------------------------------------------------------------
 
-    def differing(self, root: Path, *, made_here: bool) -> list[str]:
-        """Sentences on files of the version that ``root`` has otherwise or not at all; ``made_here``: its module comes from a notebook and is no file."""
+    def differing(self, root: Path) -> list[str]:
+        """Sentences on files of the version that ``root`` has otherwise or not at all. A module that was made from a notebook is no file."""
         told = []
+        from_notebook = (self.project.parent / "meta" / origin.LINE_MAP).is_file()
         for name in self.names:
-            if made_here and name == self.module:
+            if from_notebook and name == self.module:
                 continue
             if not (root / name).is_file():
                 told.append(f"{name} of that version is not here")

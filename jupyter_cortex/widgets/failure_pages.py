@@ -144,7 +144,9 @@ def replays(data: dict[str, Any]) -> str:
     kind = "good" if data["fixed"] else "bad"
     head = f"<p>{group['count']} requests failed with <b>{esc(group['type'])}</b>: {esc(_short(group['message']))}</p>"
     said = box(kind, f"<p><b>{data['succeeded']} of {len(rows)} succeed here</b> ({esc(data['ran'])})</p>")
-    return page(head, said, drift(data["drift"], None), table(["request", "here", "beside production", "error", "ran"], shown), _next(not data["fixed"]))
+    return page(
+        head, said, drift(data["drift"], None), table(["request", "here", "beside production", "error", "ran"], shown), _next(not data["fixed"])
+    )
 
 
 def requeued(data: dict[str, Any], *, command: str = "%cortex") -> str:

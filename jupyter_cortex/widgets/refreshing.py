@@ -17,7 +17,7 @@ LOOK_S, REST_S = 2.0, 30 * 60.0
 
 
 class Refreshing:
-    """Shows ``first`` (mime type -> content, which exports keep) and from then on what ``look`` gives as HTML. A button stops it and starts it again."""
+    """Shows ``first`` (mime type -> content, which exports keep), then what ``look`` gives as HTML. A button stops it and starts it again."""
 
     def __init__(self, look: Callable[[], str], first: dict[str, str]) -> None:
         self._look = look

@@ -17,9 +17,7 @@ from .views import show_widget
 class Actions:
     """``group``: fingerprint and versions of the failure, None for a request that did not fail. ``fixed``: whether it succeeds here now."""
 
-    def __init__(
-        self, client: Client, api: str, root: Path, source: str, request_id: str, group: dict[str, Any] | None, *, fixed: bool
-    ) -> None:
+    def __init__(self, client: Client, api: str, root: Path, source: str, request_id: str, group: dict[str, Any] | None, *, fixed: bool) -> None:
         self._client, self._api, self._root, self._source = client, api, root, source
         self._request_id, self._group = request_id, group
         self.page = ipywidgets.HTML()
