@@ -173,7 +173,7 @@ def workload(console: Console, shown: dict[str, Any], *, name: str = "", command
         console.print(json_value(shown["result"]))
     if "error" in shown:
         console.print(f"[red]{escape(shown['error']['type'])}:[/] {escape(shown['error']['message'])}", highlight=False)
-        console.print(f"[dim]the traceback is in `{command} logs {name}`[/]")
+        console.print(f"[dim]the traceback is in `{command} logs {name}`; `%cortex replay {shown['id']} --name {name}` runs it in a notebook[/]")
     if shown.get("status") in ("in_queue", "in_progress"):
         console.print(f"[dim]not finished yet: `{command} result {name} {shown['id']} --wait 30`[/]")
 

@@ -11,7 +11,11 @@ from typing import Any
 import click
 
 from ..client import Client
-from ..core.errors import BadRequest, CortexError
+from ..core import json_paths
+from ..core.errors import BadRequest, CortexError, DeploymentNotFound, PayloadError
+from ..core.readers import FieldError
+from ..handler import payload
+from ..handler.masking import STARS
 from ..project import from_notebook, samples
 from ..project.samples import Sample
 from .door import Door
@@ -178,14 +182,40 @@ def keep_workload(client: Client, api: str, request_id: str, root: Path, name: s
     note = (
         "it must not fail any more; no result is expected" if failed else "with production's result" if expected is not None else "any result will do"
     )
-    redacted = redaction_note(record)
+    redacted = redaction_note(retention(client, api, record["version"]), content_type, body)
     return path, f"{note}; {redacted}" if redacted else note
 
 
-def redaction_note(record: dict[str, Any]) -> str:
+def retention(client: Client, api: str, version: int | None) -> dict[str, Any]:
+    """``retain`` of the spec with which a workload ran: of its version, or of the API where that is not known any more."""
+    if version is not None:
+        with contextlib.suppress(DeploymentNotFound):
+            return dict(client.deployment(api, version)["spec"]["retain"])
+    return dict(client.get_api(api)["spec"]["retain"])
+
+
+def redaction_note(retain: dict[str, Any], content_type: str, body: bytes) -> str:
     """That a payload is not as it came, in words; "" when it is."""
-    paths = record.get("redacted") or []
-    return f"redacted by the spec: {', '.join(map(str, paths))}" if paths else ""
+    told = []
+    with contextlib.suppress(PayloadError):
+        arrived = payload.parse(body, content_type)
+        for path in retain["redact"]:
+            with contextlib.suppress(FieldError):  # one that an earlier release could read
+                if STARS in _values(arrived, path):
+                    told.append(path)
+    return f"redacted by the spec: {', '.join(told)}" if told else ""
+
+
+def _values(document: Any, path: str) -> list[Any]:
+    """What a path names in a document, which stays as it is. Raises FieldError."""
+    found: list[Any] = []
+
+    def seen(value: Any) -> Any:
+        found.append(value)
+        return value
+
+    json_paths.replace(document, json_paths.parse(path), seen)
+    return found
 
 
 @verb

@@ -16,7 +16,7 @@ import click
 
 from ..client import Client
 from ..commands import publishing
-from ..commands.failures import api_of, find_group, redaction_note
+from ..commands.failures import api_of, find_group, redaction_note, retention
 from ..commands.verbs import complete_api, config_option, verb
 from ..core.errors import BadRequest, CortexError, PayloadGone
 from ..handler import masking
@@ -181,8 +181,8 @@ def production_row(record: dict[str, Any], lines: list[dict[str, Any]]) -> dict[
     }
 
 
-def compared_row(record: dict[str, Any], tried: Tried, lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """Production's answer and this one's, with the verdict, for the view ``replayed``."""
+def compared_row(record: dict[str, Any], tried: Tried, lines: list[dict[str, Any]], redacted: str = "") -> dict[str, Any]:
+    """Production's answer and this one's, with the verdict, for the view ``replayed``; ``redacted``: that the payload is not as it came."""
     production = production_row(record, lines)
     here = {**tried_row(tried), "fingerprint": tried.outcome.fingerprint if tried.outcome else ""}
     both = production["status"] == here["status"] == "completed"
@@ -194,7 +194,7 @@ def compared_row(record: dict[str, Any], tried: Tried, lines: list[dict[str, Any
         "here": here,
         "difference": compared,
         "verdict": {"kind": kind, "text": sentence},
-        "redacted": redaction_note(record),
+        "redacted": redacted,
     }
 
 
@@ -264,7 +264,8 @@ class Replaying:
 
     def _shown(self, record: dict[str, Any], tried: Tried, drifts: list[str]) -> dict[str, Any]:
         lines = self.client.workload_log(self.api, record["id"])
-        return {"api": self.api, "ran": self.name, **compared_row(record, tried, lines), "drift": drifts}
+        redacted = redaction_note(retention(self.client, self.api, record["version"]), tried.content_type, tried.body)
+        return {"api": self.api, "ran": self.name, **compared_row(record, tried, lines, redacted), "drift": drifts}
 
 
 def complete_failed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -58,7 +58,7 @@ def _short(text: str) -> str:
 
 
 def _when(ms: int | None) -> str:
-    return f'<span class="mono">{esc(local_time(ms))}</span>'
+    return f'<span class="mono" style="white-space:nowrap">{esc(local_time(ms))}</span>'
 
 
 def replayed(data: dict[str, Any]) -> str:

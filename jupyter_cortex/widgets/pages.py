@@ -187,7 +187,7 @@ def workload(data: dict[str, Any], *, name: str = "", command: str = "%cortex") 
     if "result" in data:
         parts.append(tree(data["result"], "result"))
     if "error" in data:
-        hint = f"<p class=dim>the traceback is in <code>%cortex logs {esc(name)}</code></p>"
+        hint = f"<p class=dim><code>%cortex replay {esc(data['id'])} --name {esc(name)}</code> runs it here, beside production's traceback</p>"
         parts.append(box("bad", f"<p><b>{esc(data['error']['type'])}</b>: {esc(data['error']['message'])}</p>{hint}"))
     if data.get("status") in (None, "in_queue", "in_progress"):
         parts.append(f"<p class=dim>look it up with <code>%cortex result {esc(name)} {esc(data['id'])} --wait 30</code></p>")
