@@ -74,18 +74,19 @@ def find_group(client: Client, api: str, given: str) -> dict[str, Any]:
 # Looking ------------------------------------------------------------------------------------------------------------------------------------
 
 
-def look(door: Door, client: Client, api: str, *, failed: bool, since: str | None, group: bool, limit: int) -> dict[str, Any]:
-    """What `requests` shows: ``{"api", "workloads", "groups"}``; each row has the next line to type in ``next``."""
-    seconds = read_since(since)
+def look(client: Client, api: str, command: str, words: str, *, failed: bool, seconds: float | None, group: bool, limit: int) -> dict[str, Any]:
+    """What `requests` shows: ``{"api", "workloads", "groups"}``; each row has the next line to type in ``next``.
+
+    ``command`` and ``words``: how lines begin here, and what those for a notebook need behind them. ``seconds``: back from now.
+    """
     rows = [] if group else client.workloads(api, status="failed" if failed else None, limit=limit)
     if seconds is not None:
         after = (time.time() - seconds) * 1000
         rows = [row for row in rows if (row["finished"] or row["accepted"]) >= after]
     groups = client.failures(api, since=seconds)
-    words = name_words(door, api)
     for row in rows:
         ended = row["status"] in ("completed", "failed")
-        row["next"] = f"%cortex replay {row['id']}{words}" if ended else f"{door.command} result {api} {row['id']} --wait 30"
+        row["next"] = f"%cortex replay {row['id']}{words}" if ended else f"{command} result {api} {row['id']} --wait 30"
     for one in groups:
         one["next"] = f"%cortex replay --group {one['fingerprint']}{words}"
     return {"api": api, "workloads": rows, "groups": groups}
@@ -100,11 +101,13 @@ def look(door: Door, client: Client, api: str, *, failed: bool, since: str | Non
 @click.option("-w", "--watch", is_flag=True, help="Look again every 2 seconds, until interrupted.")
 def requests(door: Door, name: str | None, failed: bool, since: str | None, group: bool, limit: int, watch: bool) -> None:
     """The newest requests, and what failed, grouped by where and how; each with the line that replays it in a notebook."""
-    api = api_of(door, name)
-    client = door.client()
+    api, seconds = api_of(door, name), read_since(since)
+    # A table that refreshes itself asks from a thread of its own, which must not look into the notebook.
+    client, words = door.client(), name_words(door, api)
 
     def now() -> tuple[str, Any, dict[str, Any]]:
-        return "requests", look(door, client, api, failed=failed, since=since, group=group, limit=limit), {"command": door.command, "grouped": group}
+        data = look(client, api, door.command, words, failed=failed, seconds=seconds, group=group, limit=limit)
+        return "requests", data, {"command": door.command, "grouped": group}
 
     if watch and not door.json:
         door.watch(now)
@@ -227,6 +230,10 @@ def _values(document: Any, path: str) -> list[Any]:
 def sample(door: Door, name: str | None, request_id: str | None, api: str | None, directory: str, expect: bool) -> None:
     """Keep a request of production as a sample of a project: the checks before each deploy run it."""
     root = Path(directory).absolute()
+    if request_id is None and name is not None:
+        raise BadRequest(
+            f"`cortex sample {name} --from ID` keeps a request of production; in a cell, `%cortex sample {name}` keeps what was tried last"
+        )
     if request_id is None:
         door.show("samples", sample_rows(root))
         return

@@ -101,7 +101,7 @@ def test_a_failure_of_production_fails_here_the_same_way_and_its_fix_is_seen(sto
     for text in (shown.text, shown.html):
         assert "the same failure as in production" in text
         assert "KeyError" in text
-        assert "In [1], line 9, in look_up" in text, "the place here, and the same in production's traceback"
+        assert "In [1], line 8, in look_up" in text, "the place here, and the same in production's traceback"
         assert "version 1" in text
         assert "looking" in text
     assert one.data(f"%cortex replay {other}")["verdict"]["kind"] == "same_failure"
@@ -164,7 +164,7 @@ def test_a_deployed_version_runs_beside_the_notebook_which_it_leaves_alone(story
     row = one.data(f"%cortex replay {bad} --in 1")
     assert (row["ran"], row["verdict"]["kind"]) == ("version 1", "same_failure")
     assert 'File "handler.py", line' in row["here"]["traceback"]
-    assert "(In [1], line 9)" in row["here"]["traceback"]
+    assert "(In [1], line 8)" in row["here"]["traceback"]
     assert one.data(f"%cortex replay {good} --in 1")["verdict"]["kind"] == "same_result"
     assert one.kernel.value("LABELS") == {"a": 7.0}
     assert one.kernel.value("[name for name in __import__('sys').modules if name == 'cortex_async_handler']") == []
@@ -303,6 +303,34 @@ def test_a_payload_that_is_gone_is_refused_with_the_reason(story: StoryMaker) ->
     assert "retain: {payload: always}" in one.refused(f"%cortex sample --from {good}")
 
 
+def test_a_request_that_still_waits_is_replayed_and_production_has_no_answer_yet(story: StoryMaker) -> None:
+    one = story("replay-waits")
+    one.client.stop(one.name)
+    wait_until(lambda: not one.environment.processes("replica", one.name), "the replica is gone")
+    row = one.data(f"%cortex replay {one.client.submit(one.name, GOOD)}")
+    assert row["verdict"] == {"kind": "unfinished", "text": "production has no answer (in_queue); here it completes"}
+    assert row["here"]["result"] == {"value": 1.0, "factor": 2}
+
+
+def test_a_group_whose_payloads_are_gone_says_so_of_each(story: StoryMaker) -> None:
+    one = story("replay-none", spec=SPEC.replace("always", "never"))
+    (bad,) = one.sent(BAD)
+    one.run(FIXED)
+    data = one.data(f"%cortex replay --group {one.group()['fingerprint']}")
+    assert (data["succeeded"], data["fixed"]) == (0, False)
+    assert [(row["id"], row["status"]) for row in data["rows"]] == [(bad, "gone")]
+    assert "was deleted when the workload ended" in data["rows"][0]["verdict"]
+
+
+def test_ids_and_fingerprints_of_failures_complete(story: StoryMaker) -> None:
+    one = story("replay-complete")
+    bad, _ = one.sent(BAD, GOOD)
+    lines = "__import__('jupyter_cortex.magics.completion').magics.completion.complete(get_ipython().cortex_session, {!r})"
+    assert one.kernel.value(lines.format("%cortex replay ")) == [bad]
+    assert one.kernel.value(lines.format(f"%cortex replay {bad[:4]}")) == [bad]
+    assert one.kernel.value(lines.format("%cortex replay --group ")) == [one.group()["fingerprint"]]
+
+
 def test_a_payload_that_the_spec_redacts_arrives_redacted_and_says_so(story: StoryMaker) -> None:
     spec = SPEC.replace("payload: always}}", "payload: always, redact: [$.pin]}}")
     one = story("replay-redacted", spec=spec)
@@ -378,7 +406,8 @@ def test_requests_shows_failures_by_group_with_the_next_line_to_type(story: Stor
     for text in (shown.text, shown.html):
         assert f"%cortex replay {bad}" in text
         assert f"%cortex replay --group {data['groups'][0]['fingerprint']}" in text
-        assert "In [1], line 9" in text or "In [1], line 10" in text
+        assert "In [1], line 8" in text
+        assert "In [1], line 9" in text
         assert f" {offset[:3]}:{offset[3:]}" in text
 
 
@@ -461,6 +490,7 @@ def test_the_shell_looks_keeps_and_requeues_too(story: StoryMaker) -> None:
     assert "needs a notebook's kernel" in cortex("replay", bad, check=False).stderr
     assert f"kept samples/failed-{mark[:8]}.yaml" in cortex("sample", "--from", bad, "--name", one.name, "--dir", str(one.root)).stdout
     assert f"failed-{mark[:8]}" in cortex("sample", cwd=one.root).stdout
+    assert "--from ID" in cortex("sample", "mine", cwd=one.root, check=False).stderr
     assert "kept already" in cortex("sample", "--from", bad, cwd=one.root, check=False).stderr
     one.run(FIXED)
     one.run("%cortex deploy replay-shell")
