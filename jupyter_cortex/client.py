@@ -15,7 +15,7 @@ import platform
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 REPORT_BYTES = 16 * artifacts.CHUNK
 #: The longest wait of one long poll; longer waits are made of several.
 POLL_S = 20.0
+#: Ids that one call requeues.
+REQUEUED_AT_ONCE = 1000
 #: Seconds between two looks at a deployment that starts.
 LOOK_S = 0.05
 
@@ -347,13 +349,13 @@ class Client:
     def status(self) -> dict[str, Any]:
         return dict(self._control("GET", "/status"))
 
-    def workloads(self, name: str, status: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
-        """The newest workloads, newest first."""
-        params: dict[str, Any] = {"limit": limit, **({"status": status} if status else {})}
+    def workloads(self, name: str, status: str | None = None, limit: int = 50, fingerprint: str | None = None) -> list[dict[str, Any]]:
+        """The newest workloads, newest first; with ``fingerprint``, of one group of failures."""
+        params: dict[str, Any] = {"limit": limit, **({"status": status} if status else {}), **({"fingerprint": fingerprint} if fingerprint else {})}
         return list(self._control("GET", f"/apis/{quoted(name)}/workloads", params=params)["workloads"])
 
     def workload(self, name: str, request_id: str) -> dict[str, Any]:
-        """Everything kept of one workload: times, attempts, replica, version, result or failure."""
+        """Everything kept of one workload: times, attempts, replica, version, result or failure with its frames, and earlier runs (``requeues``)."""
         return dict(self._control("GET", f"/apis/{quoted(name)}/workloads/{quoted(request_id)}"))
 
     def workload_log(self, name: str, request_id: str) -> list[dict[str, Any]]:
@@ -365,6 +367,50 @@ class Client:
         path = f"/_cortex/v1/apis/{quoted(name)}/workloads/{quoted(request_id)}/payload"
         answer = self._call("GET", path, token=self.environment.token)
         return unquote(answer.headers["x-payload-content-type"]), answer.content
+
+    def failures(self, name: str, since: float | None = None) -> list[dict[str, Any]]:
+        """Failed workloads as groups of one fingerprint, the one that failed last first: count, first and last time, versions, frames of the newest.
+
+        ``since``: seconds back; without it, all that are kept.
+        """
+        params = {} if since is None else {"since": max(1, round(since))}
+        return list(self._control("GET", f"/apis/{quoted(name)}/failures", params=params)["groups"])
+
+    def requeue(
+        self,
+        name: str,
+        ids: Iterable[str] | None = None,
+        fingerprint: str | None = None,
+        since: float | None = None,
+        source: str | None = None,
+        progress: Progress = lambda step: None,
+    ) -> dict[str, Any]:
+        """Put failed workloads back into the queue under their old ids: those named, or a group's (``since``: seconds back).
+
+        ``{"requeued": [ids], "refused": [{"id", "reason"}]}``. Safe to repeat: what is not failed any more is refused. ``source`` (a notebook's
+        path, say) is noted with user and machine. ``progress`` is told after each batch.
+        """
+        about: dict[str, Any] = {"who": f"{_user()}@{platform.node()}"[:200], "source": (source or "")[:1000]}
+        path = f"/apis/{quoted(name)}/requeue"
+        done: dict[str, Any] = {"requeued": [], "refused": []}
+        if ids is not None:
+            wanted = list(dict.fromkeys(ids))
+            bodies: Iterator[dict[str, Any]] = ({"ids": wanted[at : at + REQUEUED_AT_ONCE]} for at in range(0, len(wanted), REQUEUED_AT_ONCE))
+        else:
+            bodies = iter([{"fingerprint": fingerprint, **({} if since is None else {"since": max(1, round(since))})}])
+        body = next(bodies, None)
+        while body is not None:
+            said = self._control("POST", path, json={**body, **about})
+            done = {key: done[key] + said[key] for key in done}
+            looked_at = len(done["requeued"]) + len(done["refused"])
+            total = looked_at + said["remaining"] if ids is None else len(wanted)
+            progress(f"{len(done['requeued']):,} requeued, {looked_at:,} of {total:,} looked at")
+            body = {**body, "next": said["next"]} if said["next"] else next(bodies, None)
+        return done
+
+    def audit(self, name: str) -> list[dict[str, Any]]:
+        """Who requeued what, newest first."""
+        return list(self._control("GET", f"/apis/{quoted(name)}/audit")["entries"])
 
     def logs(self, name: str, lines: int = 200) -> list[dict[str, Any]]:
         """The newest log records of all replicas, oldest first."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import checks
+from . import checks, json_paths
 from .artifacts import read_artifacts
 from .fields import Field, read_map
 from .plain import plain_copy
@@ -83,7 +83,7 @@ RETAIN = (
     Field("payload", one_of("failed", "always", "never"), default="failed"),
     Field("days", integer(1, 7), default=7),
     Field("max_bytes", integer(0, largest=INT64), default=10 * 1024 * 1024),
-    Field("redact", texts(text()), default=[]),
+    Field("redact", texts(text(json_paths.check)), default=[]),
 )
 API = (
     Field("name", text(checks.check_name, longest=checks.NAME_LIMIT), required=True),

@@ -144,7 +144,7 @@ class UpdateStrategy(_Frozen):
 
 
 class Retain(_Frozen):
-    """What is kept of a finished workload's payload, for how long, and which fields are blanked."""
+    """What is kept of a finished workload's payload, for how long, and the JSON paths of what must not stay of it."""
 
     payload: str
     days: int

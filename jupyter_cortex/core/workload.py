@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 
 class Status(StrEnum):
@@ -20,6 +22,12 @@ class Status(StrEnum):
 
 
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+
+
+def stays(retain: Mapping[str, Any], status: str, size: int) -> bool:
+    """Whether a payload of so many bytes is kept after this end."""
+    wanted = retain["payload"] == "always" or (retain["payload"] == "failed" and status == Status.FAILED)
+    return bool(wanted and (retain["max_bytes"] < 0 or size <= retain["max_bytes"]))
 
 
 class DeploymentState(StrEnum):

@@ -18,14 +18,15 @@ _ID = r"(?!\.+(?:/|$))[A-Za-z0-9._-]{1,128}"
 #: What may be asked, as it is written in a URL: nothing in it can be percent-encoded, or mean another path.
 ALLOWED = {
     "GET": re.compile(
-        rf"status|apis|{_API}(/workloads(/{_ID}(/payload|/logs)?)?|/history|/logs/tail|/deployments/[0-9]{{1,9}}(/module|/report)?)?", re.ASCII
+        rf"status|apis|{_API}(/workloads(/{_ID}(/payload|/logs)?)?|/failures|/audit|/history|/logs/tail|/deployments/[0-9]{{1,9}}(/module|/report)?)?",
+        re.ASCII,
     ),
-    "POST": re.compile(rf"{_API}/(refresh|stop|start)", re.ASCII),
+    "POST": re.compile(rf"{_API}/(refresh|stop|start|requeue)", re.ASCII),
     "DELETE": re.compile(_API, re.ASCII),
 }
 _SUMMARIES = re.compile(rf"apis|{_API}", re.ASCII)
 _BYTES = re.compile(r".*/(payload|report)", re.ASCII)
-HEADERS = ("retry-after", "allow", "x-payload-content-type")
+HEADERS = ("retry-after", "allow", "x-payload-content-type", "x-payload-redacted")
 
 
 class ForwardHandler(CortexHandler):

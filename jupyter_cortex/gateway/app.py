@@ -25,6 +25,7 @@ from .changes import Changes, add_changes_route
 from .control import Control
 from .control_routes import create_router
 from .described import REFUSALS
+from .failure_routes import add_failure_routes
 from .polls import Polls
 from .public import Guard, PublicDoor
 from .routes import RouteTable
@@ -90,6 +91,7 @@ def create_app(parts: Parts, watch: Watch) -> PublicDoor:
     app = FastAPI(title="jupyter-cortex", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/_cortex/openapi.json")
     router = create_router(control)
     add_version_routes(router, control)
+    add_failure_routes(router, control, parts.max_queued)
     add_changes_route(router, Changes(client, watch), Polls(parts.max_polls))
     app.include_router(router, responses=REFUSALS)
     _add_health(app, client, control, parts)

@@ -13,7 +13,8 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from ..core.errors import BadRequest, CortexError, PayloadGone
-from ..core.workload import Status
+from ..core.workload import Status, stays
+from ..handler.redaction import Redaction
 from ..store import history, listing, logs, streams
 from ..store.records import Record
 from .answers import Json
@@ -75,9 +76,10 @@ def _add_workloads(router: APIRouter, control: Control) -> None:
         limit: int = Query(50, ge=1, le=1000),
         cursor: str = Query("", max_length=300),
         q: str = Query("", max_length=200),
+        fingerprint: str = Query("", pattern="^([0-9a-f]{12,16})?$"),
     ) -> Response:
         control.registry.get(name)
-        page = listing.page(control.client, name, _statuses(status), limit, cursor, q)
+        page = listing.page(control.client, name, _statuses(status), limit, cursor, q, fingerprint)
         return Json({"workloads": [record.public() for record in page.records], "next": page.next, "scanned": page.scanned})
 
     @router.get("/apis/{name}/workloads/{request_id}")
@@ -87,18 +89,23 @@ def _add_workloads(router: APIRouter, control: Control) -> None:
 
     @router.get("/apis/{name}/workloads/{request_id}/payload", response_class=Response, responses=answers("application/octet-stream"))
     def payload(name: str, request_id: str) -> Response:
-        """The bytes as they came. They are a stranger's: no browser may take them for a page."""
+        """The bytes as they came, but for what the spec redacts. They are a stranger's: no browser may take them for a page."""
         api = control.registry.get(name)
         record, body = control.records.payload(name, request_id)
         if body is None:
             raise _payload_gone(record, api.spec["retain"])
+        # Also while it waits or runs, and one that an earlier spec kept whole.
+        shown = Redaction(paths).applied(body, record.content_type) if (paths := api.spec["retain"]["redact"]) else body
+        if shown is None:
+            raise PayloadGone(f"the payload of {request_id} is no JSON, and the spec has `retain.redact`: nobody can say what may be shown of it")
         headers = {
             "x-content-type-options": "nosniff",
             "content-disposition": "attachment",
             "content-security-policy": "sandbox",
             "x-payload-content-type": quote(record.content_type, safe="/;="),
+            "x-payload-redacted": "1" if record.redacted or shown is not body else "0",
         }
-        return Response(body, media_type="application/octet-stream", headers=headers)
+        return Response(shown, media_type="application/octet-stream", headers=headers)
 
     @router.get("/apis/{name}/workloads/{request_id}/logs")
     def own_log(name: str, request_id: str) -> Response:
@@ -109,9 +116,11 @@ def _add_workloads(router: APIRouter, control: Control) -> None:
 def _payload_gone(record: Record, retain: dict[str, Any]) -> PayloadGone:
     """Why a payload is not there, and how the next ones will be."""
     limit = retain["max_bytes"]
-    keeps = retain["payload"] == "always" or (retain["payload"] == "failed" and record.status is Status.FAILED)
+    keeps = stays({**retain, "max_bytes": -1}, record.status, record.size)
     if keeps and 0 <= limit < record.size:
         remedy = f"it has {record.size:,} bytes, and `retain: {{max_bytes: {limit}}}` keeps smaller ones"
+    elif keeps and retain["redact"]:
+        remedy = "the spec has `retain.redact`, and what is no JSON, or was cancelled, does not stay then"
     elif keeps:
         remedy = "the spec did not keep such payloads then"
     else:

@@ -27,7 +27,8 @@ def route_of(api: Api) -> Route:
         endpoint=api.endpoint,
         origins=frozenset(api.spec["networking"]["allow_origins"]),
         ttl=retain["days"] * 86400,
-        keep_payload=retain["payload"] == "always",
+        # Only replicas and supervisors redact; a cancelled payload that would need it goes.
+        keep_payload=retain["payload"] == "always" and not retain["redact"],
     )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +23,25 @@ MAX_MESSAGE = 8 * 1024
 LAST_FRAMES = 10
 
 #: This package: its frames explain nothing to an author.
-_OWN = str(Path(__file__).resolve().parent.parent) + os.sep
+OWN = str(Path(__file__).resolve().parent.parent) + os.sep
 _IMPORT_MACHINERY = "<frozen importlib"
+
+
+class _Memo(threading.local):
+    texts: dict[int, str] | None = None  #: by exception
+
+
+_memo = _Memo()
+
+
+@contextmanager
+def once() -> Iterator[None]:
+    """Inside, a traceback that is asked for again (record, then log line) is not formatted again: that takes most of a failure's time."""
+    _memo.texts = {}
+    try:
+        yield
+    finally:
+        _memo.texts = None
 
 
 def describe(exc: BaseException, project_dir: str | os.PathLike[str] | None = None) -> dict[str, str]:
@@ -76,21 +97,31 @@ def line_in(exc: BaseException, file: str | os.PathLike[str]) -> int | None:
 
 
 def _formatted(exc: BaseException, project_dir: str | os.PathLike[str] | None, *, brief: bool) -> str:
-    roots = [] if project_dir is None else _roots(project_dir)
-    report = traceback.TracebackException.from_exception(exc, compact=True)
-    _filter(report, roots, brief)
-    text = "".join(report.format())
-    for root in roots:
+    ours = [] if project_dir is None else roots(project_dir)
+    text = (_memo.texts or {}).get(id(exc), "") if not brief else ""
+    if not text:
+        report = traceback.TracebackException.from_exception(exc, compact=True)
+        _filter(report, ours, brief)
+        text = "".join(report.format())
+        if _memo.texts is not None and not brief:
+            _memo.texts[id(exc)] = text
+    for root in ours:
         text = text.replace(f'File "{root}', 'File "')
     return origin.annotated(text).rstrip("\n")
 
 
-def _roots(project_dir: str | os.PathLike[str]) -> list[str]:
+def roots(project_dir: str | os.PathLike[str]) -> list[str]:
+    """What the names of a project's files may begin with."""
+    return _roots(os.fspath(project_dir))
+
+
+@functools.lru_cache(maxsize=8)  # looking for links takes as long as formatting a traceback
+def _roots(project_dir: str) -> list[str]:
     given = os.path.join(os.path.abspath(project_dir), "")
     return list(dict.fromkeys([given, os.path.join(os.path.realpath(project_dir), "")]))
 
 
-def _filter(report: Any, roots: list[str], brief: bool) -> None:
+def _filter(report: Any, ours: list[str], brief: bool) -> None:
     """Drop frames in place, along causes and groups; a loop instead of recursion, because chains can be long."""
     seen: set[int] = set()
     waiting = [report]
@@ -99,10 +130,10 @@ def _filter(report: Any, roots: list[str], brief: bool) -> None:
         if part is None or id(part) in seen:
             continue
         seen.add(id(part))
-        stack = [f for f in part.stack if not f.filename.startswith((_OWN, _IMPORT_MACHINERY))]
-        if brief and roots:
+        stack = [f for f in part.stack if not f.filename.startswith((OWN, _IMPORT_MACHINERY))]
+        if brief and ours:
             last = len(stack) - LAST_FRAMES
-            stack = [f for i, f in enumerate(stack) if i >= last or f.filename.startswith(tuple(roots))]
+            stack = [f for i, f in enumerate(stack) if i >= last or f.filename.startswith(tuple(ours))]
         part.stack[:] = stack
         waiting += [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ())]
 

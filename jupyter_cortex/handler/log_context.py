@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import contextvars
 import threading
+from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .prints import Partial
+    from .redaction import Mask
 
 #: What a failed workload keeps of its own lines, in bytes: enough to see what happened, small enough for a record.
 MAX_KEPT_BYTES = 1_000_000
+
+#: Of so many requests, or of those with so many characters in all, the redacted values stay hidden in lines that belong to no request: a thread of
+#: the author's may still speak of them.
+MASKS_KEPT, MASK_CHARACTERS = 128, 1 << 20
 
 _current: contextvars.ContextVar[Request | None] = contextvars.ContextVar("cortex_request", default=None)
 
@@ -23,10 +30,12 @@ class Request:
     starts begin without a request (Python gives them an empty context) unless they are run in a copied context.
     """
 
-    __slots__ = ("_kept", "_token", "full", "lines", "partials", "request_id")
+    __slots__ = ("_kept", "_token", "full", "lines", "mask", "partials", "request_id", "run")
 
-    def __init__(self, request_id: str) -> None:
-        self.request_id = request_id
+    def __init__(self, request_id: str, run: int = 1) -> None:
+        self.request_id, self.run = request_id, run
+        #: What the spec redacts of its payload.
+        self.mask: Mask | None = None
         self.lines: list[str] = []
         #: Printed text without its newline yet, by stream and thread: an async handler prints on another thread.
         self.partials: dict[tuple[str, int], Partial] = {}
@@ -47,6 +56,14 @@ class Request:
             if self._token is not None:
                 _current.reset(self._token)
 
+    def hide(self, mask: Mask) -> None:
+        """From now on none of these values appears in the request's texts, nor in those of no request."""
+        self.mask = mask
+        _recent.append(mask)
+        size = sum(one.size for one in list(_recent))  # a copy: other threads add theirs
+        while len(_recent) > 1 and (len(_recent) > MASKS_KEPT or size > MASK_CHARACTERS):
+            size -= _recent.popleft().size
+
     def keep(self, line: str) -> bool:
         """Add a line; False for the first one that does not fit, so that the caller adds its note."""
         if self.full:
@@ -65,9 +82,18 @@ def current() -> Request | None:
     return _current.get()
 
 
+def masks() -> Sequence[Mask]:
+    """What to hide in a text that is written here and now."""
+    request = _current.get()
+    if request is not None:
+        return () if request.mask is None else (request.mask,)
+    return tuple(_recent) if _recent else ()
+
+
 class _Guard(threading.local):
     busy = False  #: this thread is inside a log handler: what is printed or logged there must not come back to it
     printing = False  #: this thread logs a printed line: another handler of the logger may print it again
 
 
 guard = _Guard()
+_recent: deque[Mask] = deque()

@@ -118,6 +118,8 @@ class LineHandler(logging.Handler):
             # Popped first: the bound id is the truth and stands last, also when the author logs one of that name.
             values.pop("request_id", None)
             values["request_id"] = request.request_id
+            if request.run > 1:
+                values["run"] = request.run
         line = masked_line(log_lines.encode(values)) if request is not None or not self._human else ""
         if len(line) > MAX_LINE_BYTES:  # ASCII: characters are bytes
             values, line = self._cut(values, len(line))
@@ -173,9 +175,9 @@ def setup_notebook(stream: TextIO | None = None, level: str = "info") -> None:
     _setup(LineHandler(write, labels=None, human=True), level)
 
 
-def request(request_id: str) -> Request:
-    """Bind a request id inside a ``with`` block and collect the request's lines in ``.lines``."""
-    return Request(request_id)
+def request(request_id: str, run: int = 1) -> Request:
+    """Bind a request id inside a ``with`` block and collect the request's lines in ``.lines``; after a requeue they carry their ``run``."""
+    return Request(request_id, run)
 
 
 def current_request_id() -> str | None:

@@ -1,4 +1,4 @@
-"""Keep the values of ``.env`` out of lines, errors and reports."""
+"""Keep the values of ``.env``, and what the spec redacts of payloads, out of lines, errors and reports."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 import threading
 from collections.abc import Iterable
 from typing import Any
+
+from . import log_context
 
 #: Shorter values ("1", "on", "dev") stand in ordinary text by chance; hiding them would hide the text.
 SHORTEST = 4
@@ -47,7 +49,11 @@ def clear() -> None:
 def masked(text: str) -> str:
     """``text`` with every known value replaced by ``***``."""
     pattern = _plain
-    return text if pattern is None else pattern.sub(STARS, text)
+    if pattern is not None:
+        text = pattern.sub(STARS, text)
+    for mask in log_context.masks():
+        text = mask.text(text)
+    return text
 
 
 def masked_line(line: str) -> str:
@@ -55,7 +61,8 @@ def masked_line(line: str) -> str:
 
     Most lines hold no value, and one search tells; a line that does is taken apart and encoded again.
     """
-    if _encoded is None or _plain is None or not _encoded.search(line):
+    pattern = _encoded
+    if (pattern is None or not pattern.search(line)) and not any(mask.is_in_line(line) for mask in log_context.masks()):
         return line
     record = json.loads(line)
     return json.dumps({key if key in KEYS else masked(key): value if key in METADATA else _walk(value) for key, value in record.items()})

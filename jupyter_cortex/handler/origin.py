@@ -43,6 +43,11 @@ def use_map(project_dir: Path, module: str) -> None:
     use(lambda file, line: places.get(line, "") if file in ours else "")
 
 
+def is_kernel() -> bool:
+    """Whether file names mean nothing here."""
+    return _instead
+
+
 def place(file: str, line: int | None) -> str:
     """``"cell 3, line 4"``, or "" where that is not known."""
     return _lookup(file, line) if _lookup is not None and line is not None else ""

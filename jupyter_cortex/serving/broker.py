@@ -69,8 +69,15 @@ class Delivery:
     status: str = ""
     result: bytes = b""
     error: str = ""  #: JSON {"type", "message"}
-    details: str = ""  #: JSON {"traceback", "logs"}
+    details: str = ""  #: JSON {"fingerprint", "frames", "traceback", "logs"}
     run_ms: float = 0.0
+    run: int = 1  #: more after a requeue
+    kept: bytes | None = None  #: the payload as it may stay, empty: as it came; None: nothing is said
+
+    @property
+    def name(self) -> str:
+        """Its id, with the run where the store would take it for the first."""
+        return self.id if self.run == 1 else f"{self.id} {self.run}"
 
 
 _NOTHING: dict[str, Any] = {}
@@ -225,7 +232,7 @@ class CortexConsumer(Consumer):
         """Connect, and settle what a lost reply may have left in the store under our name."""
         self._link = Link(self._url, (COMMIT, RESYNC))
         prefix = keys.prefix(self._terms.api)
-        self._link.send(("EVALSHA", RESYNC.sha, 1, prefix, self._terms.replica, *self._hand))
+        self._link.send(("EVALSHA", RESYNC.sha, 1, prefix, self._terms.replica, *(d.name for d in self._hand.values())))
         while not (replies := self._link.receive()):
             pass
         self._checked(replies[0])
@@ -299,8 +306,12 @@ class CortexConsumer(Consumer):
         args += [terms.retain, terms.retain_max, self._source, take, min(idle, take), len(marks), len(batch.done), len(batch.back)]
         args += marks
         for d in batch.done:
-            args += [d.id, d.status, d.result, d.error, d.details, f"{d.run_ms:.3f}", int(d.id in unmarked)]
+            began = int(d.id in unmarked)
+            args += [d.id, d.status, d.result, d.error, d.details, f"{d.run_ms:.3f}", began if d.run == 1 else f"{began} {d.run}"]
         args += [d.id for d in batch.back]
+        for d in batch.done:
+            if d.kept is not None:
+                args += [d.id, d.kept]
         self._flights.append(batch)
         self._link.send(tuple(args))
 
@@ -310,7 +321,9 @@ class CortexConsumer(Consumer):
     def _committed(self, reply: list[Any]) -> None:
         batch = self._flights.popleft()
         for delivery in (*batch.done, *batch.back):
-            if self._hand.pop(delivery.id, None):
+            # Not a later run of it, which may have come meanwhile.
+            if self._hand.get(delivery.id) is delivery:
+                del self._hand[delivery.id]
                 self._bytes -= len(delivery.body)
         if batch.done:
             self._last_end = time.monotonic()
@@ -330,7 +343,9 @@ class CortexConsumer(Consumer):
             self._last_end = time.monotonic()
         for at in range(2, len(reply), 4):
             request_id, content_type, body, started = reply[at : at + 4]
-            delivery = Delivery(request_id.decode(), content_type.decode("latin-1"), body, started == b"1")
+            delivery = Delivery(request_id.decode(), content_type.decode("latin-1"), body, started[:1] == b"1")
+            if len(started) > 1:
+                delivery.run = int(started[2:])
             self._hand[delivery.id] = delivery
             self._bytes += len(body)
             self._feed(Workload(self._terms.api, delivery))

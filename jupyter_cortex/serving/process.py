@@ -100,6 +100,9 @@ class ReplicaProcess:
         self.tail: deque[str] = deque(maxlen=100)
         self._labels = config["labels"]
         self._rate = LogRate(config["limits"]["log_rate"])
+        #: What the spec redacts is known to the replica's logger; what comes past it once payloads are there could show anything.
+        self._closed_mouth = bool(config["spec"]["retain"]["redact"])
+        self._withheld = 0
         self._on_line = on_line
         self.board = Board(run_dir / f"{self.id}.board")
         fds: list[int] = []
@@ -164,7 +167,7 @@ class ReplicaProcess:
             return False
         lines = self.out.lines(most=self._rate.free())
         for line in lines or ():
-            if line and self._rate.take():
+            if line and not self._withholds() and self._rate.take():
                 self._rate.charge(len(line))
                 text = masked(line)
                 self._say("INFO", text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)")
@@ -176,7 +179,7 @@ class ReplicaProcess:
         """They say why it ended, so they are kept, whatever came before them."""
         before = self.out.skipped_last.decode("utf-8", "replace").splitlines()
         lines = self.out.lines(last=True) or []
-        kept = [line for line in (*before, *lines) if line][-LAST_LINES:]
+        kept = [line for line in (*before, *lines) if line and not self._withholds()][-LAST_LINES:]
         self._rate.dropped += max(0, len(lines) - len(kept))
         for line in kept:
             self._say("INFO", masked(line)[:SHOWN])
@@ -185,6 +188,19 @@ class ReplicaProcess:
         """Say how many of these lines were left out since the last time; what goes through its logger it counts itself."""
         if note := self._rate.note():
             self._say("WARNING", note)
+        if self._withheld:
+            said = (
+                f"{self._withheld} lines that came past the logger are left out, since the spec has `retain.redact`; print and the logger are heard"
+            )
+            self._withheld = 0
+            self._say("WARNING", said)
+
+    def _withholds(self) -> bool:
+        """Whether a line that came past the logger must not be passed on; counts it."""
+        if not (self._closed_mouth and self.asked_to_go):
+            return False
+        self._withheld += 1
+        return True
 
     def _say(self, level: str, message: str) -> None:
         now = datetime.now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]

@@ -25,8 +25,10 @@ import dramatiq
 from dramatiq.worker import Worker, WorkerThread
 
 from ..core.errors import CortexError, HandlerError
+from ..core.workload import stays
 from ..handler import chaining, execution, loading, logs, metrics, origin, result, shim
 from ..handler import instance as instances
+from ..handler.redaction import Redaction
 from .board import Board
 from .broker import CortexBroker, Delivery, Terms, Workload
 
@@ -95,8 +97,9 @@ class _Worker(Worker):
 class Execution:
     """From a delivery to its end, with the notebook's own `execute`; the board says what is inside the handler."""
 
-    def __init__(self, handler: instances.Instance, board: Board, project_dir: str) -> None:
-        self._handler, self._board, self._project_dir = handler, board, project_dir
+    def __init__(self, handler: instances.Instance, board: Board, project_dir: str, retain: dict[str, Any]) -> None:
+        self._handler, self._board, self._project_dir, self._retain = handler, board, project_dir, retain
+        self._redaction = Redaction(retain["redact"]) if retain["redact"] else None
         self._slots = threading.local()
         self._next_slot = iter(range(100)).__next__
         self.began: Callable[[Delivery], None] = lambda delivery: None
@@ -110,9 +113,14 @@ class Execution:
         delivery.began = time.perf_counter()
         if not delivery.marked:
             self.began(delivery)
-        outcome = execution.execute(self._handler, delivery.body, delivery.content_type, delivery.id, self._project_dir)
+        outcome = execution.execute(
+            self._handler, delivery.body, delivery.content_type, delivery.id, self._project_dir, run=delivery.run, redaction=self._redaction
+        )
         delivery.status, delivery.result, delivery.run_ms = outcome.status, outcome.result, outcome.run_ms
         delivery.error, delivery.details = outcome.error, outcome.details
+        if self._redaction is not None and stays(self._retain, outcome.status, len(delivery.body)):
+            kept = self._redaction.applied(delivery.body, delivery.content_type)
+            delivery.kept = b"" if kept is delivery.body else kept
         self._board.clear(slot)
 
 
@@ -166,7 +174,7 @@ class Replica:
             if moved := drift(config["distributions"]):
                 self._status.tell("drift", moved=moved)
         self._go.wait()
-        self._serve(config, spec, Execution(handler, board, config["project_dir"]))
+        self._serve(config, spec, Execution(handler, board, config["project_dir"], spec["retain"]))
         handler.close()
         self._report()
         self._status.tell("drained")
@@ -204,7 +212,9 @@ class Replica:
         sys.setswitchinterval(0.001)
         threads = spec["handler"]["threads_per_process"]
         retain = spec["retain"]
-        terms = Terms(config["api"], config["replica"], config["version"], retain["payload"], retain["max_bytes"], retain["days"] * 86400)
+        # What a spec redacts goes before it is kept: only what this process has seen to stays.
+        word, most = ("replaced", -1) if retain["redact"] else (retain["payload"], retain["max_bytes"])
+        terms = Terms(config["api"], config["replica"], config["version"], word, most, retain["days"] * 86400)
         work_queue = _Fifo()
         broker = CortexBroker(config["redis_url"], terms, threads, work_queue.put, work_queue.take_back)
         execution.began = broker.consumer.began

@@ -461,11 +461,10 @@ class Supervisor:
         A board stays until then: should this worker die, too, it tells the operator which replicas there were.
         """
         lines = [line for line in tail or () if any(request_id in line for request_id in ran or ())]
-        details = json.dumps({"traceback": "", "logs": lines}) if lines else ""
 
         def first() -> None:
             try:
-                reclaim(self.client, self.api, replica, self.deployment.spec, reason=reason, details=details, ran=ran or ())
+                reclaim(self.client, self.api, replica, self.deployment.spec, reason=reason, lines=lines, ran=ran or ())
             except (redis.RedisError, OSError):
                 self._later.append((time.monotonic() + 0.2, first))
             else:

@@ -24,6 +24,9 @@ What lies below the prefix (``<id>`` is a request id, ``<n>`` a version):
 ``:workers``       hash     worker id -> what it last said of itself
 ``:open``          zset     ids in a non-final state by acceptance time
 ``:completed`` …   zset     ids in that final state by finish time
+``:f:<mark>``      zset     ids of the failures with one fingerprint by finish time
+``:groups``        zset     "<fingerprint> <version>" -> when that was last seen (ms), at most 1,000
+``:audit``         list     who requeued what, the last 200 times, JSON text
 ``:events``        stream   every move of every workload and deployment, capped
 ``:logs``          stream   batches of JSON log lines, capped
 ``:m:<minute>``    hash     counters and latency histograms of one minute
@@ -116,6 +119,19 @@ def workers(name: str) -> str:
 def index(name: str, status: str) -> str:
     """The index of a final status, or of ``open``."""
     return f"{prefix(name)}:{status}"
+
+
+def alike(name: str, fingerprint: str) -> str:
+    """The failures with one fingerprint."""
+    return f"{prefix(name)}:f:{fingerprint}"
+
+
+def groups(name: str) -> str:
+    return f"{prefix(name)}:groups"
+
+
+def audit(name: str) -> str:
+    return f"{prefix(name)}:audit"
 
 
 def events(name: str) -> str:

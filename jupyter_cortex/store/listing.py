@@ -38,14 +38,14 @@ class Page:
     scanned: int
 
 
-def page(client: redis.Redis, api: str, statuses: frozenset[Status], limit: int, cursor: str = "", q: str = "") -> Page:
+def page(client: redis.Redis, api: str, statuses: frozenset[Status], limit: int, cursor: str = "", q: str = "", fingerprint: str = "") -> Page:
     """The newest ``limit`` workloads behind ``cursor`` that have one of ``statuses`` (empty = any) and hold ``q``, in any case, in their id, error,
-    replica or content type. Raises BadRequest for a damaged cursor.
+    replica or content type; with ``fingerprint``, of the failures that have it. Raises BadRequest for a damaged cursor.
 
     A workload that moves while somebody pages goes to the top, as its new event says; what does not move is shown exactly once.
     """
     place = read_cursor(cursor) if cursor else None
-    below = _Sources(client, api, statuses).below
+    below = _Sources(client, api, statuses, fingerprint).below
     needle = q.casefold()
     found: list[Record] = []
     scanned, size = 0, max(limit + 1, 500) if needle else limit + 1
@@ -58,7 +58,7 @@ def page(client: redis.Redis, api: str, statuses: frozenset[Status], limit: int,
             if raw is None:
                 continue
             record = record_of(row[1], raw)
-            if statuses and record.status not in statuses:
+            if (statuses and record.status not in statuses) or (fingerprint and record.fingerprint != fingerprint):
                 continue
             found.append(record)
             if len(found) == limit:
@@ -91,11 +91,14 @@ def read_cursor(cursor: str) -> Place:
 class _Sources:
     """Where workloads of the wanted states are listed, merged."""
 
-    def __init__(self, client: redis.Redis, api: str, statuses: frozenset[Status]) -> None:
+    def __init__(self, client: redis.Redis, api: str, statuses: frozenset[Status], fingerprint: str) -> None:
         self._client, self._api = client, api
+        self._held: list[Place] = []
+        if fingerprint:
+            self._indexes = [keys.alike(api, fingerprint)]
+            return
         wanted = statuses or frozenset(Status)
         self._indexes = [keys.index(api, str(status)) for status in sorted(wanted & FINAL)]
-        self._held: list[Place] = []
         if Status.IN_QUEUE in wanted:
             self._indexes.append(keys.index(api, "open"))
         elif Status.IN_PROGRESS in wanted:

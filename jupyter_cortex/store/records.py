@@ -16,14 +16,22 @@ from .connection import store_errors, text
 from .scripts import READ
 
 #: What a Record is made of, in this order.
-FIELDS = (*("status", "type", "digest", "size", "accepted", "started", "finished", "attempts", "deaths", "run", "replica", "version", "error"),)
+FIELDS = (
+    *("status", "type", "digest", "size", "accepted", "started", "finished", "attempts", "deaths", "run", "replica", "version", "error"),
+    *("fingerprint", "redacted"),
+)
+#: Runs before the present one of which lua/requeue.lua keeps a note.
+RUNS = 20
 #: Ids that one call of lua/read.lua reads: 2 ms of the store's time, which those behind it hardly notice.
 IDS_AT_ONCE = 250
 
 
 @dataclass(frozen=True)
 class Record:
-    """One workload as the store knows it. Times are ms since the epoch, None when not reached."""
+    """One workload as the store knows it. Times are ms since the epoch, None when not reached; after a requeue, those of the present run.
+
+    ``fingerprint``: of a failure, "" else. ``redacted``: the payload that is kept is not the caller's any more.
+    """
 
     id: str
     status: Status
@@ -39,6 +47,8 @@ class Record:
     replica: str
     version: int | None
     error: dict[str, str] | None
+    fingerprint: str = ""
+    redacted: bool = False
 
     def public(self) -> dict[str, Any]:
         shown = dict(vars(self))
@@ -53,7 +63,7 @@ def _number(raw: bytes | None) -> int | None:
 
 def record_of(request_id: str, raw: Sequence[bytes | None]) -> Record:
     """A record from the values of FIELDS; the first, its status, is there."""
-    status, content_type, digest, size, accepted, started, finished, attempts, deaths, run, replica, version, error = raw
+    status, content_type, digest, size, accepted, started, finished, attempts, deaths, run, replica, version, error, mark, redacted = raw
     return Record(
         id=request_id,
         status=Status(text(status)),
@@ -70,6 +80,8 @@ def record_of(request_id: str, raw: Sequence[bytes | None]) -> Record:
         replica=text(replica or b""),
         version=_number(version),
         error=json.loads(error) if error else None,
+        fingerprint=text(mark or b""),
+        redacted=redacted is not None,
     )
 
 
@@ -98,17 +110,21 @@ class Records:
         return found
 
     def details(self, api: str, request_id: str) -> dict[str, Any]:
-        """The record with result, failure details and whether the payload is still there."""
+        """The record with result, failure details, earlier runs (the last one first) and whether the payload is still there."""
         record = self.get(api, request_id)
         with store_errors():
             pipe = self.client.pipeline(transaction=False)
             pipe.get(keys.result(api, request_id))
             pipe.get(keys.failure(api, request_id))
             pipe.exists(keys.body(api, request_id))
-            result, failure, kept = pipe.execute()
+            if record.run > 1:
+                pipe.hmget(keys.record(api, request_id), [f"requeue:{run}" for run in range(record.run - 1, max(0, record.run - 1 - RUNS), -1)])
+            result, failure, kept, *earlier = pipe.execute()
         shown = record.public()
         shown["result"] = json.loads(result) if result is not None else None
         shown["failure"] = json.loads(failure) if failure is not None else None
+        shown["frames"] = (shown["failure"] or {}).get("frames", [])
+        shown["requeues"] = [json.loads(raw) for raw in earlier[0] if raw] if earlier else []
         shown["payload_kept"] = bool(kept)
         return shown
 

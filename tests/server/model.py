@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 FINAL = ("completed", "failed", "cancelled")
+#: What a workload keeps that failed by deaths.
+DIED = '{"fingerprint": "ddddddddddd1"}'
 #: The payload bytes of one reply beyond which the rest waits for its turn.
 REPLY_BYTES = 1 << 20
 
@@ -34,6 +36,9 @@ class Workload:
     error: str | None = None  #: None: none, "": one that the store words itself
     details: str = ""
     kept: bool = True
+    run: int = 1
+    fingerprint: str = ""  #: of a failure whose details name one
+    redacted: bool = False  #: what is kept is not what came
     told: list[str] = field(default_factory=lambda: ["in_queue"])  #: its states as the event stream tells them, repetitions left out
 
     @property
@@ -56,6 +61,12 @@ class End:
     error: str = ""
     details: str = ""
     began: bool = False
+    run: int = 1
+    replaced: bytes | None = None  #: what stays of the payload (empty: as it came) where the spec redacts
+
+    @property
+    def fingerprint(self) -> str:
+        return self.details.partition('"fingerprint": "')[2][:12]
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,8 @@ class Commit:
 
 class Model:
     def __init__(self, max_deliveries: int) -> None:
+        self.groups: dict[str, set[int]] = {}  #: the versions in which failures alike were seen
+        self.requeues: dict[str, list[int]] = {}  #: the runs of an id that a requeue ended
         self.max_deliveries = max_deliveries
         self.workloads: dict[str, Workload] = {}
         self.queue: list[str] = []
@@ -93,6 +106,7 @@ class Model:
         self.told_before: dict[str, list[str]] = {}  #: the events of earlier workloads with the same id
         self.ends: Counter[tuple[str, str]] = Counter()  #: what was published on the channels of ends
         self.stale: set[tuple[str, str]] = set()  #: (id, status) that an index lists still though the workload has expired
+        self.once_alike: set[tuple[str, str]] = set()  #: (id, fingerprint) that a group may list still; it is tidied when it grows
 
     def submit(self, workloads: Sequence[Workload], most: int | None = None) -> list[str]:
         """A word for each. ``most``: how many may wait."""
@@ -119,7 +133,7 @@ class Model:
         for name in commit.starts:
             self._start(name, commit.terms)
         late = [end.id for end in commit.ends if not self._end(end, commit.terms)]
-        held.difference_update(end.id for end in commit.ends)
+        held.difference_update(end.id for end in commit.ends if not self._is_stale(end))
         for name in reversed(commit.back):
             if name in held:
                 held.remove(name)
@@ -138,19 +152,32 @@ class Model:
             found.attempts += 1
             found.move("in_progress")
 
+    def _is_stale(self, end: End) -> bool:
+        """It ends a run after which another has begun."""
+        found = self.workloads.get(end.id)
+        return found is not None and not found.final and found.run != end.run
+
     def _end(self, end: End, terms: Terms) -> bool:
         found = self.workloads.get(end.id)
-        if found is None or found.final:
+        if found is None or found.final or found.run != end.run:
             return False
         if end.began:
             self._start(end.id, terms)
         keep = terms.retain == "always" or (terms.retain == "failed" and end.status == "failed")
-        found.kept = keep and (terms.retain_max < 0 or found.size <= terms.retain_max)
+        found.kept = (keep or end.replaced is not None) and (terms.retain_max < 0 or found.size <= terms.retain_max)
+        if end.replaced and found.kept:
+            found.body, found.redacted = end.replaced, True
         if end.status == "completed":
             found.result = end.result
         found.error, found.details = end.error or None, end.details
+        self._file(found, end.fingerprint)
         self._final(found, end.status, ran=True)
         return True
+
+    def _file(self, workload: Workload, fingerprint: str) -> None:
+        workload.fingerprint = fingerprint
+        if fingerprint:
+            self.groups.setdefault(fingerprint, set()).add(workload.version)
 
     def _final(self, workload: Workload, status: str, *, ran: bool) -> None:
         workload.move(status)
@@ -202,10 +229,50 @@ class Model:
                 waiting.remove(name)
         return "cancelled"
 
-    def resync(self, replica: str, known: Iterable[str]) -> int:
-        """A replica is back and says what it has: the rest was in replies that never came. How many go back to the queue."""
+    def requeue(self, ids: Sequence[str], most: int) -> list[str]:
+        """A word for each: the one move out of a final state."""
+        words: list[str] = []
+        room = most - len(self.queue)
+        for name in ids:
+            found = self.workloads.get(name)
+            if found is None:
+                words.append("unknown")
+            elif found.status != "failed":
+                words.append(found.status)
+            elif found.redacted:
+                words.append("redacted")
+            elif not found.kept:
+                words.append("gone")
+            elif words.count("ok") >= room:
+                words.append("full")
+            else:
+                words.append("ok")
+                self._again(found)
+        return words
+
+    def _again(self, found: Workload) -> None:
+        for places in (self.queue, self.suspects):
+            if found.id in places:
+                places.remove(found.id)
+        for held in self.held.values():
+            held.discard(found.id)
+        self.requeues.setdefault(found.id, []).append(found.run)
+        found.run += 1
+        found.attempts = found.deaths = found.version = 0
+        found.started, found.replica, found.error, found.details, found.fingerprint = False, "", None, "", ""
+        found.move("in_queue")
+        self.queue.append(found.id)
+        self.counts["accepted"] += 1
+
+    def alike(self, fingerprint: str) -> set[str]:
+        """The failures with one fingerprint."""
+        return {name for name, found in self.workloads.items() if found.fingerprint == fingerprint}
+
+    def resync(self, replica: str, known: Iterable[tuple[str, int]]) -> int:
+        """A replica is back and says what it has, and of which run: the rest was in replies that never came. How many go back to the queue."""
         held = self.held.setdefault(replica, set())
-        lost = held - set(known)
+        has = set(known)
+        lost = {name for name in held if (name, self.workloads[name].run if name in self.workloads else 1) not in has}
         held -= lost
         before = len(self.queue)
         for name in sorted(lost):
@@ -222,7 +289,8 @@ class Model:
                 continue
             found.deaths += name in ran
             if name in ran and found.deaths >= self.max_deliveries:
-                found.kept, found.error, found.details = keep, "", "{}"
+                found.kept, found.error, found.details = keep, "", DIED
+                self._file(found, End("", "", details=DIED).fingerprint)
                 self._final(found, "failed", ran=False)
                 failed.add(name)
             elif name in ran and self.max_deliveries > 1 and found.deaths >= self.max_deliveries - 1:
@@ -238,7 +306,9 @@ class Model:
         """Its days are over."""
         gone = self.workloads.pop(name)
         self.told_before.setdefault(name, []).extend(gone.told)
+        self.requeues.pop(name, None)
         self.stale.add((name, gone.status))
+        self.once_alike.add((name, gone.fingerprint))
 
     def listed(self, index: str) -> set[str]:
         """What the index of a final status (or ``open``) holds."""

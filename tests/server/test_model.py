@@ -1,13 +1,15 @@
 """The atomic moves against a model: whatever comes in whatever order, the store shows what model.py says, on both store servers.
 
-Hypothesis makes up histories of submits, commits whose reply is lost, cancels, deaths, replicas taken for dead that live on, new versions and
-expiry, and makes one that fails as short as it can. After each move all of the API's keys are read and compared: nothing accepted lies in two places
-or in none, an end is for good, and what ends leaves with its days.
+Hypothesis makes up histories of submits, commits whose reply is lost, cancels, requeues, deaths, replicas taken for dead that live on, new versions
+and expiry, and makes one that fails as short as it can. After each move all of the API's keys are read and compared: nothing accepted lies in two
+places or in none, an end is for good but for a requeue, and what ends leaves with its days.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -23,15 +25,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from jupyter_cortex.operator.embedded import EmbeddedStore
 from jupyter_cortex.operator.home import Home
 from jupyter_cortex.store import keys
-from jupyter_cortex.store.scripts import CANCEL, COMMIT, DELETE, PURGE, RECLAIM, RESYNC, SUBMIT
+from jupyter_cortex.store.scripts import CANCEL, COMMIT, DELETE, PURGE, RECLAIM, REQUEUE, RESYNC, SUBMIT
 
-from .model import FINAL, Commit, End, Model, Terms, Workload
+from .model import DIED, FINAL, Commit, End, Model, Terms, Workload
 
 TTL = 7 * 86400
 IDS = [f"w{number}" for number in range(12)]
 #: The moves that a run must have made to have tried what it promises.
 MUST_SEE = {
     *("ok", "same", "conflict", "taken", "lost", "repeated", "late", "cancelled", "requeued", "suspected", "failed by deaths", "alive after all"),
+    *("put back", "run again", "end of an earlier run", "gone"),
     *("retired", "given back", "reply full", "expired", "ended without an own begin", "resynced", "queue_full", "two repeated"),
 }
 
@@ -47,24 +50,32 @@ class Moves:
         args = [part for one in works for part in (one.id, one.content_type, one.digest, one.size, one.body)]
         return SUBMIT.run(self.client, self.api, *args, *([] if most is None else [most])).decode().split()
 
-    def commit(self, commit: Commit) -> tuple[list[str], list[tuple[str, bytes, bytes, bool]], int]:
+    def commit(self, commit: Commit) -> tuple[list[str], list[tuple[str, bytes, bytes, bool, int]], int]:
         terms = commit.terms
         args: list[Any] = [terms.replica, terms.version, TTL, terms.retain, terms.retain_max, commit.source, commit.take, commit.start_now]
         args += [len(commit.starts), len(commit.ends), len(commit.back), *commit.starts]
         for end in commit.ends:
-            args += [end.id, end.status, end.result, end.error, end.details, "1.500", int(end.began)]
-        late, left, *flat = COMMIT.run(self.client, self.api, *args, *commit.back)
-        taken = [(flat[at].decode(), flat[at + 1], flat[at + 2], flat[at + 3] == b"1") for at in range(0, len(flat), 4)]
+            began = int(end.began) if end.run == 1 else f"{int(end.began)} {end.run}"
+            args += [end.id, end.status, end.result, end.error, end.details, "1.500", began]
+        replaced = [part for end in commit.ends if end.replaced is not None for part in (end.id, end.replaced)]
+        late, left, *flat = COMMIT.run(self.client, self.api, *args, *commit.back, *replaced)
+        taken = []
+        for at in range(0, len(flat), 4):
+            started, _, run = flat[at + 3].decode().partition(" ")
+            taken.append((flat[at].decode(), flat[at + 1], flat[at + 2], started == "1", int(run or 1)))
         return late.decode().split(), taken, int(left)
 
     def cancel(self, name: str, keep: bool) -> str:
         return CANCEL.run(self.client, self.api, name, TTL, int(keep)).decode()
 
-    def resync(self, replica: str, known: list[str]) -> int:
-        return int(RESYNC.run(self.client, self.api, replica, *known))
+    def requeue(self, ids: list[str], most: int) -> list[str]:
+        return [word.decode() for word in REQUEUE.run(self.client, self.api, most, ', "who": "a \\"test\\""', *ids)]
+
+    def resync(self, replica: str, known: list[tuple[str, int]]) -> int:
+        return int(RESYNC.run(self.client, self.api, replica, *(name if run == 1 else f"{name} {run}" for name, run in known)))
 
     def reclaim(self, replica: str, deliveries: int, ran: list[str], keep: bool) -> tuple[int, int, set[str]]:
-        requeued, suspected, *failed = RECLAIM.run(self.client, self.api, replica, deliveries, TTL, int(keep), "SIGKILL", "{}", *ran)
+        requeued, suspected, *failed = RECLAIM.run(self.client, self.api, replica, deliveries, TTL, int(keep), "SIGKILL", DIED, *ran)
         return int(requeued), int(suspected), {name.decode() for name in failed}
 
     def purge(self) -> None:
@@ -80,6 +91,7 @@ class Replica:
     name: str
     version: int
     hand: list[str] = field(default_factory=list)
+    runs: dict[str, int] = field(default_factory=dict)
     marked: set[str] = field(default_factory=set)
     entered: set[str] = field(default_factory=set)
     flying: list[Commit] = field(default_factory=list)
@@ -91,6 +103,9 @@ class Replica:
             if name in self.hand:
                 self.hand.remove(name)
 
+    def known(self) -> list[tuple[str, int]]:
+        return [(name, self.runs[name]) for name in self.hand]
+
 
 class Seen:
     """All keys of an API, read in two round trips."""
@@ -101,13 +116,13 @@ class Seen:
         pipe = client.pipeline(transaction=True)
         for name in names:
             kind, key = name.partition(":")[0], f"{prefix}:{name}"
-            if kind in ("queue", "suspects", "wake"):
+            if kind in ("queue", "suspects", "wake", "audit"):
                 pipe.lrange(key, 0, -1)
             elif kind == "held":
                 pipe.smembers(key)
             elif kind == "events":
                 pipe.xrange(key)
-            elif kind in ("open", *FINAL):
+            elif kind in ("open", "groups", "beats", "f", *FINAL):
                 pipe.zrange(key, 0, -1)
             else:
                 (pipe.hgetall if kind in ("api", "w", "m", "t", "h") else pipe.get)(key)
@@ -154,7 +169,9 @@ class Histories(RuleBasedStateMachine):
         self.ends = self.client.pubsub()
         self.ends.psubscribe(f"{keys.prefix(self.moves.api)}:d:*")
 
-    @initialize(deliveries=st.integers(1, 3), retain=st.sampled_from([("failed", -1), ("failed", 100), ("always", 100), ("never", -1)]))
+    @initialize(
+        deliveries=st.integers(1, 3), retain=st.sampled_from([("failed", -1), ("failed", 100), ("always", 100), ("never", -1), ("replaced", -1)])
+    )
     def begin(self, deliveries: int, retain: tuple[str, int]) -> None:
         self.model, self.retain = Model(deliveries), retain
         for slot, version in (("a", 1), ("b", 1), ("c", 2)):
@@ -162,12 +179,17 @@ class Histories(RuleBasedStateMachine):
 
     def _born(self, slot: str, version: int) -> None:
         self.replicas[slot] = Replica(f"{slot}{next(self.lives)}", version)
+        self._beat(self.replicas[slot])
+
+    def _beat(self, replica: Replica) -> None:
+        self.client.zadd(f"{keys.prefix(self.moves.api)}:beats", {replica.name: time.time() * 1000})
 
     @rule(data=st.data())
     def move(self, data: st.DataObject) -> None:
         """One move of those that can be made now. Rules of their own would be left out of half the histories each, and few would go far."""
         replicas, model = self.replicas.values(), self.model
         can = ["submit"] * 3 + ["submit_before_anything_is_live"]
+        can += ["requeue"] * 6 * any(work.status == "failed" for work in model.workloads.values())
         can += ["cancel"] * bool(model.workloads) + ["expire"] * bool(self._old())
         can += ["commit"] * 8 * bool(model.queue or model.suspects or any(one.hand or one.flying for one in replicas))
         can += ["wake_up"] * 2 * any(not (one.hand or one.flying) for one in replicas)
@@ -198,16 +220,30 @@ class Histories(RuleBasedStateMachine):
         assert outcome == self.model.cancel(name, keep)
         self.seen[outcome] += 1
 
+    def requeue(self, draw: Any) -> None:
+        """Some of the failed, and some that are not."""
+        failed = sorted(name for name, work in self.model.workloads.items() if work.status == "failed")
+        ids = draw(st.lists(st.sampled_from(failed), min_size=1, max_size=3, unique=True) | st.lists(st.sampled_from(IDS), max_size=3, unique=True))
+        most = draw(st.sampled_from([100, 100, 100, 1]), label="may wait")
+        words = self.moves.requeue(ids, most)
+        assert words == self.model.requeue(ids, most)
+        for name, word in zip(ids, words, strict=True):
+            if word == "ok":
+                self.frozen.pop(name, None)
+        self.seen.update("put back" if word == "ok" else word for word in words)
+
     # Replicas ----------------------------------------------------------------------------------------------------------------------------
 
     def _carry_out(self, replica: Replica, commit: Commit, lost: bool) -> None:
         late, taken, left = self.moves.commit(commit)
         expected_late, expected, expected_left = self.model.commit(commit)
         assert late == expected_late, "ends that came too late"
-        assert taken == [(work.id, work.content_type.encode(), work.body, started) for work, started in expected], "what was taken, oldest first"
+        shown = [(work.id, work.content_type.encode(), work.body, started, work.run) for work, started in expected]
+        assert taken == shown, "what was taken, oldest first"
         assert left == expected_left, "what the source holds still"
         if commit.source == "queue" and not self.model.queue:
             assert not self.client.llen(keys.wake(self.moves.api)), "tokens for an empty queue wake replicas for nothing"
+        self.seen["end of an earlier run"] += any(self.model.requeues.get(end.id, [0])[-1] >= end.run for end in commit.ends)
         fenced = commit.take and self.model.live > replica.version
         told = {
             "late": late,
@@ -224,7 +260,9 @@ class Histories(RuleBasedStateMachine):
             return
         replica.drop(commit)
         replica.marked.update(commit.starts)
-        for name, _, _, started in taken:
+        for name, _, _, started, run in taken:
+            replica.runs[name] = run
+            self.seen["run again"] += run > 1
             replica.hand += [name] if name not in replica.hand else []
             replica.entered.discard(name)
             (replica.marked.add if started else replica.marked.discard)(name)
@@ -248,7 +286,7 @@ class Histories(RuleBasedStateMachine):
             elif what == "back":
                 back.append(name)
             elif what != "wait":
-                ends.append(self._end(replica, name, what))
+                ends.append(self._end(replica, name, what, draw(self._replaced(), label="what stays")))
         alone = not replica.hand and bool(self.model.suspects) and draw(st.booleans(), label="from the suspects")
         take = min(take, 1) if alone else take
         terms = Terms(replica.name, replica.version, *self.retain)
@@ -256,18 +294,22 @@ class Histories(RuleBasedStateMachine):
         commit = Commit(terms, starts, ends, back, take, start_now, "suspects" if alone else "queue")
         self._carry_out(replica, commit, bool(replica.flying) or draw(st.sampled_from([False, False, True]), label="reply lost"))
 
-    def _end(self, replica: Replica, name: str, status: str) -> End:
+    def _replaced(self) -> st.SearchStrategy[bytes | None]:
+        return st.sampled_from([None, b"", b"***"]) if self.retain[0] == "replaced" else st.none()
+
+    def _end(self, replica: Replica, name: str, status: str, replaced: bytes | None) -> End:
         result = f'{{"by": "{replica.name} {next(self.lives)}"}}'.encode()
-        began = name not in replica.marked
+        more: dict[str, Any] = {"began": name not in replica.marked, "run": replica.runs[name], "replaced": replaced}
         if status == "completed":
-            return End(name, status, result=result, began=began)
-        return End(name, status, error='{"type": "E", "message": "m"}', details='{"logs": []}', began=began)
+            return End(name, status, result=result, **more)
+        details = f'{{"fingerprint": "{"ab"[int(name[1:]) % 2] * 12}", "logs": []}}' if name != "w0" else '{"logs": []}'
+        return End(name, status, error='{"type": "E", "message": "m"}', details=details, **more)
 
     def _reconnect(self, replica: Replica, take: int) -> None:
         """First what the replica has, so that what it does not know goes back; then what the commits said again, in one, with another fetch."""
         flying, replica.flying = replica.flying, []
-        expected = self.model.resync(replica.name, replica.hand)
-        assert self.moves.resync(replica.name, replica.hand) == expected
+        expected = self.model.resync(replica.name, replica.known())
+        assert self.moves.resync(replica.name, replica.known()) == expected
         self._adopt_order(expected, 0)
         starts, ends, back = ([one for commit in flying for one in getattr(commit, part)] for part in ("starts", "ends", "back"))
         ended = {end.id for end in ends}
@@ -303,7 +345,9 @@ class Histories(RuleBasedStateMachine):
     def be_taken_for_dead(self, draw: Any) -> None:
         """A machine was paused: another worker gave its work away, and now it goes on as if nothing had been."""
         self.seen["alive after all"] += 1
-        self._reclaim(self.replicas[self._holder(draw)], [], keep=True)
+        replica = self.replicas[self._holder(draw)]
+        self._reclaim(replica, [], keep=True)
+        self._beat(replica)
 
     def _reclaim(self, replica: Replica, ran: list[str], keep: bool) -> None:
         expected = self.model.reclaim(replica.name, ran, keep)
@@ -338,7 +382,10 @@ class Histories(RuleBasedStateMachine):
         name = draw(st.sampled_from(self._old()), label="old")
         prefix = keys.prefix(self.moves.api)
         self.client.delete(*(f"{prefix}:{kind}:{name}" for kind in "wbre"))
-        self.client.zadd(f"{prefix}:{self.model.workloads[name].status}", {name: 1}, xx=True)
+        work = self.model.workloads[name]
+        self.client.zadd(f"{prefix}:{work.status}", {name: 1}, xx=True)
+        if work.fingerprint:
+            self.client.zadd(f"{prefix}:f:{work.fingerprint}", {name: 1}, xx=True)
         self.model.expire(name)
         self.frozen.pop(name)
         self.seen["expired"] += 1
@@ -358,6 +405,7 @@ class Histories(RuleBasedStateMachine):
         assert {name: places[name] for name in model.open()} == dict.fromkeys(model.open(), 1), "each open workload lies in exactly one place"
         for index in ("open", *FINAL):
             assert set(shown.ids(index)) == model.listed(index), index
+        self._check_groups(shown)
         assert len(shown.ids("wake")) <= 64
         assert shown.ids("wake") or not model.queue, "work waits and nobody can be woken"
         for span in ("m:", "t:", "h:"):
@@ -367,6 +415,14 @@ class Histories(RuleBasedStateMachine):
             self._check_record(work, shown)
         self._check_expiry(shown)
 
+    def _check_groups(self, shown: Seen) -> None:
+        groups = {name.removeprefix("f:"): set(shown.ids(name)) for name in shown.values if name.startswith("f:")}
+        for mark in {*groups, *self.model.groups}:
+            alike = self.model.alike(mark)
+            assert alike <= groups.get(mark, set()) <= alike | {name for name, once in self.model.once_alike if once == mark}, mark
+        seen = {f"{mark} {version}" for mark, versions in self.model.groups.items() for version in versions}
+        assert set(shown.ids("groups")) == seen
+
     def _check_told(self, shown: Seen) -> None:
         expected = {name: list(states) for name, states in self.model.told_before.items()}
         for name, work in self.model.workloads.items():
@@ -375,9 +431,11 @@ class Histories(RuleBasedStateMachine):
 
     def _check_record(self, work: Workload, shown: Seen) -> None:
         record = {key.decode(): value.decode() for key, value in shown.values[f"w:{work.id}"].items()}
-        number = {key: int(record.get(key, 0)) for key in ("attempts", "deaths", "size", "version")}
+        number = {key: int(record.get(key, 0)) for key in ("attempts", "deaths", "size", "version", "run")}
         assert record["status"] == work.status
-        assert number == {"attempts": work.attempts, "deaths": work.deaths, "size": work.size, "version": work.version}
+        assert number == {"attempts": work.attempts, "deaths": work.deaths, "size": work.size, "version": work.version, "run": work.run}
+        assert (record.get("fingerprint", ""), "redacted" in record) == (work.fingerprint, work.redacted)
+        assert [json.loads(record[f"requeue:{run}"])["run"] for run in self.model.requeues.get(work.id, ())] == self.model.requeues.get(work.id, [])
         assert (record["digest"], record["type"], record.get("replica", "")) == (work.digest, work.content_type, work.replica)
         times = [int(record[key]) for key in ("accepted", "started", "finished") if key in record]
         assert times == sorted(times)
@@ -401,8 +459,10 @@ class Histories(RuleBasedStateMachine):
                 assert 0 < ttl <= TTL, f"{name} of an ended workload must expire"
             elif kind in ("m", "t", "h"):
                 assert 0 < ttl <= TTL + 3600, name
+            elif kind in ("f", "groups"):
+                assert 0 < ttl <= TTL, name
             else:
-                assert kind in ("api", "queue", "suspects", "wake", "held", "events", "open", *FINAL), f"what is {name}?"
+                assert kind in ("api", "queue", "suspects", "wake", "held", "events", "open", "audit", "beats", *FINAL), f"what is {name}?"
 
     def teardown(self) -> None:
         """Each end was published once, and a deleted API leaves nothing."""

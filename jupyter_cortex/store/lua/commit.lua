@@ -1,8 +1,10 @@
 -- One round trip of a replica: mark starts, finish a batch, give back, take more. Starts go first: a short workload begins and ends in one batch.
 -- ARGV: replica, version, ttl, retain (failed|always|never), retain_max, source (queue|suspects), take, start_now, n_start, n_finish, n_back,
---       then the started ids; then per finish: id, status, result, error, details, run_ms, began (1 = its start is not marked yet);
---       then the ids to give back, next one first.
--- Returns {dropped finishes, left in the source, id, type, body, started?, id, ...}.
+--       then the started ids; then per finish: id, status, result, error, details, run_ms, began (1 = its start is not marked yet), with the
+--       number of its run behind a space when that is not the first;
+--       then the ids to give back, next one first; then per payload that stays in another form: id, bytes (empty: as it came).
+--       retain is 'replaced' where only those stay.
+-- Returns {dropped finishes, left in the source, id, type, body, started?, id, ...}; the run stands behind "started?" as above.
 local replica, version, ttl, retain, retain_max = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local source, take, start_now = p .. ':' .. ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local n_start, n_finish, n_back = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -12,24 +14,37 @@ local at = 12
 local dropped, released, taken = {}, {}, {}
 
 -- The first write: one that is allowed when memory is out, and with it all that follow. An end frees its payload.
-for i = 1, n_finish do released[i] = ARGV[at + n_start + 7 * (i - 1)] end
-if n_finish > 0 then redis.call('SREM', held, unpack(released)) end
+if n_finish > 0 then redis.call('SREM', held, '') end
+local replaced = {}
+for i = at + n_start + 7 * n_finish + n_back, #ARGV, 2 do replaced[ARGV[i]] = ARGV[i + 1] end
 for _ = 1, n_start do
   start(ARGV[at], replica, version)
   at = at + 1
 end
 for _ = 1, n_finish do
   local id, status = ARGV[at], ARGV[at + 1]
-  local keep = retain == 'always' or (retain == 'failed' and status == 'failed')
+  local other = replaced[id]
+  local keep = retain == 'always' or (retain == 'failed' and status == 'failed') or other
   if keep and retain_max >= 0 then
     keep = tonumber(redis.call('HGET', p .. ':w:' .. id, 'size') or 0) <= retain_max
   end
-  local began = ARGV[at + 6] == '1' and me or nil
-  if not finish(id, status, ttl, keep, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5]), began) then
+  local mark, run = ARGV[at + 6], '1'
+  if #mark > 1 then mark, run = string.sub(mark, 1, 1), string.sub(mark, 3) end
+  local began = mark == '1' and me or nil
+  local done = finish(id, status, ttl, keep, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5]), began, run)
+  if done == true then
+    if keep and other and other ~= '' then
+      redis.call('SET', p .. ':b:' .. id, other, 'EX', ttl)
+      redis.call('HSET', p .. ':w:' .. id, 'redacted', 1)
+    end
+  else
     dropped[#dropped + 1] = id
   end
+  -- An end of an earlier run says nothing of the run that this replica may hold by now.
+  if done ~= 'stale' then released[#released + 1] = id end
   at = at + 7
 end
+if #released > 0 then redis.call('SREM', held, unpack(released)) end
 for i = n_back - 1, 0, -1 do
   local id = ARGV[at + i]
   if redis.call('SREM', held, id) == 1 then
@@ -55,7 +70,7 @@ local retired = take > 0 and tonumber(redis.call('HGET', p .. ':api', 'live') or
 if take > 0 and not retired and redis.call('EXISTS', p .. ':api') == 1 then
   local ids = redis.call('LPOP', source, take) or {}
   for i, id in ipairs(ids) do
-    local r = redis.call('HMGET', p .. ':w:' .. id, 'status', 'type', 'size')
+    local r = redis.call('HMGET', p .. ':w:' .. id, 'status', 'type', 'size', 'run')
     if r[1] and not FINAL[r[1]] then
       bytes = bytes + tonumber(r[3] or 0)
       -- Look-ahead is for small payloads: past 1 MB in one reply the rest waits for its turn.
@@ -70,6 +85,7 @@ if take > 0 and not retired and redis.call('EXISTS', p .. ':api') == 1 then
         start(id, replica, version)
         started, start_now = '1', start_now - 1
       end
+      if r[4] and r[4] ~= '1' then started = started .. ' ' .. r[4] end
       local n = #out
       out[n + 1], out[n + 2], out[n + 3], out[n + 4] = id, r[2], '', started
     end

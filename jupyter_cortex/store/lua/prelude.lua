@@ -11,7 +11,7 @@ local EVENTS = 10000
 
 -- What a script has gathered; `flush` writes it at the end with one command each, whatever the size of the batch. Calls from Lua cost about as much as
 -- what they do, so a drain gains a factor of two by this.
-local moves, sums, opened_no_more, bodies = {}, {}, {}, {}
+local moves, sums, opened_no_more, bodies, alike = {}, {}, {}, {}, {}
 local ended = {completed = {}, failed = {}, cancelled = {}}
 
 -- One entry holds all moves of a script: ids and new states in turn, one a line. Its stream id is their sequence number.
@@ -24,6 +24,28 @@ end
 local SPANS = {[':m:'] = 60000, [':t:'] = 600000, [':h:'] = 3600000}
 local function count(field, by) sums[field] = (sums[field] or 0) + (by or 1) end
 
+-- A failure's group: ids by fingerprint, and a list of the groups with the versions in which they were seen. They leave with their workloads.
+local GROUPS = 1000
+
+local function file_failures()
+  for mark, group in pairs(alike) do
+    local key = p .. ':f:' .. mark
+    redis.call('ZADD', key, unpack(group))
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. (now - group.ttl * 1000))
+    redis.call('EXPIRE', key, group.ttl)
+    redis.call('ZADD', p .. ':groups', now, mark .. ' ' .. group.version)
+    redis.call('ZREMRANGEBYSCORE', p .. ':groups', '-inf', '(' .. (now - group.ttl * 1000))
+    if redis.call('TTL', p .. ':groups') < group.ttl then redis.call('EXPIRE', p .. ':groups', group.ttl) end
+  end
+  local beyond = redis.call('ZCARD', p .. ':groups') - GROUPS
+  if beyond > 0 then
+    for _, old in ipairs(redis.call('ZPOPMIN', p .. ':groups', beyond)) do
+      local mark = string.match(old, '^(%x+) ')
+      if mark and not alike[mark] then redis.call('UNLINK', p .. ':f:' .. mark) end
+    end
+  end
+end
+
 local function flush()
   if #moves > 0 then redis.call('XADD', p .. ':events', 'MAXLEN', '~', EVENTS, '*', 'm', table.concat(moves, '\n')) end
   if #opened_no_more > 0 then redis.call('ZREM', p .. ':open', unpack(opened_no_more)) end
@@ -31,6 +53,7 @@ local function flush()
   for status, scored in pairs(ended) do
     if #scored > 0 then redis.call('ZADD', p .. ':' .. status, unpack(scored)) end
   end
+  if next(alike) then file_failures() end
   if next(sums) then
     for name, ms in pairs(SPANS) do
       local key, fresh = p .. name .. math.floor(now / ms), false
@@ -76,11 +99,12 @@ local function start(id, replica, version)
 end
 
 -- The one door into a final state. `keep` says whether the payload stays; `began` (or nil) has replica and version of a start that is not marked yet.
--- Returns false when the workload is gone or final already.
-local function finish(id, status, ttl, keep, result, err, details, run_ms, began)
+-- `run` (or nil) is the run that ends. Returns false when the workload is gone or final already; 'stale' when a requeue has begun another run.
+local function finish(id, status, ttl, keep, result, err, details, run_ms, began, run)
   local w = p .. ':w:' .. id
-  local old = redis.call('HMGET', w, 'status', 'accepted', 'started', 'attempts', 'replica')
+  local old = redis.call('HMGET', w, 'status', 'accepted', 'started', 'attempts', 'replica', 'run')
   if not old[1] or FINAL[old[1]] then return false end
+  if run and old[6] and old[6] ~= run then return 'stale' end
   local started = old[3]
   -- Unless the mark was taken, and only its reply lost.
   if began and not (old[1] == 'in_progress' and old[5] == began[1]) then
@@ -94,7 +118,19 @@ local function finish(id, status, ttl, keep, result, err, details, run_ms, began
   if err ~= '' then redis.call('HSET', w, 'error', err) end
   redis.call('EXPIRE', w, ttl)
   if status == 'completed' then redis.call('SET', p .. ':r:' .. id, result, 'EX', ttl) end
-  if details ~= '' then redis.call('SET', p .. ':e:' .. id, details, 'EX', ttl) end
+  if details ~= '' then
+    redis.call('SET', p .. ':e:' .. id, details, 'EX', ttl)
+    local mark = string.match(details, '^{"fingerprint": "(%x+)"')
+    if mark then
+      redis.call('HSET', w, 'fingerprint', mark)
+      local version = began and began[2] or redis.call('HGET', w, 'version') or '0'
+      -- One group for a batch is the rule: a version goes, and fails alike.
+      local group = alike[mark] or {ttl = ttl, version = version}
+      group[#group + 1] = now
+      group[#group + 1] = id
+      alike[mark] = group
+    end
+  end
   if keep then redis.call('EXPIRE', p .. ':b:' .. id, ttl) else bodies[#bodies + 1] = p .. ':b:' .. id end
   opened_no_more[#opened_no_more + 1] = id
   local scored = ended[status]

@@ -1,11 +1,17 @@
 -- A replica is gone: its unfinished workloads go back to the head of the queue, or where their history puts them.
--- ARGV: replica, max_deliveries, ttl, keep payload of failed (1|0), reason, details, then the ids that were on its board (they ran when it died).
+-- ARGV: replica, max_deliveries, ttl, keep payload of failed (1|0), reason, details, then the ids that were on its board (they ran when it died);
+-- then, behind an empty one, per payload that stays in another form: id, bytes (empty: as it came). keep is 'replaced' where only those stay.
 -- Only those ids are charged with the death; with an empty board (a planned stop, a lost machine) nothing is charged.
 -- Returns {requeued, suspected, failed ids...}.
 local replica, max, ttl, keep, reason, details = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5], ARGV[6]
 local held = p .. ':held:' .. replica
-local board = {}
-for i = 7, #ARGV do board[ARGV[i]] = true end
+local board, replaced = {}, {}
+local at = 7
+while ARGV[at] and ARGV[at] ~= '' do
+  board[ARGV[at]] = true
+  at = at + 1
+end
+for i = at + 1, #ARGV, 2 do replaced[ARGV[i]] = ARGV[i + 1] end
 local requeued, suspected, failed = 0, 0, {}
 -- First: a server without memory refuses a script by its first write, and this one needs none. What is given back was accepted.
 redis.call('ZREM', p .. ':beats', replica)
@@ -18,10 +24,16 @@ for _, id in ipairs(ids) do
     if board[id] then deaths = redis.call('HINCRBY', w, 'deaths', 1) end
     if board[id] and deaths >= max then
       local err = cjson.encode({type = 'ReplicaDied', message = 'the replica died ' .. deaths .. ' times while it ran this workload (last: ' .. reason .. ')'})
-      finish(id, 'failed', ttl, keep, '', err, details, nil, nil)
+      local other = replaced[id]
+      finish(id, 'failed', ttl, keep or other, '', err, details, nil, nil)
+      if other and other ~= '' then
+        redis.call('SET', p .. ':b:' .. id, other, 'EX', ttl)
+        redis.call('HSET', w, 'redacted', 1)
+      end
       failed[#failed + 1] = id
     else
-      redis.call('HSET', w, 'status', 'in_queue')
+      -- 'moved': should the replica live after all and end it, then it lies where it is put now, too.
+      redis.call('HSET', w, 'status', 'in_queue', 'moved', 1)
       event(id, 'in_queue')
       -- Its fetch had marked a start, but the death of a neighbour came before its handler.
       if status == 'in_progress' and next(board) and not board[id] then redis.call('HINCRBY', w, 'attempts', -1) end
