@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import platform
 import sys
 import time
@@ -368,12 +369,12 @@ class Client:
         answer = self._call("GET", path, token=self.environment.token)
         return unquote(answer.headers["x-payload-content-type"]), answer.content
 
-    def failures(self, name: str, since: float | None = None) -> list[dict[str, Any]]:
+    def failures(self, name: str, since: int | None = None) -> list[dict[str, Any]]:
         """Failed workloads as groups of one fingerprint, the one that failed last first: count, first and last time, versions, frames of the newest.
 
-        ``since``: seconds back; without it, all that are kept.
+        ``since``: in ms since the epoch, as the times of workloads are; without it, all that are kept.
         """
-        params = {} if since is None else {"since": max(1, round(since))}
+        params = {} if since is None else {"since": _seconds_since(since)}
         return list(self._control("GET", f"/apis/{quoted(name)}/failures", params=params)["groups"])
 
     def requeue(
@@ -381,11 +382,11 @@ class Client:
         name: str,
         ids: Iterable[str] | None = None,
         fingerprint: str | None = None,
-        since: float | None = None,
+        since: int | None = None,
         source: str | None = None,
         progress: Progress = lambda step: None,
     ) -> dict[str, Any]:
-        """Put failed workloads back into the queue under their old ids: those named, or a group's (``since``: seconds back).
+        """Put failed workloads back into the queue under their old ids: those named, or a group's (those since a time in ms).
 
         ``{"requeued": [ids], "refused": [{"id", "reason"}]}``. Safe to repeat: what is not failed any more is refused. ``source`` (a notebook's
         path, say) is noted with user and machine. ``progress`` is told after each batch.
@@ -397,7 +398,7 @@ class Client:
             wanted = list(dict.fromkeys(ids))
             bodies: Iterator[dict[str, Any]] = ({"ids": wanted[at : at + REQUEUED_AT_ONCE]} for at in range(0, len(wanted), REQUEUED_AT_ONCE))
         else:
-            bodies = iter([{"fingerprint": fingerprint, **({} if since is None else {"since": max(1, round(since))})}])
+            bodies = iter([{"fingerprint": fingerprint, **({} if since is None else {"since": _seconds_since(since)})}])
         body = next(bodies, None)
         while body is not None:
             said = self._control("POST", path, json={**body, **about})
@@ -507,6 +508,11 @@ def _record(line: str) -> dict[str, Any]:
     except ValueError:
         record = None
     return record if isinstance(record, dict) else {"message": line}
+
+
+def _seconds_since(ms: int) -> int:
+    """How long ago that was, for a server whose clock may be another."""
+    return min(max(1, math.ceil(time.time() - ms / 1000)), 7 * 86400)
 
 
 def _user() -> str:

@@ -43,22 +43,26 @@ class RequeueRequest(BaseModel):
         return self
 
 
+def _seconds(control: Control, name: str, since: int | None) -> int:
+    """How far back to look: what is older than the spec's days is gone, though an index may name it still."""
+    return min(since or DAYS_MAX_S, control.registry.get(name).spec["retain"]["days"] * 86400)
+
+
 def add_failure_routes(router: APIRouter, control: Control, max_queued: int) -> None:
     @router.get("/apis/{name}/failures")
     def groups(name: str, since: int | None = Query(None, ge=1, le=DAYS_MAX_S), limit: int = Query(100, ge=1, le=1000)) -> Response:
         """``since``: seconds back."""
-        control.registry.get(name)
-        return Json({"groups": failures.groups(control.client, name, since, limit)})
+        return Json({"groups": failures.groups(control.client, name, _seconds(control, name, since), limit)})
 
     @router.post("/apis/{name}/requeue")
     def requeue(name: str, body: RequeueRequest) -> Response:
         """Failed workloads, back into the queue under their old ids. ``next`` and ``remaining`` say what a group still has."""
-        control.registry.get(name)
+        since = _seconds(control, name, body.since)
         about = {"who": body.who, "source": body.source}
         if body.ids is not None:
             done = failures.requeue(control.client, name, body.ids, about, max_queued)
         else:
-            done = failures.requeue_group(control.client, name, body.fingerprint or "", body.since, about, max_queued, body.limit, body.next)
+            done = failures.requeue_group(control.client, name, body.fingerprint or "", since, about, max_queued, body.limit, body.next)
         return Json(vars(done))
 
     @router.get("/apis/{name}/audit")

@@ -61,7 +61,7 @@ def explain(error: BaseException, kind: str, message: str, project_dir: str | os
         first, *others = [[errors_text.type_name(type(link)), _path(link, steps)] for link, steps in chain]
         if first[1] or any(path for _, path in others):
             return _digest([kind, first[1], sorted(map(json.dumps, others))]), shown
-    except Exception:  # an author's class may surprise; a failure is recorded all the same
+    except BaseException:  # an author's class may raise anything where it is looked at; a failure is recorded all the same
         shown = []
     reason = error.details.get("kind") if isinstance(error, CortexError) else None
     return of_reason(kind, str(reason or message)), shown

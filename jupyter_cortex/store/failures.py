@@ -28,11 +28,11 @@ REASONS = {
 }
 
 
-def groups(client: redis.Redis, api: str, since: int | None, limit: int) -> list[dict[str, Any]]:
-    """The groups with failures of the last ``since`` seconds (None: all that are kept), the one that failed last first; at most ``limit``."""
+def groups(client: redis.Redis, api: str, since: int, limit: int) -> list[dict[str, Any]]:
+    """The groups with failures of the last ``since`` seconds, the one that failed last first; at most ``limit``."""
     with store_errors():
         seconds, micros = client.time()  # type: ignore[misc]
-        begin = 0 if since is None else seconds * 1000 + micros // 1000 - since * 1000
+        begin = seconds * 1000 + micros // 1000 - since * 1000
         seen: Any = client.zrevrangebyscore(keys.groups(api), "+inf", begin)
     versions: dict[str, set[int]] = {}
     for member in seen:
@@ -131,9 +131,7 @@ def requeue(client: redis.Redis, api: str, ids: Sequence[str], about: dict[str, 
     return Requeued(done, refused)
 
 
-def requeue_group(
-    client: redis.Redis, api: str, mark: str, since: int | None, about: dict[str, str], most: int, limit: int, cursor: str = ""
-) -> Requeued:
+def requeue_group(client: redis.Redis, api: str, mark: str, since: int, about: dict[str, str], most: int, limit: int, cursor: str = "") -> Requeued:
     """The same with the next ``limit`` of a group, the oldest first, up to those that had failed when it was first asked.
 
     What fails again meanwhile is not requeued again: ``next`` remembers the moment. Raises BadRequest for a damaged cursor.
@@ -142,7 +140,7 @@ def requeue_group(
     with store_errors():
         seconds, micros = client.time()  # type: ignore[misc]
         now = seconds * 1000 + micros // 1000
-        until, place = _read_next(cursor) if cursor else (now, (-1 if since is None else now - since * 1000 - 1, ""))
+        until, place = _read_next(cursor) if cursor else (now, (now - since * 1000 - 1, ""))
         rows: Any = client.zrangebyscore(index, max(place[0], 0), until, start=0, num=limit + _AT_ONE_PLACE, withscores=True)
     places = [(int(score), text(member)) for member, score in rows]
     some = [one for one in places if one > place][:limit]

@@ -12,7 +12,7 @@ import redis
 
 from jupyter_cortex.core.spec import check_specs
 from jupyter_cortex.store import keys
-from jupyter_cortex.store.scripts import CANCEL, COMMIT, SUBMIT
+from jupyter_cortex.store.scripts import CANCEL, COMMIT, RESYNC, SUBMIT
 from tests.conftest import Environment, wait_until
 
 REPLICA = "staged-v1-0001"
@@ -41,9 +41,11 @@ class Staged:
         assert SUBMIT.run(self.store, self.name, request_id, content_type, "d", len(body), body) == b"ok"
         return request_id
 
-    def commit(self, start: Sequence[str] = (), finish: Sequence[tuple[str, str, str, str, str]] = (), take: int = 0, run_ms: float = 3.0) -> Any:
+    def commit(
+        self, start: Sequence[str] = (), finish: Sequence[tuple[str, str, str, str, str]] = (), take: int = 0, run_ms: float = 3.0, run: int = 1
+    ) -> Any:
         """``finish``: (id, status, result, error, details)."""
-        ended = [part for one in finish for part in (*one, run_ms, 0)]
+        ended = [part for one in finish for part in (*one, run_ms, "1" if run == 1 else f"1 {run}")]
         retain = self.spec["retain"]
         terms = (REPLICA, 1, retain["days"] * 86400, retain["payload"], retain["max_bytes"])
         return COMMIT.run(self.store, self.name, *terms, "queue", take, 0, len(start), len(finish), 0, *start, *ended)
@@ -56,6 +58,9 @@ class Staged:
         said = json.dumps(error or {"type": "ValueError", "message": "staged"})
         details = json.dumps({"traceback": "", "logs": list(lines)})
         self.commit(finish=[(one, "failed", "", said, details) for one in ids])
+
+    def resync(self, *known: str) -> int:
+        return int(RESYNC.run(self.store, self.name, REPLICA, *known))
 
     def cancel(self, request_id: str) -> None:
         CANCEL.run(self.store, self.name, request_id, 604800, 0)
