@@ -185,7 +185,7 @@ def keep_workload(client: Client, api: str, request_id: str, root: Path, name: s
     note = (
         "it must not fail any more; no result is expected" if failed else "with production's result" if expected is not None else "any result will do"
     )
-    redacted = redaction_note(retention(client, api, record["version"]), content_type, body)
+    redacted = redaction_note(client, api, record, content_type, body)
     return path, f"{note}; {redacted}" if redacted else note
 
 
@@ -197,16 +197,16 @@ def retention(client: Client, api: str, version: int | None) -> dict[str, Any]:
     return dict(client.get_api(api)["spec"]["retain"])
 
 
-def redaction_note(retain: dict[str, Any], content_type: str, body: bytes) -> str:
-    """That a payload is not as it came, in words; "" when it is."""
+def redaction_note(client: Client, api: str, record: dict[str, Any], content_type: str, body: bytes) -> str:
+    """That a payload is not as it came, in words; "" when it is. One that has not ended is redacted on its way here."""
     told = []
     with contextlib.suppress(PayloadError):
         arrived = payload.parse(body, content_type)
-        for path in retain["redact"]:
+        for path in retention(client, api, record["version"])["redact"]:
             with contextlib.suppress(FieldError):  # one that an earlier release could read
                 if STARS in _values(arrived, path):
                     told.append(path)
-    return f"redacted by the spec: {', '.join(told)}" if told else ""
+    return f"redacted by the spec: {', '.join(told)}" if told else "redacted by the spec of then" if record.get("redacted") else ""
 
 
 def _values(document: Any, path: str) -> list[Any]:

@@ -16,7 +16,7 @@ import click
 
 from ..client import Client
 from ..commands import publishing
-from ..commands.failures import api_of, find_group, redaction_note, retention
+from ..commands.failures import api_of, find_group, redaction_note
 from ..commands.verbs import complete_api, config_option, verb
 from ..core.errors import BadRequest, CortexError, PayloadGone
 from ..handler import masking
@@ -264,7 +264,7 @@ class Replaying:
 
     def _shown(self, record: dict[str, Any], tried: Tried, drifts: list[str]) -> dict[str, Any]:
         lines = self.client.workload_log(self.api, record["id"])
-        redacted = redaction_note(retention(self.client, self.api, record["version"]), tried.content_type, tried.body)
+        redacted = redaction_note(self.client, self.api, record, tried.content_type, tried.body)
         return {"api": self.api, "ran": self.name, **compared_row(record, tried, lines, redacted), "drift": drifts}
 
 

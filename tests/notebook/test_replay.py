@@ -341,6 +341,11 @@ def test_a_payload_that_the_spec_redacts_arrives_redacted_and_says_so(story: Sto
         assert "4711-0815" not in text
     assert "redacted by the spec: $.pin" in one.run(f"%cortex sample --from {bad}").text
     assert "4711-0815" not in "".join(path.read_text() for path in (one.root / "samples").iterdir())
+    one.client.stop(one.name)
+    wait_until(lambda: not one.environment.processes("replica", one.name), "the replica is gone")
+    waiting = one.run(f"%cortex replay {one.client.submit(one.name, {'wort': 'a', 'pin': '4711-0815'})}")
+    assert "redacted by the spec: $.pin" in waiting.text, "one that still waits, too"
+    assert "4711-0815" not in waiting.text + waiting.html
 
 
 # What follows -------------------------------------------------------------------------------------------------------------------------------
