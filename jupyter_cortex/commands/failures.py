@@ -37,6 +37,11 @@ def read_since(text: str | None) -> float | None:
     return float(found[1]) * _SECONDS[found[2]]
 
 
+def moment(seconds: float | None) -> int | None:
+    """So long ago, in ms since the epoch."""
+    return None if seconds is None else int((time.time() - seconds) * 1000)
+
+
 def own_api(door: Door) -> str | None:
     """The API that is meant where none is named: the notebook's own, or the only one of the directory's cortex.yaml; None where that is not known."""
     if remembered := door.remembered():
@@ -80,10 +85,10 @@ def look(client: Client, api: str, command: str, words: str, *, failed: bool, se
     ``command`` and ``words``: how lines begin here, and what those for a notebook need behind them. ``seconds``: back from now.
     """
     rows = [] if group else client.workloads(api, status="failed" if failed else None, limit=limit)
-    if seconds is not None:
-        after = (time.time() - seconds) * 1000
+    after = moment(seconds)
+    if after is not None:
         rows = [row for row in rows if (row["finished"] or row["accepted"]) >= after]
-    groups = client.failures(api, since=seconds)
+    groups = client.failures(api, since=after)
     for row in rows:
         ended = row["status"] in ("completed", "failed")
         row["next"] = f"%cortex replay {row['id']}{words}" if ended else f"{command} result {api} {row['id']} --wait 30"
@@ -141,7 +146,12 @@ def requeue(door: Door, ids: tuple[str, ...], group: str | None, since: str | No
         _ask(door, client, api, found, ids)
     with door.working(f"putting failed requests of {api} back") as progress:
         done = client.requeue(
-            api, ids=list(ids) or None, fingerprint=found["fingerprint"] if found else None, since=seconds, source=door.source(), progress=progress
+            api,
+            ids=list(ids) or None,
+            fingerprint=found["fingerprint"] if found else None,
+            since=moment(seconds),
+            source=door.source(),
+            progress=progress,
         )
     door.show("requeued", {"api": api, **done}, command=door.command)
     if done["refused"] and not done["requeued"] and not door.in_cell:
