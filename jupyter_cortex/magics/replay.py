@@ -259,6 +259,7 @@ class Replaying:
                 yield run, drifted(asked)
             return
         config = config_for(self.session, self.api, then, self._pairs)
+        self.session.surroundings.apply(self.session.root, self.session.api)
         with this_handler(self.session, config, then) as run:
             yield run, [*drifted(then), *changed(self.session, then, config)] if then else []
 

@@ -215,8 +215,9 @@ class Session:
         from ..core.errors import SpecError
         from ..project import from_notebook
 
-        self.api = api or self.api
-        section = from_notebook.entry_of(self.root, self.api).get("handler") or {}
+        name = api or self.api
+        section = from_notebook.entry_of(self.root, name).get("handler") or {}
+        self.api = name  # not before: a name that is refused must not be meant from then on
         config = (section.get("config") or {}) if isinstance(section, dict) else section
         if not isinstance(config, dict):
             raise SpecError("cortex.yaml: handler and handler.config must be maps; write their keys below them", path="handler.config", kind="type")

@@ -33,6 +33,7 @@ import memory
 import notebook
 import peer
 import pickup
+import recording
 import redeploy
 import throughput
 import uneven
@@ -42,6 +43,7 @@ from stage import Stage
 BENCHMARKS = {
     "pickup": pickup.run,
     "drain": drain.run,
+    "recording": recording.run,
     "throughput": throughput.run,
     "longpoll": longpoll.run,
     "kill": kill.run,

@@ -77,12 +77,16 @@ def test_what_a_browser_may_ask_reaches_the_gateway_with_its_token(noting_lab: L
         ("GET", "apis/a-1/workloads/some.id_1-"),
         ("GET", "apis/a-1/workloads/x/payload"),
         ("GET", "apis/a-1/workloads/x/logs"),
+        ("GET", "apis/a-1/workloads?fingerprint=0123456789ab"),
+        ("GET", "apis/a-1/failures?since=3600"),
+        ("GET", "apis/a-1/audit"),
         ("GET", "apis/a-1/history?minutes=60&step=1"),
         ("GET", "apis/a-1/logs/tail?lines=5"),
         ("GET", "apis/a-1/deployments/12"),
         ("GET", "apis/a-1/deployments/12/module"),
         ("GET", "apis/a-1/deployments/12/report"),
         ("POST", "apis/a-1/refresh?force=true"),
+        ("POST", "apis/a-1/requeue"),
         ("POST", "apis/a-1/stop"),
         ("POST", "apis/a-1/start"),
         ("DELETE", "apis/a-1"),
@@ -102,7 +106,10 @@ def test_nothing_else_leaves_the_server(noting_lab: Lab, noting: Noting) -> None
         *(("GET", path) for path in (f"{name}/../status", f"{name}%2Fworkloads", f"{name}/workloads/%2e%2e", f"{name}/workloads/../../status")),
         *(("GET", path) for path in (f"{name}/workloads/..", f"{name}/workloads/./payload", f"{name}/deployments/x", "apis//a", "//status", "Apis")),
         *(("GET", path) for path in (f"{name}%0a", "apis/A", f"{name}/workloads/%C3%A9", f"{name}/deployments/%C2%B2", "artifacts/x")),
-        *(("POST", path) for path in ("apis", name, "changes", f"{name}/delete", f"{name}/refresh/", "status", f"{name}/deployments/1/report")),
+        *(
+            ("POST", path)
+            for path in ("apis", name, "changes", f"{name}/delete", f"{name}/refresh/", f"{name}/failures", "status", f"{name}/deployments/1/report")
+        ),
         *(("DELETE", path) for path in ("apis", "status", f"{name}/workloads/x", f"{name}/", f"{name}%2f..%2fb")),
         *((method, name) for method in ("PUT", "PATCH")),
     ]

@@ -85,7 +85,8 @@ def story(kernel: KernelMaker, environment: Environment, tmp_path: Path) -> Stor
             (root / "cortex.yaml").write_text(spec.format(name=name))
         made = Story(kernel(root), environment, name, root)
         made.run(handler)
-        made.run(f"%cortex deploy {name} --no-check")
+        if "class Handler" in handler:
+            made.run(f"%cortex deploy {name} --no-check")
         return made
 
     return make
@@ -119,6 +120,29 @@ def test_a_failure_stays_the_same_one_when_its_lines_move(story: StoryMaker) -> 
     (bad,) = one.sent(BAD)
     one.run("# a cell between\n" + HANDLER.replace("def look_up", "# moved\n# down\ndef look_up"))
     assert one.data(f"%cortex replay {bad}")["verdict"]["kind"] == "same_failure"
+
+
+def test_a_failure_in_a_module_of_the_project_under_an_async_handler_is_the_same_one_here(story: StoryMaker) -> None:
+    handler = "import helper\n\nclass Handler:\n    async def handle_async(self, payload):\n        return {'x': await helper.look(payload)}\n"
+    one = story("replay-async", handler="pass", spec="")
+    (one.root / "helper.py").write_text("async def look(payload):\n    return payload['word']\n")
+    one.run(handler)
+    one.run("%cortex deploy replay-async --no-check")
+    (bad,) = one.sent(BAD)
+    row = one.data(f"%cortex replay {bad}")
+    assert row["verdict"]["kind"] == "same_failure"
+    assert "helper.py" in row["here"]["traceback"]
+    assert one.data(f"%cortex replay {bad} --in 1")["verdict"]["kind"] == "same_failure"
+    (one.root / "helper.py").write_text("async def look(payload):\n    return payload.get('word')\n")
+    assert "helper.py differs" in one.data(f"%cortex replay {bad}")["drift"]
+    assert one.data(f"%cortex replay {bad} --in 1")["verdict"]["kind"] == "same_failure", "with the files that were deployed"
+
+
+def test_a_name_that_is_refused_is_not_the_notebook_s_from_then_on(story: StoryMaker) -> None:
+    one = story("replay-name")
+    (good,) = one.sent(GOOD)
+    assert "cortex.yaml has no API elsewhere" in one.refused("%cortex payload --name elsewhere --file cortex.yaml")
+    assert one.data(f"%cortex replay {good}")["verdict"]["kind"] == "same_result"
 
 
 def test_results_are_compared_by_path(story: StoryMaker) -> None:

@@ -1,4 +1,4 @@
-"""What failed alike is one group; what a group holds goes back into the queue under its old ids. Ends are the test's, through the engine's scripts."""
+"""What failed alike is one group, which goes back into the queue under its old ids. Ends are the test's own, through the engine's scripts."""
 
 from __future__ import annotations
 
