@@ -17,6 +17,7 @@ from rich.text import Text
 
 from . import __version__, commands, render
 from .client import Client
+from .commands.failures import sample
 from .commands.verbs import VERBS, Verbs, api_argument, verb
 from .core.errors import CortexError, NotebookError
 from .core.settings import Settings
@@ -27,7 +28,7 @@ WATCH_S = 2.0
 
 
 #: Verbs that need a kernel.
-IN_CELLS = ("payload", "try", "sample", "save")
+IN_CELLS = ("payload", "try", "save", "replay")
 
 
 class Shell(Verbs):
@@ -116,6 +117,13 @@ class ShellDoor:
                     self.show(view, data, **facts)
                 live.update(Text.from_ansi(captured.get()), refresh=True)
                 time.sleep(WATCH_S)
+
+    def glance(self, look: Callable[[], tuple[str, Any, dict[str, Any]]]) -> None:
+        view, data, facts = look()
+        self.show(view, data, **facts)
+
+    def source(self) -> str:
+        return str(Path.cwd())
 
     def stream(self, records: Iterator[dict[str, Any]], *, raw: bool) -> None:
         for record in records:
@@ -229,6 +237,7 @@ def demo(door: ShellDoor, directory: str) -> None:
 
 
 main.add_command(demo)
+main.add_command(sample)
 
 
 @main.command()

@@ -328,6 +328,14 @@ class Client:
         """``{"path", "source", "reasons", "notebook", "cells"}`` of a deployment's handler module; ``reasons`` says why each statement is in it."""
         return dict(self._control("GET", f"/apis/{quoted(name)}/deployments/{version}/module"))
 
+    def deployment(self, name: str, version: int) -> dict[str, Any]:
+        """One version: its spec, state, interpreter and the distributions it was made with. Raises DeploymentNotFound."""
+        return dict(self._control("GET", f"/apis/{quoted(name)}/deployments/{version}"))
+
+    def bundle(self, name: str, version: int) -> bytes:
+        """The archive of a version, as `project.bundle` packs it. Raises DeploymentNotFound when it is not kept any more."""
+        return self._call("GET", f"/_cortex/v1/apis/{quoted(name)}/deployments/{version}/bundle", token=self.environment.token).content
+
     def report(self, name: str, version: int) -> bytes:
         """The check notebook (ipynb) that ran before a deployment."""
         return self._call("GET", f"/_cortex/v1/apis/{quoted(name)}/deployments/{version}/report", token=self.environment.token).content
@@ -350,6 +358,10 @@ class Client:
     def workload(self, name: str, request_id: str) -> dict[str, Any]:
         """Everything kept of one workload: times, attempts, replica, version, result or failure with its frames, and earlier runs (``requeues``)."""
         return dict(self._control("GET", f"/apis/{quoted(name)}/workloads/{quoted(request_id)}"))
+
+    def workload_log(self, name: str, request_id: str) -> list[dict[str, Any]]:
+        """The log records of one workload, as far as the API's log still has them."""
+        return list(self._control("GET", f"/apis/{quoted(name)}/workloads/{quoted(request_id)}/logs")["records"])
 
     def payload(self, name: str, request_id: str) -> tuple[str, bytes]:
         """(Content-Type, body) of a workload, as its caller sent them. Raises PayloadGone when they are not kept any more."""

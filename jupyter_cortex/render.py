@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -65,6 +66,14 @@ def age(ms: int) -> str:
     if seconds < 48 * 3600:
         return f"{seconds // 3600}h{seconds // 60 % 60}m"
     return f"{seconds // 86400}d{seconds // 3600 % 24}h"
+
+
+def local_time(ms: int | None) -> str:
+    """``2026-11-26 14:03:07 +01:00``: this machine's time, with its offset; "" for None."""
+    if ms is None:
+        return ""
+    shown = datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+    return f"{shown[:-2]}:{shown[-2:]}"
 
 
 def status_text(status: str) -> Text:
@@ -164,7 +173,7 @@ def workload(console: Console, shown: dict[str, Any], *, name: str = "", command
         console.print(json_value(shown["result"]))
     if "error" in shown:
         console.print(f"[red]{escape(shown['error']['type'])}:[/] {escape(shown['error']['message'])}", highlight=False)
-        console.print(f"[dim]the traceback is in `{command} logs {name}`[/]")
+        console.print(f"[dim]the traceback is in `{command} logs {name}`; `%cortex replay {shown['id']} --name {name}` runs it in a notebook[/]")
     if shown.get("status") in ("in_queue", "in_progress"):
         console.print(f"[dim]not finished yet: `{command} result {name} {shown['id']} --wait 30`[/]")
 
@@ -345,6 +354,111 @@ def saved(console: Console, rows: list[dict[str, Any]]) -> None:
             console.print(f"  [yellow]note:[/] {escape(row['warning'])}")
 
 
+def requests(console: Console, data: dict[str, Any], *, command: str = "cortex", grouped: bool = False) -> None:
+    """Groups of failures, then the newest requests; each with the line to type next."""
+    if data["groups"]:
+        for group in data["groups"]:
+            times = f"{local_time(group['first'])} to {local_time(group['last'])}"
+            versions = f"version{'s' * (len(group['versions']) != 1)} {', '.join(map(str, group['versions']))}"
+            console.print(Text.assemble((f"{group['count']} × ", "bold"), (group["type"], "bold red"), f": {first_line(group['message'])}"))
+            console.print(Text(f"    {group['place']}  {times}, {versions}", style="dim"), soft_wrap=True)
+            console.print(f"    {escape(group['next'])}", soft_wrap=True)
+        console.print()
+    elif grouped:
+        console.print(f"no failures of {data['api']}")
+    if not data["workloads"]:
+        if not grouped:
+            console.print(f"no requests of {data['api']}", style="dim")
+        return
+    for row in data["workloads"]:
+        version = f"version {row['version']}" if row["version"] else ""
+        ran = f"{row['run_ms']:,} ms" if row["run_ms"] is not None else ""
+        error = f"{row['error']['type']}: {first_line(row['error']['message'])}" if row["error"] else ""
+        facts = "  ".join(filter(None, (version, ran)))
+        # Lines rather than a table: on 80 columns a table would cut the id off, which is what one needs next.
+        console.print(Text.assemble(local_time(row["accepted"]), "  ", status_text(row["status"]), f"  {facts}  ", (error, "red")), soft_wrap=True)
+        console.print(Text(f"    {row['next']}", style="dim"), soft_wrap=True)
+
+
+def first_line(text: str, most: int = 160) -> str:
+    line = text.split("\n", 1)[0]
+    return line if len(line) <= most else f"{line[:most]}…"
+
+
+def replayed(console: Console, data: dict[str, Any]) -> None:
+    """One request of production beside its replay."""
+    production, here, verdict = data["production"], data["here"], data["verdict"]
+    good = verdict["kind"] in ("fixed", "same_result")
+    console.print(Text.assemble(("request ", "dim"), data["id"], (" of ", "dim"), data["api"], ": ", (verdict["text"], "green" if good else "red")))
+    if data["redacted"]:
+        console.print(f"[yellow]the payload is not as it came:[/] {escape(data['redacted'])}")
+    if here["payload"]:
+        console.print(f"arrives: [bold]{here['payload']['type']}[/] [dim]{here['payload']['size']}[/]  {escape(here['payload']['repr'])}")
+    version = f"version {production['version']}" if production["version"] else ""
+    for name, row in ((f"production, {version}", production), (f"here, {data['ran']}", here)):
+        took = f"{row['run_ms']:,.1f} ms" if row["run_ms"] is not None else ""
+        console.print(Text.assemble(("\n" + name.rstrip(", "), "bold"), "  ", status_text(row["status"]), (f"  {took}", "dim")))
+        logs(console, row["records"])
+        _answer(console, row)
+    if data["difference"] and data["difference"]["rows"]:
+        _differing(console, data["difference"])
+    _drift(console, data["drift"])
+    if here["status"] == "failed":
+        console.print("\n[dim]next: `%debug` is in the failing frame; change the cell, run it, replay again[/]")
+
+
+def _answer(console: Console, row: dict[str, Any]) -> None:
+    if row.get("refusal"):
+        console.print(escape(row["refusal"]))
+    elif row["error"]:
+        console.print(f"[red]{escape(row['error']['type'])}:[/] {escape(row['error']['message'])}")
+        console.print(Text(row["traceback"], style="red"), soft_wrap=True)
+    elif row["status"] == "completed":
+        console.print(json_value(row["result"]))
+
+
+def _differing(console: Console, compared: dict[str, Any]) -> None:
+    shown = table("", "where", "production", "here")
+    for row in compared["rows"]:
+        shown.add_row(row["kind"], *(Text(row[key] or "") for key in ("path", "then", "now")))
+    console.print()
+    console.print(shown)
+    if compared["more"]:
+        console.print(f"[dim]and {compared['more']:,} more[/]")
+    if any(row["kind"] == "close" for row in compared["rows"]):
+        console.print(f"[dim]close: within {compared['tolerance']:g} of each other[/]")
+
+
+def _drift(console: Console, sentences: list[str]) -> None:
+    for sentence in sentences[:20]:
+        console.print(f"[yellow]not as in production:[/] {escape(sentence)}")
+    if len(sentences) > 20:
+        console.print(f"[dim]and {len(sentences) - 20} more[/]")
+
+
+def replays(console: Console, data: dict[str, Any]) -> None:
+    """The requests of a group of failures, each replayed."""
+    group, rows = data["group"], data["rows"]
+    console.print(Text.assemble((f"{group['count']} × ", "bold"), (group["type"], "bold red"), f": {first_line(group['message'])}"))
+    style = "green" if data["fixed"] else "red"
+    console.print(Text.assemble((f"{data['succeeded']} of {len(rows)} succeed here", style), (f" ({data['ran']})", "dim")))
+    _drift(console, data["drift"])
+    shown = table("request", "here", "beside production", "ran")
+    for row in rows:
+        ran = f"{row['run_ms']:,.1f} ms" if row["run_ms"] is not None else ""
+        shown.add_row(row["id"], status_text(row["status"]), Text(row["verdict"]), ran)
+    console.print(shown, soft_wrap=True)
+
+
+def requeued(console: Console, data: dict[str, Any], *, command: str = "cortex") -> None:
+    done = data["requeued"]
+    console.print(f"[bold]{len(done)}[/] of {data['api']} requeued, under their ids", highlight=False)
+    if done:
+        console.print(f"[dim]look one up: `{command} result {data['api']} {escape(done[0])} --wait 30`[/]")
+    for row in data["refused"][:100]:
+        console.print(f"[yellow]refused:[/] {escape(row['id'])}: {escape(row['reason'])}", highlight=False)
+
+
 #: What a door can show, by name: (console, data, facts) -> characters.
 VIEWS: dict[str, Callable[..., None]] = {
     "apis": api_list,
@@ -356,6 +470,10 @@ VIEWS: dict[str, Callable[..., None]] = {
     "logs": log_view,
     "module": module,
     "processes": processes,
+    "replayed": replayed,
+    "replays": replays,
+    "requests": requests,
+    "requeued": requeued,
     "said": said,
     "samples": samples,
     "saved": saved,

@@ -58,6 +58,9 @@ def test_the_five_minute_story_runs_as_written(own_environment: Callable[..., En
         '"label": "setosa"',
         '"label":"versicolor"',
         "Workload(id=",
+        "KeyError: 'petal_length'",
+        "it must not fail any more",
+        "1 of flowers requeued",
         "deleting flowers",
         "stopped 1 operator",
     ):
@@ -73,6 +76,11 @@ def test_the_notebook_story_runs_in_a_kernel_as_written(kernel: KernelMaker, tmp
         "sentiment is live",
         '"score": 0.3333333333333333',
         "scored",
+        "AttributeError: 'dict' object has no attribute 'lower'",
+        "the same failure as in production",
+        "1 of 1 succeed here",
+        "it must not fail any more",
+        "1 of sentiment requeued",
         "deleting sentiment",
     ):
         assert said in shown, said
@@ -89,7 +97,7 @@ def test_every_magic_that_readme_names_exists() -> None:
 
     named = set(re.findall(r"%cortex ([a-z]+)", README))
     assert named <= set(group().commands)
-    assert {"payload", "try", "sample", "save", "show", "check", "deploy"} <= named
+    assert {"payload", "try", "sample", "save", "show", "check", "deploy", "requests", "replay", "requeue"} <= named
 
 
 @pytest.mark.parametrize("command", re.findall(r"`(pytest [^`]+)`", README))

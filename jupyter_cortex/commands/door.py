@@ -79,6 +79,14 @@ class Door(Protocol):
         """Show (view, data, facts) again every 2 seconds until interrupted."""
         ...
 
+    def glance(self, look: Callable[[], tuple[str, Any, dict[str, Any]]]) -> None:
+        """Show (view, data, facts) at once and return; where a front end can, it goes on refreshing itself in its place."""
+        ...
+
+    def source(self) -> str:
+        """Where a verb was typed, for the records of what it did: the notebook, or the shell's directory."""
+        ...
+
     def stream(self, records: Iterator[dict[str, Any]], *, raw: bool) -> None:
         """Show log records as they come, until interrupted."""
         ...

@@ -336,3 +336,7 @@ def version(door: Door) -> None:
     except EnvironmentDown:
         data["environment"] = None
     door.show("said", data, text=f"cli: {data['cli']}\nenvironment: {data['environment'] or 'not running'}")
+
+
+# The verbs on failures stand in a file of their own; they register themselves.
+from . import failures  # noqa: E402, F401

@@ -65,6 +65,13 @@ def add_version_routes(router: APIRouter, control: Control) -> None:
     def get_module(name: str, version: int) -> Response:
         return Response(json.dumps(module(control, name, version)), media_type="application/json")
 
+    @router.get("/apis/{name}/deployments/{version}/bundle", response_class=Response, responses=answers("application/zip"))
+    def get_bundle(name: str, version: int) -> Response:
+        """The version's archive (`project/` and `meta/`, no `.env`): what a replay runs or compares with."""
+        deployment = control.registry.deployment(name, version)
+        headers = {"x-content-type-options": "nosniff", "content-disposition": "attachment"}
+        return Response(control.registry.bundle(name, deployment.digest), media_type="application/zip", headers=headers)
+
     @router.get("/apis/{name}/deployments/{version}/report", response_class=Response, responses=answers(NOTEBOOK))
     def get_report(name: str, version: int) -> Response:
         control.registry.deployment(name, version)

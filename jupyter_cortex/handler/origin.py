@@ -21,10 +21,15 @@ _lookup: Lookup | None = None
 _instead = False
 
 
-def use(lookup: Lookup | None, *, instead: bool = False) -> None:
+def use(lookup: Lookup | None, instead: bool = False) -> None:
     """From now on ask ``lookup`` for the place of each frame; None: nobody. ``instead``: a kernel's file names mean nothing and are left out."""
     global _lookup, _instead
     _lookup, _instead = lookup, instead
+
+
+def used() -> tuple[Lookup | None, bool]:
+    """What :func:`use` was told last, to be told again after another lookup had its turn."""
+    return _lookup, _instead
 
 
 def use_map(project_dir: Path, module: str) -> None:

@@ -18,9 +18,10 @@ from .words import words
 @functools.cache
 def group() -> click.Group:
     """The shell's verbs with those that need a kernel."""
+    from .replay import replay
     from .verbs import CELL_VERBS
 
-    @click.group(cls=Verbs, commands={**VERBS, **CELL_VERBS}, context_settings={"help_option_names": ["-h", "--help"]})
+    @click.group(cls=Verbs, commands={**VERBS, **CELL_VERBS, "replay": replay}, context_settings={"help_option_names": ["-h", "--help"]})
     def cortex() -> None:
         """Publish and try the Handler of this notebook. `%%cortex payload` sends the cell's body through it."""
 

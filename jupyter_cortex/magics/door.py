@@ -100,6 +100,20 @@ class CellDoor:
         except KeyboardInterrupt:
             return
 
+    def glance(self, look: Callable[[], tuple[str, Any, dict[str, Any]]]) -> None:
+        view, data, facts = look()
+        if self.json or not self.live:
+            self.show(view, data, **facts)
+            return
+        from ..widgets.refreshing import Refreshing
+
+        if self.session.refreshing is not None:
+            self.session.refreshing.stop()  # one table that asks every 2 seconds is enough
+        self.session.refreshing = Refreshing(lambda: drawn(*look()), bundle(view, data, **facts))
+
+    def source(self) -> str:
+        return str(self.session.path or f"{self.session.root}/(unsaved notebook)")
+
     def stream(self, records: Iterator[dict[str, Any]], *, raw: bool) -> None:
         """Until interrupted, or the API is deleted."""
         found: list[dict[str, Any]] = []
@@ -143,9 +157,17 @@ class CellDoor:
 
 def bundle(view: str, data: Any, **facts: Any) -> dict[str, str]:
     """The page, and the same as text for where pages cannot be shown (a terminal, a text export)."""
-    # JSON may hold lone surrogates, which no message to a front end can.
-    shown = {"text/plain": text(view, data, **facts), "text/html": pages.VIEWS[view](data, **facts)}
-    return {kind: content.encode("utf-8", "backslashreplace").decode() for kind, content in shown.items()}
+    return {"text/plain": _sendable(text(view, data, **facts)), "text/html": drawn(view, data, facts)}
+
+
+def drawn(view: str, data: Any, facts: dict[str, Any]) -> str:
+    """The page alone."""
+    return _sendable(pages.VIEWS[view](data, **facts))
+
+
+def _sendable(content: str) -> str:
+    """JSON may hold lone surrogates, which no message to a front end can."""
+    return content.encode("utf-8", "backslashreplace").decode()
 
 
 def text(view: str, data: Any, **facts: Any) -> str:

@@ -86,6 +86,11 @@ class Session:
         self.recorder = Recorder(shell)
         self.last: Tried | None = None
         self.workbench: Any = None
+        #: The table of `%cortex requests` that refreshes itself, and the display of the last replay.
+        self.refreshing: Any = None
+        self.replayed: Any = None
+        #: (environment, API, version) -> what of it was fetched for replays: the deployment, and its files unpacked.
+        self.versions: dict[tuple[str, str, int], Any] = {}
         #: (file, variable) -> the line that loads what `%cortex save` wrote in this kernel.
         self.saved: dict[tuple[str, str], str] = {}
         self.stream = LogStream()
@@ -113,6 +118,10 @@ class Session:
         self.surroundings.restore()
         if self._instance:
             self._instance[2].close()
+        if self.refreshing is not None:
+            self.refreshing.stop()
+        for version in self.versions.values():
+            version.close()
 
     # Where we are ------------------------------------------------------------------------------------------------------------------------
 
@@ -206,8 +215,9 @@ class Session:
         from ..core.errors import SpecError
         from ..project import from_notebook
 
-        self.api = api or self.api
-        section = from_notebook.entry_of(self.root, self.api).get("handler") or {}
+        name = api or self.api
+        section = from_notebook.entry_of(self.root, name).get("handler") or {}
+        self.api = name  # not before: a name that is refused must not be meant from then on
         config = (section.get("config") or {}) if isinstance(section, dict) else section
         if not isinstance(config, dict):
             raise SpecError("cortex.yaml: handler and handler.config must be maps; write their keys below them", path="handler.config", kind="type")
@@ -220,37 +230,53 @@ class Session:
 
         Raises NotebookError and HandlerError, not what the Handler raises.
         """
-        from ..core.errors import PayloadError
-        from ..handler import execution, payload
-
         root = self.root
         self.surroundings.apply(root, self.api)
-        tried = Tried(body, content_type, headers or {})
-        self.last = tried
+        tried = self.arriving(body, content_type, headers or {})
+        if tried.refusal:
+            return tried
+        with standing_in(root):
+            self.execute(self.instance(config), tried, root, watcher)
+        return tried
+
+    def arriving(self, body: bytes, content_type: str, headers: dict[str, str]) -> Tried:
+        """A payload at the door: parsed, or with the refusal that its caller would get. It is the last one from now on."""
+        from ..core.errors import PayloadError
+        from ..handler import payload
+
+        self.last = tried = Tried(body, content_type, headers)
         try:
             tried.payload = payload.parse(body, content_type)
         except PayloadError as error:
             tried.refusal = error.message
-            return tried
-        with standing_in(root):
-            instance = self.instance(config)
-            with logs.capture_prints(), self.stream.quiet(watcher) as tried.others:
-                request_id = tried.headers.get("x-request-id") or str(uuid.uuid4())
-                tried.outcome = execution.execute(instance, body, content_type, request_id, str(root))
-        if isinstance(tried.outcome.exception, KeyboardInterrupt):
-            raise tried.outcome.exception from None
-        self._remember_failure(tried.outcome.exception)
         return tried
 
-    def _remember_failure(self, error: BaseException | None) -> None:
-        """What `%debug` looks at: the author's frames, without ours in front."""
+    def execute(self, instance: Instance, tried: Tried, root: Path, watcher: logging.Handler | None = None) -> None:
+        """Run what has arrived; its outcome is in ``tried``. ``root``: the project's directory, in which the process stands already."""
+        from ..handler import execution
+
+        with logs.capture_prints(), self.stream.quiet(watcher) as tried.others:
+            request_id = tried.headers.get("x-request-id") or str(uuid.uuid4())
+            tried.outcome = execution.execute(instance, tried.body, tried.content_type, request_id, str(root))
+        if isinstance(tried.outcome.exception, KeyboardInterrupt):
+            raise tried.outcome.exception from None
+        self._remember_failure(tried.outcome.exception, root)
+
+    def _remember_failure(self, error: BaseException | None, root: Path) -> None:
+        """What `%debug` looks at: the author's frames, of cells or of another version's files in ``root``, without ours in front."""
         if error is None:
             return
         step = error.__traceback__
-        while step is not None and self.recorder.count_of(step.tb_frame.f_code.co_filename) is None:
+        while step is not None and not self._is_author_s(step.tb_frame.f_code.co_filename, root):
             step = step.tb_next
         sys.last_type, sys.last_value, sys.last_traceback = type(error), error, step or error.__traceback__
+        if sys.version_info >= (3, 12):
+            sys.last_exc = error  # what IPython's debugger asks for there
         self.shell.InteractiveTB.tb = sys.last_traceback
+
+    def _is_author_s(self, file: str, root: Path) -> bool:
+        # Below the notebook's own directory there may be an environment with libraries, and us.
+        return self.recorder.count_of(file) is not None or (root != self.root and file.startswith(f"{root}{os.sep}"))
 
 
 def _chaining_door() -> tuple[str, int] | None:

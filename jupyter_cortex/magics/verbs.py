@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..commands import publishing
+from ..commands import failures, publishing
 from ..commands.verbs import config_option, verb
 from ..core.errors import BadRequest, CortexError, NotebookError
 from ..project import from_notebook, objects, samples
@@ -181,18 +181,21 @@ def _show_without_widgets(door: CellDoor, data: dict[str, Any] | None) -> None:
 
 @verb
 @click.argument("name", required=False)
+@click.option("--from", "request_id", metavar="ID", help="Keep the payload of a request of production; one that failed has no expected result.")
+@click.option("--name", "api", help="The API of that request; default: the one that this notebook is.")
 @click.option("--expect/--no-expect", default=True, help="Keep the result as what the sample must give from now on.")
-def sample(door: CellDoor, name: str | None, expect: bool) -> None:
-    """Keep the payload that was tried last as a sample: the checks before each deploy run it. Without NAME: list them."""
+def sample(door: CellDoor, name: str | None, request_id: str | None, api: str | None, expect: bool) -> None:
+    """Keep the payload that was tried last as a sample: the checks before each deploy run it. Without NAME and --from: list them."""
+    root = door.session.root
+    if request_id is not None:
+        kept, note = failures.keep_workload(door.client(), failures.api_of(door, api), request_id, root, name, expect=expect)
+        door.show("said", {"file": str(kept), "message": f"kept {kept.relative_to(root)}: {note}"})
+        return
     if name is None:
-        rows = [
-            {"name": one.name, "content_type": one.content_type, "bytes": len(one.body), "expected": one.expected}
-            for one in samples.load(door.session.root)
-        ]
-        door.show("samples", rows)
+        door.show("samples", failures.sample_rows(root))
         return
     path = keep_sample(door.session, name, expect=expect)
-    door.show("said", {"file": str(path), "message": f"kept {path.relative_to(door.session.root)}"})
+    door.show("said", {"file": str(path), "message": f"kept {path.relative_to(root)}"})
 
 
 def keep_sample(session: Session, name: str, *, expect: bool) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..commands import curl_line
 from ..render import STANDARD_KEYS, age
+from . import failure_pages
 from .style import badge, box, copyable, esc, highlighted, page, pre, table, tree
 
 LEVELS = {"ERROR": "bad", "CRITICAL": "bad", "WARNING": "warn", "DEBUG": "dim"}
@@ -186,7 +187,7 @@ def workload(data: dict[str, Any], *, name: str = "", command: str = "%cortex") 
     if "result" in data:
         parts.append(tree(data["result"], "result"))
     if "error" in data:
-        hint = f"<p class=dim>the traceback is in <code>%cortex logs {esc(name)}</code></p>"
+        hint = f"<p class=dim><code>%cortex replay {esc(data['id'])} --name {esc(name)}</code> runs it here, beside production's traceback</p>"
         parts.append(box("bad", f"<p><b>{esc(data['error']['type'])}</b>: {esc(data['error']['message'])}</p>{hint}"))
     if data.get("status") in (None, "in_queue", "in_progress"):
         parts.append(f"<p class=dim>look it up with <code>%cortex result {esc(name)} {esc(data['id'])} --wait 30</code></p>")
@@ -204,12 +205,7 @@ def tried(data: dict[str, Any]) -> str:
             )
         )
         return page(*parts)
-    arrived = data["payload"]
-    image = f'<p><img alt="the payload as an image" src="{esc_url(arrived["image"])}"></p>' if arrived["image"] else ""
-    parts.append(
-        f"<h4>What arrives in <code>handle_async</code></h4><p><b>{esc(arrived['type'])}</b> <span class=dim>{esc(arrived['size'])}</span></p>{image}"
-    )
-    parts.append(tree(arrived["json"]) if arrived["json"] is not None else pre(arrived["repr"]))
+    parts.append(arrived_part(data["payload"]))
     parts.append(f"<h4>{badge(data['status'])} <span class=dim>{data['run_ms']:.1f} ms</span></h4>")
     if data["status"] == "completed":
         parts.append(tree(data["result"], "result"))
@@ -219,6 +215,13 @@ def tried(data: dict[str, Any]) -> str:
     if data["records"]:
         parts.append(f"<h4>Log</h4>{log_table(data['records'])}")
     return page(*parts)
+
+
+def arrived_part(arrived: dict[str, Any]) -> str:
+    """What ``handle_async`` gets."""
+    image = f'<p><img alt="the payload as an image" src="{esc_url(arrived["image"])}"></p>' if arrived["image"] else ""
+    head = f"<h4>What arrives in <code>handle_async</code></h4><p><b>{esc(arrived['type'])}</b> <span class=dim>{esc(arrived['size'])}</span></p>"
+    return f"{head}{image}{tree(arrived['json']) if arrived['json'] is not None else pre(arrived['repr'])}"
 
 
 def esc_url(uri: str) -> str:
@@ -276,6 +279,10 @@ VIEWS: dict[str, Callable[..., str]] = {
     "logs": logs,
     "module": module,
     "processes": processes,
+    "replayed": failure_pages.replayed,
+    "replays": failure_pages.replays,
+    "requests": failure_pages.requests,
+    "requeued": failure_pages.requeued,
     "said": said,
     "samples": samples,
     "saved": saved,

@@ -28,6 +28,7 @@ STYLE = """<style>
 .cx div.code{display:grid;grid-template-columns:minmax(0,1fr) minmax(160px,230px);margin:6px 0;background:var(--jp-layout-color2,#f5f5f5);border-radius:3px}
 .cx div.code pre{margin:0;padding:3px 8px;background:none;border-radius:0}.cx div.code .no{color:var(--jp-ui-font-color3,#999);user-select:none}
 .cx div.code .why{padding:3px 8px;color:var(--jp-ui-font-color2,#666);border-left:1px solid var(--jp-border-color2,#ddd);font-size:12px}
+.cx .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(320px,1fr));gap:4px 18px}.cx .two>div{min-width:0;overflow-x:auto}
 .cx .plus{color:var(--jp-success-color0,#1a7f37)}.cx .minus{color:var(--jp-error-color0,#c0201b)}
 .cx .bar{height:6px;background:var(--jp-layout-color3,#ddd);border-radius:3px;overflow:hidden;max-width:420px;margin:6px 0}
 .cx .bar>div{height:100%;background:var(--jp-brand-color1,#1976d2);transition:width .2s}

@@ -38,6 +38,7 @@ def run(stage: Stage, quick: bool) -> list[Figure]:
         Figure(f"slice and check of a notebook of {CELLS} cells, first", first, "ms", most=300),
         Figure("the same again, in one kernel", again, "ms"),
         Figure("iris notebook, %cortex deploy to live with the gate", statistics.median(_clicks(stage, rounds)), "s", most=5),
+        Figure("%cortex replay, the first in its kernel, to the failing frame", statistics.median(_replays(stage, rounds)), "s", most=3),
     ]
 
 
@@ -102,6 +103,28 @@ def _slice(stage: Stage, *, cold: bool) -> float:
     if built.source.count("def step_") != (CELLS - 2) // 3 or any(row.blocks for row in built.surprises):
         raise RuntimeError("the slice of the large notebook is not what it should be")
     return took
+
+
+def _replays(stage: Stage, rounds: int) -> list[float]:
+    """A request of production fails again in a kernel that has just run the notebook's cells, and its frame can be looked at."""
+    name, handler = "replay-click", "class Handler:\n    def handle_async(self, payload):\n        return {'y': payload['word']}"
+    taken = []
+    for number in range(rounds):
+        with Kernel(stage, stage.directory) as kernel:
+            kernel.run("%load_ext jupyter_cortex")
+            kernel.run(handler)
+            if number == 0:
+                kernel.run(f"%cortex deploy {name} --no-check")
+                request_id = stage.client.submit(name, {"wort": 1})
+                stage.client.result(name, request_id, wait=WAIT_S)
+            began = time.perf_counter()
+            kernel.run(f"%cortex replay {request_id} --name {name}")
+            seen = kernel.run("import sys; print(list(sys.last_traceback.tb_frame.f_locals['payload']))")
+            taken.append(time.perf_counter() - began)
+            if seen.strip() != "['wort']":
+                raise RuntimeError(f"the failing frame is not there: {seen}")
+    stage.delete(name)
+    return taken
 
 
 def _clicks(stage: Stage, rounds: int) -> list[float]:

@@ -9,8 +9,9 @@ import pytest
 
 import jupyter_cortex
 from jupyter_cortex.core import errors
-from jupyter_cortex.core.errors import CortexError, EnvironmentDown, ProjectError, SpecError, WorkloadNotFound, from_problem
+from jupyter_cortex.core.errors import CortexError, DeploymentNotFound, EnvironmentDown, ProjectError, SpecError, WorkloadNotFound, from_problem
 from jupyter_cortex.environments import Environment as Where
+from jupyter_cortex.project import bundle
 
 from ..conftest import Environment, ProjectMaker, wait_until
 from .deployable import Doubler
@@ -52,6 +53,18 @@ def test_a_file_with_two_apis_deploys_both(environment: Environment, project: Pr
     client = environment.client()
     assert [one.api for one in client.deploy(made.directory / "cortex.yaml")] == ["py-one", "py-two"]
     assert {"py-one", "py-two"} <= {api["name"] for api in client.list_apis()}
+
+
+def test_a_version_s_archive_is_what_was_deployed_without_its_secrets(environment: Environment, project: ProjectMaker) -> None:
+    made = project("py-bundle", files={"data/a.txt": "one", ".env": "PIN=open-sesame\n"})
+    client = environment.client()
+    assert client.deploy(made.directory / "cortex.yaml")[0].version == 1
+    data = client.bundle("py-bundle", 1)
+    assert bundle.digest_of(data) == client.deployment("py-bundle", 1)["digest"]
+    assert bundle.names(data) == ["data/a.txt", "handler.py"]
+    assert b"open-sesame" not in data
+    with pytest.raises(DeploymentNotFound, match="no version 7"):
+        client.bundle("py-bundle", 7)
 
 
 def test_patch_changes_the_spec_of_what_is_deployed(environment: Environment, project: ProjectMaker) -> None:

@@ -71,6 +71,23 @@ def test_the_chaining_notebook_calls_two_apis_by_name(run: Callable[..., Path]) 
     assert text.count("deleting ") == 3
 
 
+def test_the_failure_notebook_goes_from_a_failed_request_to_its_result_under_the_old_id(run: Callable[..., Path]) -> None:
+    text = shown(run(next(path for path in EXAMPLES if path.stem == "failure-to-fix")))
+    for said in (
+        "status='failed'",
+        "the same failure as in production",
+        "it failed in production and succeeds here",
+        "here, version 1",
+        "it must not fail any more",
+        "1 of irises requeued",
+        "status='completed'",
+        "no failures of irises",
+        "deleting irises",
+    ):
+        assert said in text, said
+    assert text.index("same failure") < text.index("succeeds here") < text.index("must not fail any more") < text.index("requeued")
+
+
 def test_a_failing_cell_is_named(run: Callable[..., Path], tmp_path: Path) -> None:
     from .conftest import write_notebook
 

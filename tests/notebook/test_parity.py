@@ -21,6 +21,20 @@ class Handler:
         return {"type": type(payload).__name__, "repr": repr(payload)[:20000], "size": len(repr(payload))}
 """
 
+FAILING = """
+def measured(payload):
+    size = len(repr(payload))
+    if size % 3 == 0:
+        raise ValueError(f"{size} is a multiple of three")
+    return size
+
+
+class Handler:
+    def handle_async(self, payload):
+        return {"type": type(payload).__name__, "repr": repr(payload)[:20000], "size": measured(payload)}
+"""
+KEEPING = "- name: replays\n  kind: AsyncAPI\n  handler: {type: python, path: handler.py}\n  retain: {payload: always}\n"
+
 
 def body_of(case: dict[str, Any]) -> bytes:
     if "body_gen" in case:
@@ -40,6 +54,22 @@ def published(environment: Environment, tmp_path_factory: pytest.TempPathFactory
     kernel = Kernel(directory, environ)
     kernel.run(HANDLER)
     kernel.run("%cortex deploy parity")
+    with httpx.Client(base_url=environment.url, trust_env=False, timeout=60) as http:
+        yield kernel, http, directory
+    kernel.stop()
+
+
+@pytest.fixture(scope="module")
+def replayed(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same of a Handler that fails for some payloads, and whose payloads are all kept."""
+    import os
+
+    directory = tmp_path_factory.mktemp("replays")
+    (directory / "cortex.yaml").write_text(KEEPING)
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER_CORTEX_", "JPY_"))}
+    kernel = Kernel(directory, {**environ, "JUPYTER_CORTEX_HOME": str(environment.home)})
+    kernel.run(FAILING)
+    kernel.run("%cortex deploy replays")
     with httpx.Client(base_url=environment.url, trust_env=False, timeout=60) as http:
         yield kernel, http, directory
     kernel.stop()
@@ -72,6 +102,22 @@ def test_a_payload_is_the_same_in_the_notebook_and_in_production(published: Any,
     here, there = in_the_notebook(kernel, directory, body, content_type), over_http(http, body, content_type)
     assert here == there
     assert ("error" in case["expect"]) == ("refusal" in there)
+
+
+@pytest.mark.parametrize("case", SENT, ids=[case["id"] for case in SENT])
+def test_a_replay_answers_what_production_answered(replayed: Any, case: dict[str, Any]) -> None:
+    """The same result, or the same failure: this Handler fails on every third payload, by its size."""
+    kernel, http, _ = replayed
+    answer = http.post("/replays", content=body_of(case), headers=[(b"content-type", case["content_type"].encode("latin-1"))])
+    if answer.status_code == 400:
+        assert "error" in case["expect"]
+        return  # refused at the door: there is nothing to replay
+    request_id = answer.json()["id"]
+    there = http.get(f"/replays/{request_id}?wait=50").json()
+    row = json.loads(kernel.run(f"%cortex replay {request_id} --name replays -o json").stdout.strip().splitlines()[-1])
+    assert row["verdict"]["kind"] == {"completed": "same_result", "failed": "same_failure"}[there["status"]], row
+    assert row["here"]["result"] == there.get("result")
+    assert row["here"]["error"] == there.get("error")
 
 
 def test_almost_every_case_of_the_contract_is_sent() -> None:

@@ -1,0 +1,530 @@
+"""A request of production in a kernel: replayed beside what production answered, debugged, kept as a sample, put back into the queue."""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ..conftest import Environment, wait_until
+from .conftest import WAIT_S, Kernel, KernelMaker, Ran
+from .test_widgets import FrontEnd
+
+HANDLER = """
+from cortex_internal.lib.log import logger
+
+LABELS = {"a": 1.0}
+
+
+def look_up(payload):
+    word = payload["word"]
+    return LABELS[word]
+
+
+class Handler:
+    def __init__(self, config):
+        self.config = config
+
+    def handle_async(self, payload, request_id):
+        logger.info("looking", extra={"replayed": self.config.get("cortex_replay", False)})
+        return {"value": look_up(payload), "factor": self.config.get("factor", 1)}
+"""
+FIXED = HANDLER.replace('payload["word"]', 'payload.get("word", "a")')
+SPEC = "- name: {name}\n  kind: AsyncAPI\n  handler: {{type: python, path: handler.py, config: {{factor: 2}}}}\n  retain: {{payload: always}}\n"
+GOOD, BAD, OTHER = {"word": "a"}, {"wort": "a"}, {"word": "b"}
+
+
+class Story:
+    """A notebook in a kernel whose Handler is deployed, and its environment."""
+
+    def __init__(self, kernel: Kernel, environment: Environment, name: str, root: Path) -> None:
+        self.kernel, self.environment, self.client, self.name, self.root = kernel, environment, environment.client(), name, root
+
+    def sent(self, *payloads: Any) -> list[str]:
+        """Ids of requests that have ended."""
+        ids = [self.client.submit(self.name, payload) for payload in payloads]
+        for one in ids:
+            assert self.client.result(self.name, one, wait=60).status in ("completed", "failed")
+        return ids
+
+    def run(self, line: str, **options: Any) -> Ran:
+        return self.kernel.run(line, **options)
+
+    def data(self, line: str) -> Any:
+        return json.loads(self.run(f"{line} -o json").stdout.strip().splitlines()[-1])
+
+    def refused(self, line: str) -> str:
+        ran = self.run(line, check=False)
+        assert ran.error_name, ran
+        assert "site-packages" not in ran.traceback
+        assert "jupyter_cortex/" not in ran.traceback
+        return ran.error
+
+    def group(self) -> dict[str, Any]:
+        found = self.client.failures(self.name)
+        assert len(found) == 1, found
+        return found[0]
+
+
+StoryMaker = Callable[..., Story]
+
+
+@pytest.fixture
+def story(kernel: KernelMaker, environment: Environment, tmp_path: Path) -> StoryMaker:
+    def make(name: str, handler: str = HANDLER, spec: str = SPEC) -> Story:
+        (tmp_path / "project").mkdir()
+        root = tmp_path / "project"
+        if spec:
+            (root / "cortex.yaml").write_text(spec.format(name=name))
+        made = Story(kernel(root), environment, name, root)
+        made.run(handler)
+        if "class Handler" in handler:
+            made.run(f"%cortex deploy {name} --no-check")
+        return made
+
+    return make
+
+
+# Replay -------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_of_production_fails_here_the_same_way_and_its_fix_is_seen(story: StoryMaker) -> None:
+    one = story("replay-fix")
+    bad, other = one.sent(BAD, OTHER)
+    shown = one.run(f"%cortex replay {bad}")
+    for text in (shown.text, shown.html):
+        assert "the same failure as in production" in text
+        assert "KeyError" in text
+        assert "In [1], line 8, in look_up" in text, "the place here, and the same in production's traceback"
+        assert "version 1" in text
+        assert "looking" in text
+    assert one.data(f"%cortex replay {other}")["verdict"]["kind"] == "same_failure"
+    one.run(HANDLER.replace('payload["word"]', 'payload.strip("word")'))
+    assert one.data(f"%cortex replay {bad}")["verdict"] == {"kind": "another_failure", "text": "it fails here, too, but otherwise"}
+    one.run(FIXED)
+    row = one.data(f"%cortex replay {bad}")
+    assert row["verdict"]["kind"] == "fixed"
+    assert row["here"]["result"] == {"value": 1.0, "factor": 2}
+    assert row["production"]["error"] == {"type": "KeyError", "message": "'word'"}
+
+
+def test_a_failure_stays_the_same_one_when_its_lines_move(story: StoryMaker) -> None:
+    one = story("replay-moved")
+    (bad,) = one.sent(BAD)
+    one.run("# a cell between\n" + HANDLER.replace("def look_up", "# moved\n# down\ndef look_up"))
+    assert one.data(f"%cortex replay {bad}")["verdict"]["kind"] == "same_failure"
+
+
+def test_a_failure_in_a_module_of_the_project_under_an_async_handler_is_the_same_one_here(story: StoryMaker) -> None:
+    handler = "import helper\n\nclass Handler:\n    async def handle_async(self, payload):\n        return {'x': await helper.look(payload)}\n"
+    one = story("replay-async", handler="pass", spec="")
+    (one.root / "helper.py").write_text("async def look(payload):\n    return payload['word']\n")
+    one.run(handler)
+    one.run("%cortex deploy replay-async --no-check")
+    (bad,) = one.sent(BAD)
+    row = one.data(f"%cortex replay {bad}")
+    assert row["verdict"]["kind"] == "same_failure"
+    assert "helper.py" in row["here"]["traceback"]
+    assert one.data(f"%cortex replay {bad} --in 1")["verdict"]["kind"] == "same_failure"
+    (one.root / "helper.py").write_text("async def look(payload):\n    return payload.get('word')\n")
+    assert "helper.py differs" in one.data(f"%cortex replay {bad}")["drift"]
+    assert one.data(f"%cortex replay {bad} --in 1")["verdict"]["kind"] == "same_failure", "with the files that were deployed"
+
+
+def test_a_name_that_is_refused_is_not_the_notebook_s_from_then_on(story: StoryMaker) -> None:
+    one = story("replay-name")
+    (good,) = one.sent(GOOD)
+    assert "cortex.yaml has no API elsewhere" in one.refused("%cortex payload --name elsewhere --file cortex.yaml")
+    assert one.data(f"%cortex replay {good}")["verdict"]["kind"] == "same_result"
+
+
+def test_results_are_compared_by_path(story: StoryMaker) -> None:
+    one = story("replay-result")
+    (good,) = one.sent(GOOD)
+    assert one.data(f"%cortex replay {good}")["verdict"]["text"] == "the same result as in production"
+    one.run(HANDLER.replace('"factor": self', '"more": [1], "Factor": self').replace("1.0}", "1.0000000001}"))
+    row = one.data(f"%cortex replay {good}")
+    assert row["verdict"] == {"kind": "changed", "text": "another result than in production: 4 differences"}
+    assert [(found["kind"], found["path"]) for found in row["difference"]["rows"]] == [
+        ("close", "result.value"),
+        ("removed", "result.factor"),
+        ("added", "result.more"),
+        ("added", "result.Factor"),
+    ]
+    shown = one.run(f"%cortex replay {good}")
+    for text in (shown.text, shown.html):
+        assert "result.factor" in text
+        assert "1e-06" in text
+    one.run(HANDLER.replace("1.0}", "1.0000000001}"))
+    assert one.data(f"%cortex replay {good}")["verdict"]["text"] == "the same result as in production (numbers within 1e-06)"
+    one.run(HANDLER.replace("1.0}", "}").replace('"a": ', ""))
+    assert one.data(f"%cortex replay {good}")["verdict"]["text"] == "it succeeded in production and fails here"
+
+
+def test_a_handler_can_tell_that_it_is_replayed(story: StoryMaker) -> None:
+    one = story("replay-guard")
+    (good,) = one.sent(GOOD)
+    row = one.data(f"%cortex replay {good}")
+    assert [record["replayed"] for record in row["here"]["records"]] == [True]
+    wait_until(lambda: one.data(f"%cortex replay {good}")["production"]["records"], "production's log lines have arrived")
+    row = one.data(f"%cortex replay {good}")
+    assert [record["replayed"] for record in row["production"]["records"]] == [False]
+    row = json.loads(one.run('%%cortex payload -t application/json -o json\n{"word": "a"}').stdout.splitlines()[-1])
+    assert [record["replayed"] for record in row["records"]] == [False]
+
+
+def test_a_deployed_version_runs_beside_the_notebook_which_it_leaves_alone(story: StoryMaker) -> None:
+    one = story("replay-in")
+    bad, good = one.sent(BAD, GOOD)
+    one.run(FIXED.replace("1.0}", "7.0}"))
+    assert one.data(f"%cortex replay {bad}")["verdict"]["kind"] == "fixed"
+    row = one.data(f"%cortex replay {bad} --in 1")
+    assert (row["ran"], row["verdict"]["kind"]) == ("version 1", "same_failure")
+    assert 'File "handler.py", line' in row["here"]["traceback"]
+    assert "(In [1], line 8)" in row["here"]["traceback"]
+    assert one.data(f"%cortex replay {good} --in 1")["verdict"]["kind"] == "same_result"
+    assert one.kernel.value("LABELS") == {"a": 7.0}
+    assert one.kernel.value("[name for name in __import__('sys').modules if name == 'cortex_async_handler']") == []
+    assert one.data(f"%cortex replay {good}")["verdict"]["kind"] == "changed"
+    assert "version 1" in one.run(f"%cortex replay {bad} --in 1").html
+    assert "has no version 9" in one.refused(f"%cortex replay {bad} --in 9")
+
+
+def debugged(kernel: Kernel, code: str, *answers: str) -> str:
+    """Run a cell that asks, as a person at the prompt does; what it printed."""
+    answers_left = [*answers, "q"]
+    parent = kernel.client.execute(code, allow_stdin=True)
+    printed = ""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        try:
+            kernel.client.get_stdin_msg(timeout=0.05)
+            kernel.client.input(answers_left.pop(0))
+        except queue.Empty:
+            pass
+        try:
+            message = kernel.client.get_iopub_msg(timeout=0.05)
+        except queue.Empty:
+            continue
+        if message["parent_header"].get("msg_id") != parent:
+            continue
+        if message["msg_type"] == "stream":
+            printed += message["content"]["text"]
+        elif message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+            return re.sub(r"\x1b\[[0-9;]*m", "", printed)
+    pytest.fail(f"the debugger did not end: {printed}")
+
+
+def test_debug_enters_the_failing_frame(story: StoryMaker) -> None:
+    one = story("replay-debug")
+    (bad,) = one.sent(BAD)
+    one.run("1 / 0", check=False)
+    began = time.monotonic()
+    one.run(f"%cortex replay {bad}")
+    said = debugged(one.kernel, "%debug", "p 'keys', sorted(payload)", "up", "p request_id")
+    print(f"replay and the failing frame: {time.monotonic() - began:.2f} s")
+    assert "('keys', ['wort'])" in said
+    assert bad in said
+    one.run("1 / 0", check=False)
+    one.run(f"%cortex replay {bad} --in 1")
+    said = debugged(one.kernel, "%debug", "p 'keys', sorted(payload)", "l")
+    assert "('keys', ['wort'])" in said
+    assert 'word = payload["word"]' in said, "the version's own source is there to read"
+
+
+def test_what_is_not_as_in_production_is_named(story: StoryMaker) -> None:
+    one = story("replay-drift")
+    assert one.data(f"%cortex replay {one.sent(GOOD)[0]}")["drift"] == []
+    (one.root / "labels.txt").write_text("a\n")
+    (one.root / "gone.txt").write_text("a\n")
+    one.run("import yaml")
+    one.run(HANDLER.replace("LABELS =", "YAML = yaml.__version__\nLABELS =") + "    def used(self):\n        return YAML\n")
+    one.run("%cortex deploy replay-drift --no-check")
+    (good,) = one.sent(GOOD)
+    (one.root / "labels.txt").write_text("b\n")
+    (one.root / "gone.txt").unlink()
+    (one.root / "cortex.yaml").write_text(SPEC.format(name="replay-drift").replace("factor: 2", "factor: 3"))
+    one.run("import importlib.metadata, platform\nplatform.python_version = lambda: '3.1.4'")
+    one.run("_version = importlib.metadata.version\nimportlib.metadata.version = lambda name: '0.1' if name == 'PyYAML' else _version(name)")
+    row = one.data(f"%cortex replay {good}")
+    told = "\n".join(row["drift"])
+    assert "this kernel is Python 3.1.4" in told
+    assert "and is 0.1 here" in told
+    assert "config factor was 2 in version 2 and is 3 here" in told
+    assert "labels.txt differs" in told
+    assert "gone.txt of that version is not here" in told
+    assert [found["path"] for found in row["difference"]["rows"]] == ["result.factor"]
+    shown = one.run(f"%cortex replay {good}")
+    assert "labels.txt differs" in shown.text
+    assert "labels.txt differs" in shown.html
+
+
+def test_without_a_cortex_yaml_the_config_is_production_s(story: StoryMaker) -> None:
+    one = story("replay-config", spec="")
+    one.run("%cortex deploy replay-config --no-check --config factor=5")
+    (bad,) = one.sent(BAD)
+    one.run(FIXED)
+    assert one.data(f"%cortex replay {bad}")["here"]["result"] == {"value": 1.0, "factor": 5}
+    assert one.data(f"%cortex replay {bad} --config factor=6")["here"]["result"] == {"value": 1.0, "factor": 6}
+
+
+def test_a_group_is_replayed_as_a_whole_and_bounded(story: StoryMaker) -> None:
+    one = story("replay-group")
+    one.sent(BAD, BAD, BAD)
+    mark = one.group()["fingerprint"]
+    data = one.data(f"%cortex replay --group {mark}")
+    assert [row["verdict"] for row in data["rows"]] == ["the same failure as in production"] * 3
+    assert (data["succeeded"], data["fixed"]) == (0, False)
+    one.run(FIXED)
+    data = one.data(f"%cortex replay --group {mark[:6]} --limit 2")
+    assert ([row["status"] for row in data["rows"]], data["fixed"]) == (["completed"] * 2, True)
+    shown = one.run(f"%cortex replay --group {mark}")
+    for text in (shown.text, shown.html):
+        assert "3 of 3 succeed here" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("%cortex replay", "give the id of a request, or --group"),
+        ("%cortex replay x --group y", "one of them"),
+        ("%cortex replay no-such-id", "no-such-id"),
+        ("%cortex replay --group ffff", "is no group of failures"),
+        ("%cortex requests --since yesterday", "--since 1h"),
+        ("%cortex requeue", "give ids, or --group"),
+        ("%cortex requeue --group ffff --yes", "is no group of failures"),
+        ("%cortex sample --from no-such-id", "no-such-id"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(environment: Environment, kernel_of_refusals: Story, line: str, said: str) -> None:
+    assert said in kernel_of_refusals.refused(line)
+
+
+@pytest.fixture(scope="module")
+def kernel_of_refusals(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    import os
+
+    root = tmp_path_factory.mktemp("refusals")
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER_CORTEX_", "JPY_"))}
+    one = Kernel(root, {**environ, "JUPYTER_CORTEX_HOME": str(environment.home), "IPYTHONDIR": str(root / ".ipython")})
+    one.run(HANDLER)
+    one.run("%cortex deploy replay-refusals --no-check")
+    yield Story(one, environment, "replay-refusals", root)
+    one.stop()
+
+
+def test_a_payload_that_is_gone_is_refused_with_the_reason(story: StoryMaker) -> None:
+    one = story("replay-gone", spec="")
+    (good,) = one.sent(GOOD)
+    assert "was deleted when the workload ended (completed)" in one.refused(f"%cortex replay {good}")
+    assert "retain: {payload: always}" in one.refused(f"%cortex sample --from {good}")
+
+
+def test_a_request_that_still_waits_is_replayed_and_production_has_no_answer_yet(story: StoryMaker) -> None:
+    one = story("replay-waits")
+    one.client.stop(one.name)
+    wait_until(lambda: not one.environment.processes("replica", one.name), "the replica is gone")
+    row = one.data(f"%cortex replay {one.client.submit(one.name, GOOD)}")
+    assert row["verdict"] == {"kind": "unfinished", "text": "production has no answer (in_queue); here it completes"}
+    assert row["here"]["result"] == {"value": 1.0, "factor": 2}
+
+
+def test_a_group_whose_payloads_are_gone_says_so_of_each(story: StoryMaker) -> None:
+    one = story("replay-none", spec=SPEC.replace("always", "never"))
+    (bad,) = one.sent(BAD)
+    one.run(FIXED)
+    data = one.data(f"%cortex replay --group {one.group()['fingerprint']}")
+    assert (data["succeeded"], data["fixed"]) == (0, False)
+    assert [(row["id"], row["status"]) for row in data["rows"]] == [(bad, "gone")]
+    assert "was deleted when the workload ended" in data["rows"][0]["verdict"]
+
+
+def test_ids_and_fingerprints_of_failures_complete(story: StoryMaker) -> None:
+    one = story("replay-complete")
+    bad, _ = one.sent(BAD, GOOD)
+    lines = "__import__('jupyter_cortex.magics.completion').magics.completion.complete(get_ipython().cortex_session, {!r})"
+    assert one.kernel.value(lines.format("%cortex replay ")) == [bad]
+    assert one.kernel.value(lines.format(f"%cortex replay {bad[:4]}")) == [bad]
+    assert one.kernel.value(lines.format("%cortex replay --group ")) == [one.group()["fingerprint"]]
+
+
+def test_a_payload_that_the_spec_redacts_arrives_redacted_and_says_so(story: StoryMaker) -> None:
+    spec = SPEC.replace("payload: always}}", "payload: always, redact: [$.pin]}}")
+    one = story("replay-redacted", spec=spec)
+    (bad,) = one.sent({"wort": "a", "pin": "4711-0815"})
+    shown = one.run(f"%cortex replay {bad}")
+    for text in (shown.text, shown.html):
+        assert "redacted by the spec: $.pin" in text
+        assert "4711-0815" not in text
+    assert "redacted by the spec: $.pin" in one.run(f"%cortex sample --from {bad}").text
+    assert "4711-0815" not in "".join(path.read_text() for path in (one.root / "samples").iterdir())
+    one.client.stop(one.name)
+    wait_until(lambda: not one.environment.processes("replica", one.name), "the replica is gone")
+    waiting = one.run(f"%cortex replay {one.client.submit(one.name, {'wort': 'a', 'pin': '4711-0815'})}")
+    assert "redacted by the spec: $.pin" in waiting.text, "one that still waits, too"
+    assert "4711-0815" not in waiting.text + waiting.html
+
+
+# What follows -------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_is_kept_as_a_sample_that_the_gate_then_demands(story: StoryMaker) -> None:
+    one = story("replay-sample")
+    bad, good = one.sent(BAD, GOOD)
+    mark = one.group()["fingerprint"]
+    assert f"kept samples/failed-{mark[:8]}.yaml: it must not fail any more" in one.run(f"%cortex sample --from {bad}").text
+    kept = yaml.safe_load((one.root / "samples" / f"failed-{mark[:8]}.yaml").read_text())
+    assert (kept["content_type"], json.loads(kept["body"]), "expected" in kept) == ("application/json", BAD, False)
+    assert f"kept already: sample failed-{mark[:8]}" in one.refused(f"%cortex sample --from {bad}")
+    assert f"kept already: sample failed-{mark[:8]}" in one.refused(f"%cortex sample again --from {bad}")
+    assert "with production's result" in one.run(f"%cortex sample fine --from {good}").text
+    assert yaml.safe_load((one.root / "samples" / "fine.yaml").read_text())["expected"] == {"value": 1.0, "factor": 2}
+    assert "choose another name" in one.refused(f"%cortex sample fine --from {one.sent(OTHER)[0]}")
+    assert f"sample failed-{mark[:8]}: KeyError" in one.refused("%cortex deploy replay-sample")
+    one.run(FIXED)
+    assert "is live" in one.run("%cortex deploy replay-sample").text
+
+
+def test_failed_requests_get_their_results_under_their_old_ids(story: StoryMaker) -> None:
+    one = story("replay-requeue")
+    bad, second, good = one.sent(BAD, BAD, GOOD)
+    mark = one.group()["fingerprint"]
+    refusal = one.refused(f"%cortex requeue --group {mark}")
+    assert "2 requests that failed with KeyError" in refusal
+    assert "version 1, on which they failed, is still live" in refusal
+    assert "repeat with --yes" in refusal
+    one.run(FIXED)
+    one.run("%cortex deploy replay-requeue")
+    assert "still live" not in one.refused(f"%cortex requeue --group {mark}")
+    shown = one.run(f"%cortex requeue --group {mark} --yes")
+    for text in (shown.text, shown.html):
+        assert "of replay-requeue requeued, under their ids" in text
+    for one_id in (bad, second):
+        assert one.client.result(one.name, one_id, wait=60).status == "completed"
+    data = one.data(f"%cortex requeue {good} nobody-has-this --yes")
+    assert data["requeued"] == []
+    assert {row["id"] for row in data["refused"]} == {good, "nobody-has-this"}
+    assert all(row["reason"] for row in data["refused"])
+    assert all(row["id"] in one.run(f"%cortex requeue {good} nobody-has-this --yes").text for row in data["refused"])
+    details = one.client.workload(one.name, bad)
+    assert details["run"] == 2
+    assert str(one.root) in json.dumps(details["requeues"]), "who asked for it is in the record"
+
+
+def test_requests_shows_failures_by_group_with_the_next_line_to_type(story: StoryMaker) -> None:
+    one = story("replay-requests")
+    bad, other, good = one.sent(BAD, OTHER, GOOD)
+    data = one.data("%cortex requests")
+    assert [row["id"] for row in data["workloads"]] == [good, other, bad]
+    assert {group["count"] for group in data["groups"]} == {1}
+    assert len(data["groups"]) == 2
+    assert data["workloads"][2]["next"] == f"%cortex replay {bad}"
+    assert [row["id"] for row in one.data("%cortex requests --failed --limit 1")["workloads"]] == [other]
+    assert one.data("%cortex requests --group")["workloads"] == []
+    assert one.data("%cortex requests --since 1h") == data
+    assert one.data("%cortex requests --since 0s")["workloads"] == []
+    shown = one.run("%cortex requests")
+    offset = one.kernel.value("__import__('datetime').datetime.now().astimezone().strftime('%z')")
+    for text in (shown.text, shown.html):
+        assert f"%cortex replay {bad}" in text
+        assert f"%cortex replay --group {data['groups'][0]['fingerprint']}" in text
+        assert "In [1], line 8" in text
+        assert "In [1], line 9" in text
+        assert f" {offset[:3]}:{offset[3:]}" in text
+
+
+# Widgets ------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def front(story: StoryMaker) -> Callable[[str], tuple[Story, FrontEnd]]:
+    def make(name: str) -> tuple[Story, FrontEnd]:
+        one = story(name)
+        return one, FrontEnd(one.kernel)
+
+    return make
+
+
+def shown_by(front: FrontEnd) -> str:
+    return "\n".join(str(state.get("value", "")) for state in front.states.values() if state.get("_model_name") == "HTMLModel")
+
+
+def test_the_table_of_requests_refreshes_itself_in_its_place(front: Any) -> None:
+    one, seen = front("replay-live")
+    displays = seen.run("%cortex requests")
+    assert "no requests" in displays[-1]["text/plain"]
+    (bad,) = one.sent(BAD)
+
+    def drawn() -> bool:
+        seen.run("pass")
+        return bad in shown_by(seen)
+
+    wait_until(drawn, "the new request is in the table")
+    button = seen.find("ButtonModel", icon="refresh")
+    seen.click(button)
+    assert seen.states[button]["description"] == "Refresh"
+    assert one.kernel.value("[t.name for t in __import__('threading').enumerate() if t.name == 'cortex-refreshing' and not t.daemon]") == []
+    seen.run("%cortex requests")
+    seen.run("%cortex requests")
+    wait_until(
+        lambda: one.kernel.value("sum(t.name == 'cortex-refreshing' for t in __import__('threading').enumerate())") == 1, "one table asks, not three"
+    )
+
+
+def test_a_replay_s_buttons_keep_the_payload_and_put_the_group_back(front: Any) -> None:
+    one, seen = front("replay-buttons")
+    (bad,) = one.sent(BAD)
+    seen.run(f"%cortex replay {bad}")
+    keep, again = (seen.find("ButtonModel", description=text) for text in ("Keep as sample", "Requeue group"))
+    assert (seen.states[keep]["disabled"], seen.states[again]["disabled"]) == (False, True)
+    seen.click(keep)
+    assert "it must not fail any more" in shown_by(seen)
+    seen.click(keep)
+    assert "kept already" in shown_by(seen)
+    seen.states.clear()
+    seen.run(FIXED)
+    seen.run(f"%cortex replay {bad}")
+    again = seen.find("ButtonModel", description="Requeue group")
+    assert seen.states[again]["disabled"] is False
+    seen.click(again)
+    assert "version 1, on which they failed, is still live" in shown_by(seen)
+    assert one.client.result(one.name, bad).status == "failed"
+    one.run("%cortex deploy replay-buttons")
+    seen.click(again)
+    assert "1 requeued" in shown_by(seen)
+    assert one.client.result(one.name, bad, wait=60).status == "completed"
+
+
+# The shell ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_shell_looks_keeps_and_requeues_too(story: StoryMaker) -> None:
+    one = story("replay-shell")
+    bad, good = one.sent(BAD, GOOD)
+    mark = one.group()["fingerprint"]
+    cortex = one.environment.cortex
+    said = cortex("requests", one.name).stdout
+    assert f"%cortex replay --group {mark} --name {one.name}" in said
+    assert f"%cortex replay {bad} --name {one.name}" in said
+    assert cortex("requests", cwd=one.root).stdout == said, "the only API of this directory's cortex.yaml"
+    assert good not in cortex("requests", one.name, "--failed").stdout
+    assert "say which API" in cortex("requests", check=False, cwd=one.root.parent).stderr
+    assert "needs a notebook's kernel" in cortex("replay", bad, check=False).stderr
+    assert f"kept samples/failed-{mark[:8]}.yaml" in cortex("sample", "--from", bad, "--name", one.name, "--dir", str(one.root)).stdout
+    assert f"failed-{mark[:8]}" in cortex("sample", cwd=one.root).stdout
+    assert "--from ID" in cortex("sample", "mine", cwd=one.root, check=False).stderr
+    assert "kept already" in cortex("sample", "--from", bad, cwd=one.root, check=False).stderr
+    one.run(FIXED)
+    one.run("%cortex deploy replay-shell")
+    assert "repeat with --yes" in cortex("requeue", "--group", mark, cwd=one.root, check=False, stdin=-3).stderr
+    assert "1 of replay-shell requeued" in cortex("requeue", "--group", mark, "--yes", cwd=one.root).stdout
+    assert one.client.result(one.name, bad, wait=60).status == "completed"
+    refused = cortex("requeue", good, "--yes", cwd=one.root, check=False)
+    assert (refused.returncode, "refused:" in refused.stdout) == (1, True)
