@@ -54,7 +54,7 @@ def timestamp(ms: int) -> str:
     return datetime.fromtimestamp(ms // 1000, UTC).isoformat()
 
 
-def workload_body(request_id: str, found: Found) -> bytes:
+def workload_body(request_id: str, found: Found, partial: bytes | None = None) -> bytes:
     """GET's answer. The result goes out as the bytes the replica stored: order and numbers exactly."""
     start = f'{{"id": "{request_id}", "status": "{found.status}"'
     if found.status == "completed":
@@ -62,4 +62,6 @@ def workload_body(request_id: str, found: Found) -> bytes:
         return start.encode() + b', "result": ' + (found.result or b"{}") + rest.encode()
     if found.status == "failed" and found.error:
         return start.encode() + b', "error": ' + found.error + b"}"
+    if found.status == "in_progress" and found.progress:
+        return start.encode() + b', "progress": ' + found.progress + (b', "partial": ' + partial if partial else b"") + b"}"
     return start.encode() + b"}"

@@ -18,6 +18,9 @@ class Route:
     origins: frozenset[str]
     ttl: int
     keep_payload: bool
+    retain: str = "failed"
+    retain_max: int = -1
+    queue_timeout: float | None = None
 
 
 def route_of(api: Api) -> Route:
@@ -28,6 +31,9 @@ def route_of(api: Api) -> Route:
         origins=frozenset(api.spec["networking"]["allow_origins"]),
         ttl=retain["days"] * 86400,
         keep_payload=retain["payload"] == "always",
+        retain=retain["payload"],
+        retain_max=retain["max_bytes"],
+        queue_timeout=api.spec.get("queue_timeout"),
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextvars
 import threading
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .live import Interrupted, Stage
     from .prints import Partial
 
 #: What a failed workload keeps of its own lines, in bytes: enough to see what happened, small enough for a record.
@@ -23,10 +24,17 @@ class Request:
     starts begin without a request (Python gives them an empty context) unless they are run in a copied context.
     """
 
-    __slots__ = ("_kept", "_token", "full", "lines", "partials", "request_id")
+    __slots__ = ("_kept", "_token", "ending", "full", "lines", "partials", "request_id", "stage", "task", "where")
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, stage: Stage | None = None) -> None:
         self.request_id = request_id
+        #: Who hears of its progress (live.py); None once the handler has returned, and where nobody listens.
+        self.stage = stage
+        #: What is raised in it because it should end, and where it was when that was decided; None and "" as long as it may go on.
+        self.ending: type[Interrupted] | None = None
+        self.where = ""
+        #: The task of an async handler and its loop.
+        self.task: Any = None
         self.lines: list[str] = []
         #: Printed text without its newline yet, by stream and thread: an async handler prints on another thread.
         self.partials: dict[tuple[str, int], Partial] = {}

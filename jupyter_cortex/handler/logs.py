@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from jupyter_cortex.core.errors import SpecError
 
@@ -18,6 +18,9 @@ from .log_context import Request
 from .log_rate import LogRate
 from .masking import mask, masked, masked_line
 from .prints import Capture, CapturedStream, capture_prints
+
+if TYPE_CHECKING:
+    from .live import Stage
 
 __all__ = [
     "Capture",
@@ -173,9 +176,9 @@ def setup_notebook(stream: TextIO | None = None, level: str = "info") -> None:
     _setup(LineHandler(write, labels=None, human=True), level)
 
 
-def request(request_id: str) -> Request:
-    """Bind a request id inside a ``with`` block and collect the request's lines in ``.lines``."""
-    return Request(request_id)
+def request(request_id: str, stage: Stage | None = None) -> Request:
+    """Bind a request id inside a ``with`` block and collect the request's lines in ``.lines``; ``stage`` hears of its progress."""
+    return Request(request_id, stage)
 
 
 def current_request_id() -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,11 @@ import redis
 from ..core.errors import StoreUnavailable
 from ..store import keys
 from ..store.connection import explain, is_temporary
-from ..store.scripts import CANCEL, PIECE, SUBMIT
+from ..store.records import PLACES
+from ..store.scripts import CANCEL, FOLLOW, PIECE, SUBMIT, SWEEP
 from .ends import Ends
 from .line import Line
+from .sweeping import SWEPT_AT_ONCE
 
 #: Bodies above this take the other connection.
 BULK_BYTES = 64 * 1024
@@ -41,6 +44,13 @@ class Found:
     error: bytes | None
     result: bytes | None
     finished: int | None
+    progress: bytes | None = None
+    due: bytes | None = None
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it has waited for longer than its queue timeout, and nobody has said so yet."""
+        return self.due is not None and self.status == "in_queue" and int(self.due) <= time.time() * 1000
 
 
 def _digest(body: bytes) -> str:
@@ -49,6 +59,25 @@ def _digest(body: bytes) -> str:
 
 #: Where its outcome is awaited, and the script's arguments for one workload.
 _Submit = tuple[asyncio.Future[str], tuple[Any, ...]]
+
+
+#: Queue timeout and timeout of a workload in ms, 0 = none; empty for one that has neither.
+Limits = tuple[()] | tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one who follows a workload sees of it. ``place``: how many wait in front of it, -1 = more than PLACES. Times are ms."""
+
+    status: str
+    error: bytes | None
+    started: int | None
+    finished: int | None
+    attempts: int
+    run: int
+    progress: bytes | None
+    accepted: int
+    place: int
 
 
 class Intake:
@@ -60,7 +89,7 @@ class Intake:
         self._quick, self._bulk = Line(url, patience), Line(url, patience)
         self._store_wait = store_wait
         self._ends = Ends(url, max(store_wait, 0.5))
-        self._gathering: dict[str, list[_Submit]] = {}
+        self._gathering: dict[tuple[str, Limits], list[_Submit]] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self.max_queued, self.watermark = max_queued, watermark
         #: Bytes below the watermark, by the last `measure` less what was accepted since.
@@ -89,7 +118,7 @@ class Intake:
                     ) from error
                 await asyncio.sleep(RETRY_S)
 
-    async def submit(self, api: str, request_id: str, content_type: str, body: bytes) -> str:
+    async def submit(self, api: str, request_id: str, content_type: str, body: bytes, limits: Limits = ()) -> str:
         """Accept one workload, or nothing of it: "ok", "same" (already accepted), "conflict", "not_live", "unknown", "queue_full", "store_full"."""
         digest = _digest(body) if len(body) <= DIGEST_INLINE_BYTES else await asyncio.to_thread(_digest, body)
         kind = content_type.encode("latin-1")
@@ -97,42 +126,43 @@ class Intake:
         if self._room < 0:
             return await self._known(api, request_id, kind, digest, len(body))
         if len(body) > PIECE_BYTES:
-            return await self._submit_in_pieces(api, request_id, kind, digest, body)
+            return await self._submit_in_pieces(api, request_id, kind, digest, body, limits)
         arguments = (request_id, kind, digest, len(body), body)
         if len(body) > BULK_BYTES:
-            return (await self._accept(self._bulk, api, arguments))[0]
+            return (await self._accept(self._bulk, api, arguments, limits=limits))[0]
         loop = asyncio.get_running_loop()
-        gathered = self._gathering.get(api)
+        key = api, limits
+        gathered = self._gathering.get(key)
         if gathered is None or len(gathered) >= TOGETHER:
-            gathered = self._gathering[api] = []
-            loop.call_soon(self._send, api, gathered)
+            gathered = self._gathering[key] = []
+            loop.call_soon(self._send, key, gathered)
         outcome: asyncio.Future[str] = loop.create_future()
         gathered.append((outcome, arguments))
         return await outcome
 
-    async def _submit_in_pieces(self, api: str, request_id: str, kind: bytes, digest: str, body: bytes) -> str:
+    async def _submit_in_pieces(self, api: str, request_id: str, kind: bytes, digest: str, body: bytes, limits: Limits) -> str:
         for _ in range(3):
             at = 0
             while at < len(body):
                 piece = body[at : at + PIECE_BYTES]
                 (there,) = await self._patiently(self._bulk, ("EVALSHA", PIECE.sha, 1, keys.prefix(api), request_id, digest, at, piece))
                 at = int(there)
-            (word,) = await self._accept(self._bulk, api, (request_id, kind, digest, len(body), b""))
+            (word,) = await self._accept(self._bulk, api, (request_id, kind, digest, len(body), b""), limits=limits)
             if word != "again":
                 return word
         raise StoreUnavailable("the store lost parts of the body while it came in; try again", retry_after=1)
 
-    def _send(self, api: str, gathered: list[_Submit]) -> None:
+    def _send(self, key: tuple[str, Limits], gathered: list[_Submit]) -> None:
         """What came in during one turn of the event loop is accepted by one script: per workload that costs the store a third."""
-        if self._gathering.get(api) is gathered:
-            del self._gathering[api]
-        sending = asyncio.get_running_loop().create_task(self._settle(api, gathered))
+        if self._gathering.get(key) is gathered:
+            del self._gathering[key]
+        sending = asyncio.get_running_loop().create_task(self._settle(*key, gathered))
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)
 
-    async def _settle(self, api: str, gathered: list[_Submit]) -> None:
+    async def _settle(self, api: str, limits: Limits, gathered: list[_Submit]) -> None:
         try:
-            words = await self._accept(self._quick, api, *(arguments for _, arguments in gathered))
+            words = await self._accept(self._quick, api, *(arguments for _, arguments in gathered), limits=limits)
         except Exception as error:
             for outcome, _ in gathered:
                 if not outcome.done():
@@ -142,8 +172,8 @@ class Intake:
             if not outcome.done():
                 outcome.set_result(word)
 
-    async def _accept(self, line: Line, api: str, *workloads: tuple[Any, ...]) -> list[str]:
-        command = ("EVALSHA", SUBMIT.sha, 1, keys.prefix(api), *(part for arguments in workloads for part in arguments), self.max_queued)
+    async def _accept(self, line: Line, api: str, *workloads: tuple[Any, ...], limits: Limits = ()) -> list[str]:
+        command = ("EVALSHA", SUBMIT.sha, 1, keys.prefix(api), *(part for arguments in workloads for part in arguments), self.max_queued, *limits)
         said: bytes = (await self._patiently(line, command))[0]
         return said.decode().split(" ")
 
@@ -167,12 +197,12 @@ class Intake:
     async def get(self, api: str, request_id: str) -> Found | None:
         record, result = await self._patiently(
             self._quick,
-            ("HMGET", keys.record(api, request_id), "status", "error", "finished"),
+            ("HMGET", keys.record(api, request_id), "status", "error", "finished", "progress", "due"),
             ("GET", keys.result(api, request_id)),
         )
         if record[0] is None:
             return None
-        return Found(record[0].decode(), record[1], result, int(record[2]) if record[2] else None)
+        return Found(record[0].decode(), record[1], result, int(record[2]) if record[2] else None, record[3], record[4])
 
     async def wait(self, api: str, request_id: str, seconds: float) -> Found | None:
         """Like get, but not before the workload has ended or the time is over."""
@@ -194,6 +224,28 @@ class Intake:
                 return await self.get(api, request_id)
             # The channel is gone with the store: whoever waits waits on, on the next one.
             await asyncio.sleep(RETRY_S)
+
+    async def see(self, api: str, request_id: str) -> Sight | None:
+        """What a follower sees now. From the first look on, it is told of the workload's start on `keys.news_channel`."""
+        (raw,) = await self._patiently(self._quick, ("EVALSHA", FOLLOW.sha, 1, keys.prefix(api), request_id, PLACES))
+        if raw[0] is None:
+            return None
+        status, error, started, finished, attempts, run, progress, accepted, place = raw
+        numbers = (int(attempts or 0), int(run or 1), progress, int(accepted or 0), int(place))
+        return Sight(status.decode(), error, int(started) if started else None, int(finished) if finished else None, *numbers)
+
+    async def sweep(self, api: str, ttl: int, retain: str, retain_max: int) -> None:
+        """Fail what has waited for too long."""
+        await self._patiently(self._quick, ("EVALSHA", SWEEP.sha, 1, keys.prefix(api), ttl, retain, retain_max, SWEPT_AT_ONCE))
+
+    async def partial(self, api: str, request_id: str) -> bytes | None:
+        """The partial result that its handler has told last."""
+        (raw,) = await self._patiently(self._quick, ("GET", keys.partial(api, request_id)))
+        return raw if raw is None else bytes(raw)
+
+    def hear(self, api: str, request_id: str) -> Any:
+        """A context in which all that moves one workload is heard: yields a `Pulse`. Raises RedisError or OSError."""
+        return self._ends.pulse(keys.news_channel(api, request_id), keys.done_channel(api, request_id))
 
     async def cancel(self, api: str, request_id: str, ttl: int, keep_payload: bool) -> str:
         """ "cancelled", the final status it already had, or "unknown"."""

@@ -15,7 +15,7 @@ import hiredis
 import redis
 import redis.asyncio
 
-from ..store.scripts import CANCEL, PIECE, SUBMIT
+from ..store.scripts import CANCEL, FOLLOW, PIECE, SUBMIT, SWEEP
 
 
 class Line:
@@ -85,7 +85,7 @@ class Line:
             connection = pool.make_connection()
             try:
                 await connection.connect()
-                for script in (SUBMIT, PIECE, CANCEL):
+                for script in (SUBMIT, PIECE, CANCEL, FOLLOW, SWEEP):
                     await connection.send_command("SCRIPT LOAD", script.source)
                     await connection.read_response()
             except BaseException:

@@ -1,12 +1,15 @@
 -- Accept workloads: each with its record, its payload, its place in the queue and the wake-up, or nothing of it.
--- ARGV: per workload id, content type, body digest, size, body; then how many may wait in the queue (left out: any number). A body that came in
--- pieces (piece.lua) is left empty here.
+-- ARGV: per workload id, content type, body digest, size, body; then how many may wait in the queue (left out: any number), and behind that, where any of
+-- them has them, queue timeout and timeout of all of them in ms (0 = none). A body that came in pieces (piece.lua) is left empty here.
 -- Returns a word for each, a space between: 'ok', 'same', 'conflict', 'not_live', 'unknown', 'queue_full', or 'again': its pieces are not all there.
 -- Those that arrive together come together: what a script costs, and its one look at the API, are shared.
 local gate = redis.call('HGET', p .. ':api', 'gate')
 local refusal = not gate and 'unknown' or gate ~= 'open' and 'not_live'
 local room = math.huge
-if #ARGV % 5 == 1 then room = tonumber(ARGV[#ARGV]) - redis.call('LLEN', p .. ':queue') end
+local limits = #ARGV % 5
+if limits > 0 then room = tonumber(ARGV[#ARGV - limits + 1]) - redis.call('LLEN', p .. ':queue') end
+local wait_ms, run_ms = 0, 0
+if limits == 3 then wait_ms, run_ms = tonumber(ARGV[#ARGV - 1]), tonumber(ARGV[#ARGV]) end
 local words, ids, opened = {}, {}, {}
 
 local function accept(id, ctype, digest, size, body, pieces)
@@ -18,6 +21,11 @@ local function accept(id, ctype, digest, size, body, pieces)
   if #ids >= room then return 'queue_full' end
   if pieces and redis.call('STRLEN', pieces) ~= tonumber(size) then return 'again' end
   redis.call('HSET', w, 'status', 'in_queue', 'type', ctype, 'digest', digest, 'size', size, 'accepted', now, 'run', 1)
+  if run_ms > 0 then redis.call('HSET', w, 'timeout', run_ms) end
+  if wait_ms > 0 then
+    redis.call('HSET', w, 'due', now + wait_ms)
+    redis.call('ZADD', p .. ':due', now + wait_ms, id)
+  end
   if pieces then
     redis.call('RENAME', pieces, p .. ':b:' .. id)
     redis.call('PERSIST', p .. ':b:' .. id)
