@@ -54,6 +54,14 @@ def timestamp(ms: int) -> str:
     return datetime.fromtimestamp(ms // 1000, UTC).isoformat()
 
 
+#: How a replica marks a progress that has a partial result beside it (serving/news.py).
+_MARK = b', "partial": true}'
+
+
+def without_mark(progress: bytes) -> bytes:
+    return progress.removesuffix(_MARK) + b"}" if progress.endswith(_MARK) else progress
+
+
 def workload_body(request_id: str, found: Found, partial: bytes | None = None) -> bytes:
     """GET's answer. The result goes out as the bytes the replica stored: order and numbers exactly."""
     start = f'{{"id": "{request_id}", "status": "{found.status}"'
@@ -63,5 +71,5 @@ def workload_body(request_id: str, found: Found, partial: bytes | None = None) -
     if found.status == "failed" and found.error:
         return start.encode() + b', "error": ' + found.error + b"}"
     if found.status == "in_progress" and found.progress:
-        return start.encode() + b', "progress": ' + found.progress + (b', "partial": ' + partial if partial else b"") + b"}"
+        return start.encode() + b', "progress": ' + without_mark(found.progress) + (b', "partial": ' + partial if partial else b"") + b"}"
     return start.encode() + b"}"

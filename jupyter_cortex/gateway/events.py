@@ -30,7 +30,7 @@ from ..core.errors import BadRequest, CortexError
 from ..serving.intake import Found, Intake, Sight
 from ..store import logs
 from ..store.records import PLACES
-from .answers import workload_body
+from .answers import without_mark, workload_body
 from .polls import AGAIN_S, Polls, WaitOver
 
 #: Seconds of silence after which a comment is sent: proxies cut what is silent for a minute, and a caller that is gone is noticed by writing.
@@ -148,9 +148,9 @@ class Follower:
     async def _data(self, event: Event, sight: Sight) -> bytes:
         head = f'{{"id": "{self.request_id}", "status": "{event.kind}"'.encode()
         if event.kind == "progress":
-            partial = await self._intake.partial(self._api, self.request_id) if b'"partial"' in event.data else None
-            said = {key: value for key, value in json.loads(event.data).items() if key != "partial"}
-            return json.dumps(said).encode()[:-1] + (b', "partial": ' + partial if partial else b"") + b"}"
+            said = without_mark(event.data)
+            partial = await self._intake.partial(self._api, self.request_id) if said != event.data else None
+            return said[:-1] + (b', "partial": ' + partial if partial else b"") + b"}"
         if event.kind in FINAL:
             found = await self._intake.get(self._api, self.request_id)
             return workload_body(self.request_id, found or Found(sight.status, sight.error, None, sight.finished))

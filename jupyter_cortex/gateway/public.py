@@ -43,7 +43,7 @@ from ..handler import payload
 from ..handler.chaining import NAME as CHAIN_HOST
 from ..serving.intake import Intake
 from . import events
-from .answers import refuse, respond, workload_body
+from .answers import refuse, respond, without_mark, workload_body
 from .deadlines import limits_of
 from .peer import is_own
 from .polls import AGAIN, Polls, WaitOver
@@ -311,7 +311,7 @@ class PublicDoor:
         if found.overdue:
             await self._intake.sweep(route.api, route.ttl, route.retain, route.retain_max)
             found = await self._intake.get(route.api, request_id) or found
-        partial = await self._intake.partial(route.api, request_id) if found.progress and b'"partial"' in found.progress else None
+        partial = await self._intake.partial(route.api, request_id) if found.progress and found.progress != without_mark(found.progress) else None
         await respond(send, 200, workload_body(request_id, found, partial), cors)
 
     async def _events(self, request: Request, route: Route, request_id: str, receive: Any, send: Any, cors: list[tuple[bytes, bytes]]) -> None:
