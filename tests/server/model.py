@@ -34,11 +34,19 @@ class Workload:
     error: str | None = None  #: None: none, "": one that the store words itself
     details: str = ""
     kept: bool = True
+    due: bool | None = None  #: whether its queue timeout is over; None: it has none
+    timeout: int = 0  #: ms, 0: none
+    progress: str | None = None
     told: list[str] = field(default_factory=lambda: ["in_queue"])  #: its states as the event stream tells them, repetitions left out
 
     @property
     def final(self) -> bool:
         return self.status in FINAL
+
+    @property
+    def overdue(self) -> bool:
+        """A queue timeout counts until it is begun for the first time."""
+        return bool(self.due) and self.status == "in_queue" and not self.started
 
     def move(self, status: str) -> None:
         self.status = status
@@ -179,6 +187,10 @@ class Model:
             if found is None or found.final:
                 source.pop(0)  # it ended while it waited: by a replica that was taken for dead
                 continue
+            if found.overdue:
+                source.pop(0)
+                self._overdue(found, commit.terms)
+                continue
             size += found.size
             if taken and size > REPLY_BYTES:
                 break
@@ -201,6 +213,38 @@ class Model:
             if name in waiting:
                 waiting.remove(name)
         return "cancelled"
+
+    def _overdue(self, workload: Workload, terms: Terms) -> None:
+        workload.kept = terms.retain != "never" and (terms.retain_max < 0 or workload.size <= terms.retain_max)
+        workload.error, workload.due = "", None
+        self._final(workload, "failed", ran=False)
+
+    def sweep(self, terms: Terms) -> int:
+        """How many have waited for too long. What a replica has in its hands is left to it."""
+        swept = [found for name in self.queue if (found := self.workloads.get(name)) and found.overdue]
+        for found in swept:
+            self.queue.remove(found.id)
+            self._overdue(found, terms)
+        return len(swept)
+
+    def overrun(self, name: str, replica: str, keep: bool, error: str, details: str) -> bool:
+        """It did not end when its time was over."""
+        found = self.workloads.get(name)
+        if found is None or found.final or name not in self.held.get(replica, ()):
+            return False
+        found.kept, found.error, found.details = keep, error, details
+        self._final(found, "failed", ran=False)
+        return True
+
+    def progress(self, name: str, terms: Terms, said: str) -> bool:
+        """Only who holds a workload speaks for it."""
+        found = self.workloads.get(name)
+        if found is None or found.final or name not in self.held.get(terms.replica, ()):
+            return False
+        self._start(name, terms)
+        found.progress = said
+        found.told += ["progress"] if found.told[-1] != "progress" else []
+        return True
 
     def resync(self, replica: str, known: Iterable[str]) -> int:
         """A replica is back and says what it has: the rest was in replies that never came. How many go back to the queue."""

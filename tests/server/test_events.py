@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import signal
 import socket
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
+import redis
 
 from jupyter_cortex.store import keys
 from jupyter_cortex.store.scripts import COMMIT, PROGRESS, RECLAIM
 
 from ..conftest import Environment, ProjectMaker, wait_until
-from .living import HANDLER, Event, events
+from .living import Event, events
 from .stage import REPLICA, Staged, staged
 from .test_cancel import Living
 
@@ -108,7 +111,8 @@ def test_a_cut_stream_goes_on_without_a_gap_and_tells_nothing_twice(environment:
         assert len({event.id for event in told}) == len(told)
         assert [json.loads(json.dumps(event.data))["message"] for event in told if event.kind == "log"] == [f"step {n}" for n in range(6)]
         said = [event.data["fraction"] for event in told if event.kind == "progress"]
-        assert said == sorted(set(said)) and said[-1] == 1
+        assert said == sorted(set(said))
+        assert said[-1] == 1
         assert kinds(told).count("in_progress") == kinds(told).count("completed") == 1
 
 
@@ -234,9 +238,6 @@ def test_a_gateway_that_stops_tells_followers_to_come_again_and_the_next_one_goe
             lines = answer.iter_lines()
             first = next(line for line in lines if line.startswith("id: "))
             pid = environment.slot("gateway").pid()
-            import os
-            import signal
-
             os.kill(pid, signal.SIGTERM)
             assert "retry: 1000" in list(lines)
         wait_until(lambda: environment.slot("gateway").pid() not in (None, pid), "another gateway is there")
@@ -250,8 +251,6 @@ def test_a_gateway_that_stops_tells_followers_to_come_again_and_the_next_one_goe
 
 
 def _quietly(told: Any) -> list[str]:
-    import httpx
-
     try:
         return list(told())
     except httpx.TransportError:
@@ -265,9 +264,6 @@ def test_a_stream_outlives_the_stores_absence(own_environment: Any) -> None:
         stream = events(http, f"/{made.name}/{request_id}/events")
         assert next(stream).kind == "in_queue"
         store = environment.slot("store").pid()
-        import os
-        import signal
-
         os.kill(store, signal.SIGKILL)
         wait_until(lambda: environment.slot("store").pid() not in (None, store), "the store is back")
         wait_until(lambda: _completed(made, request_id), "it takes writes")
@@ -275,8 +271,6 @@ def test_a_stream_outlives_the_stores_absence(own_environment: Any) -> None:
 
 
 def _completed(made: Staged, request_id: str) -> bool:
-    import redis
-
     try:
         made.complete(request_id)
     except (redis.RedisError, OSError):
@@ -296,4 +290,3 @@ def test_how_soon_a_follower_hears(environment: Environment, quiet: Staged) -> N
                     quiet.complete(request_id)
             took.append((time.perf_counter() - began) * 1000)
     print(f"\nfrom the commit to the follower: p50 {statistics.median(took):.2f} ms, max {max(took):.2f} ms")
-    assert HANDLER and Path
