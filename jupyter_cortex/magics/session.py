@@ -222,6 +222,7 @@ class Session:
         """
         from ..core.errors import PayloadError
         from ..handler import execution, payload
+        from ..handler.live import Stage
 
         root = self.root
         self.surroundings.apply(root, self.api)
@@ -236,7 +237,9 @@ class Session:
             instance = self.instance(config)
             with logs.capture_prints(), self.stream.quiet(watcher) as tried.others:
                 request_id = tried.headers.get("x-request-id") or str(uuid.uuid4())
-                tried.outcome = execution.execute(instance, body, content_type, request_id, str(root))
+                # `progress` in the Handler is drawn by what draws its log lines.
+                stage = Stage(getattr(watcher, "tell", lambda *said: None))
+                tried.outcome = execution.execute(instance, body, content_type, request_id, str(root), stage)
         if isinstance(tried.outcome.exception, KeyboardInterrupt):
             raise tried.outcome.exception from None
         self._remember_failure(tried.outcome.exception)
