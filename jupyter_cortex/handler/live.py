@@ -78,7 +78,8 @@ def progress(fraction: float, text: str = "", *, partial: dict[str, Any] | None 
     Callers see it at ``GET …/<id>`` and ``GET …/<id>/events``, the notebook and JupyterLab as a bar. Cheap: what comes more often than ten times a
     second is told with the next. Outside of a request it does nothing. When the request was cancelled or its time is over, it does not return.
 
-    Raises TypeError or ValueError when ``fraction`` is no number, and what a result of that kind would fail with when ``partial`` is no JSON or larger than 1 MiB.
+    Raises TypeError or ValueError when ``fraction`` is no number, and what a result of that kind would fail with when ``partial`` is no JSON or
+    larger than 1 MiB.
     """
     request = log_context.current()
     stage = request.stage if request is not None else None

@@ -74,6 +74,7 @@ def current() -> Request | None:
 
 
 class _Guard(threading.local):
+    after: type[BaseException] | None = None  #: an interruption that came while this thread wrote a line: it is raised when the line is whole
     busy = False  #: this thread is inside a log handler: what is printed or logged there must not come back to it
     printing = False  #: this thread logs a printed line: another handler of the logger may print it again
 

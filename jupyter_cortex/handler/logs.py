@@ -1,7 +1,7 @@
 """The logger ``cortex``: one JSON object per line in a replica, readable lines in a notebook.
 
 ``setup_worker`` or ``setup_notebook`` once, ``request(id)`` around every workload, ``capture_prints`` for print, and
-``mask`` for what must not appear. Nothing here ever raises into a handler: a line that cannot be written is counted.
+``mask`` for what must not appear. Nothing here ever raises into a handler, but what was to interrupt it: a line that cannot be written is counted.
 """
 
 from __future__ import annotations
@@ -100,6 +100,9 @@ class LineHandler(logging.Handler):
             failed_writes += 1
         finally:
             log_context.guard.busy = False
+        if (interruption := log_context.guard.after) is not None:
+            log_context.guard.after = None
+            raise interruption
 
     def tell_dropped(self) -> None:
         """Say how many lines were dropped since the last time."""

@@ -21,7 +21,7 @@ from ..handler.live import Cancelled, DeadlineExceeded, Interrupted, Progress, S
 
 #: Ignored where nobody handles it, so that a stray one ends nothing; no library of ours or of the usual ones uses it in Python.
 SIGNAL = signal.SIGURG
-#: While a handler writes a log line it is left alone; this is how soon it is tried again.
+#: How soon it is looked whether a signal has come.
 AGAIN_S = 0.01
 #: Ids that were cancelled and have not come to a handler. They are in this process, or on their way to it, or were given back.
 EXPECTED_MAX = 10_000
@@ -96,9 +96,12 @@ class Interrupter:
         for stage in self._stages:
             request = stage.request
             if stage.ident == self._main and request is not None and request.ending is not None and request in self._due:
-                if log_context.guard.busy or request is self._hit:
+                if request is self._hit:
                     return
                 self._hit = request
+                if log_context.guard.busy:
+                    log_context.guard.after = request.ending  # half a line would be lost, and the next one with it
+                    return
                 raise request.ending()
 
     # The control thread ------------------------------------------------------------------------------------------------------------------
