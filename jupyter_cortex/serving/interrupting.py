@@ -51,7 +51,8 @@ class Interrupter:
     def __init__(self, grace: float, project_dir: str, wake: Callable[[], None]) -> None:
         self._grace, self._project_dir, self._wake = grace, project_dir, wake
         self._stages: list[Stage] = []
-        self._cancelled: dict[str, None] = {}
+        #: What was cancelled and must not begin; empty, mostly, and then nobody asks `is_cancelled`.
+        self.expected: dict[str, None] = {}
         #: When (monotonic) to interrupt, by the request that has been asked to end.
         self._due: dict[log_context.Request, float] = {}
         #: The request that the signal has interrupted, and the same once that is known here.
@@ -79,11 +80,7 @@ class Interrupter:
 
     def is_cancelled(self, request_id: str) -> bool:
         """Whether this workload must not begin. Asked when something was cancelled at all."""
-        return self._cancelled.pop(request_id, self) is None
-
-    @property
-    def expects(self) -> bool:
-        return bool(self._cancelled)
+        return self.expected.pop(request_id, self) is None
 
     def limit(self, stage: Stage, seconds: float) -> None:
         """The request that enters next has so many seconds."""
@@ -109,13 +106,13 @@ class Interrupter:
     def cancel(self, request_id: str) -> None:
         """Its caller has taken it back: it ends, or does not begin."""
         # Before the look: a thread that enters it now has either been seen, or sees this.
-        self._cancelled[request_id] = None
-        while len(self._cancelled) > EXPECTED_MAX:
-            self._cancelled.pop(next(iter(self._cancelled)), None)
+        self.expected[request_id] = None
+        while len(self.expected) > EXPECTED_MAX:
+            self.expected.pop(next(iter(self.expected)), None)
         for stage in self._stages:
             request = stage.request
             if request is not None and request.request_id == request_id:
-                self._cancelled.pop(request_id, None)
+                self.expected.pop(request_id, None)
                 self._ask(request, Cancelled, stage)
 
     def step(self) -> float:

@@ -104,7 +104,7 @@ class Execution:
 
     def __init__(self, handler: instances.Instance, board: Board, project_dir: str, interrupter: Interrupter, timeout: float) -> None:
         self._handler, self._board, self._project_dir, self._interrupter = handler, board, project_dir, interrupter
-        self._timeout = timeout
+        self._timeout, self._expected = timeout, interrupter.expected
         self._own = threading.local()
         self._next_slot = iter(range(100)).__next__
         self.began: Callable[[Delivery], None] = lambda delivery: None
@@ -118,7 +118,7 @@ class Execution:
         if delivery.timeout or self._timeout or stage.deadline:
             self._limit(delivery, slot, stage)
         self._board.post(slot, delivery.id)
-        if self._interrupter.expects and self._interrupter.is_cancelled(delivery.id):
+        if self._expected and self._interrupter.is_cancelled(delivery.id):
             delivery.status = "cancelled"  # the store knows already
             self._board.clear(slot)
             return

@@ -144,7 +144,7 @@ def test_an_async_handler_has_its_task_cancelled(environment: Environment, proje
 
 
 def test_of_four_threads_only_the_cancelled_one_is_interrupted(environment: Environment, project: ProjectMaker, tmp_path: Path) -> None:
-    living = Living(environment, project, tmp_path, "threads", handler_spec="threads_per_process: 4", spec="cancel_grace: 200ms")
+    living = Living(environment, project, tmp_path, "four-threads", handler_spec="threads_per_process: 4", spec="cancel_grace: 200ms")
     ids = [living.running("loop") for _ in range(2)]
     beside = [living.submit("wait", **{"for": str(tmp_path / "go")}) for _ in range(2)]
     for request_id in beside:

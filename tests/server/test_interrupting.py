@@ -58,7 +58,7 @@ def _work(interrupter: Interrupter, handler: Instance, current: dict[str, str], 
     for number in range(ROUNDS):
         request_id = f"{name}-{number}"
         current[name] = request_id
-        if interrupter.expects and interrupter.is_cancelled(request_id):
+        if interrupter.expected and interrupter.is_cancelled(request_id):
             ends["not begun"] += 1
             continue
         body = f'{{"seconds": {dice.random() * 0.0006}}}'.encode()

@@ -70,10 +70,13 @@ class Moves:
     def time_passes(self, name: str) -> None:
         """Its queue timeout is over."""
         self.client.hset(keys.record(self.api, name), "due", 1)
+        self.client.zadd(keys.due(self.api), {name: 1})
 
     def sweep(self, terms: Terms) -> int:
         for name in self.client.zrange(keys.due(self.api), 0, -1):
-            self.client.zadd(keys.due(self.api), {name: 1})
+            # Those in a replica's hands were put off for a second, which has passed by now.
+            if self.client.hget(keys.record(self.api, name.decode()), "due") == b"1":
+                self.client.zadd(keys.due(self.api), {name: 1})
         return int(SWEEP.run(self.client, self.api, TTL, terms.retain, terms.retain_max, 500)[0])
 
     def overrun(self, name: str, replica: str, keep: bool, error: str, details: str) -> bool:
