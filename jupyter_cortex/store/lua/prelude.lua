@@ -33,7 +33,7 @@ local function file_failures()
     redis.call('ZADD', key, unpack(group))
     redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. (now - group.ttl * 1000))
     redis.call('EXPIRE', key, group.ttl)
-    redis.call('ZADD', p .. ':groups', now, mark .. ' ' .. group.version)
+    for version in pairs(group.versions) do redis.call('ZADD', p .. ':groups', now, mark .. ' ' .. version) end
     redis.call('ZREMRANGEBYSCORE', p .. ':groups', '-inf', '(' .. (now - group.ttl * 1000))
     if redis.call('TTL', p .. ':groups') < group.ttl then redis.call('EXPIRE', p .. ':groups', group.ttl) end
   end
@@ -124,9 +124,9 @@ local function finish(id, status, ttl, keep, result, err, details, run_ms, began
     local mark = string.match(details, '^{"fingerprint": "(%x+)"')
     if mark then
       redis.call('HSET', w, 'fingerprint', mark)
-      local version = began and began[2] or redis.call('HGET', w, 'version') or '0'
-      -- One group for a batch is the rule: a version goes, and fails alike.
-      local group = alike[mark] or {ttl = ttl, version = version}
+      local group = alike[mark] or {ttl = ttl, versions = {}}
+      -- '0': its replica died before its start was marked.
+      group.versions[began and began[2] or redis.call('HGET', w, 'version') or '0'] = true
       group[#group + 1] = now
       group[#group + 1] = id
       alike[mark] = group
