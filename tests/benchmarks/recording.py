@@ -1,12 +1,13 @@
 """What it costs a drain that failures are recorded with fingerprint, frames, traceback and log lines, and filed in groups.
 
-The same queue of no-ops is drained with recording on and off, in turn, and the medians are compared: one in a hundred fails (a bad day in production),
-none fails (what everybody pays), each fails (what a failure itself costs, for information). "Off" is this release with the recording taken out by
-the handler's module; error type, message and the log line stay.
+One queue of no-ops is drained while recording is on for one block of them and off for the next, and so on: neighbours of the same tenth of a second
+are compared. None fails (what everybody pays), one in a hundred fails (a bad day in production), each fails (what a failure itself costs, for
+information). "Off" is this release with the recording taken out by the handler's module; error type, message and the log line stay.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 
 import filling
@@ -17,16 +18,18 @@ from jupyter_cortex.store import keys
 
 NAME = "recording"
 HANDLER = """
+    from jupyter_cortex.handler import execution, fingerprint
+
+    ON = fingerprint.explain, execution.details
+    OFF = lambda *about: ("", []), lambda *about: ""
+
     class Handler:
         def __init__(self, config):
-            self.every, self.count = config["every"], 0
-            if not config["recording"]:
-                from jupyter_cortex.handler import execution, fingerprint
-
-                fingerprint.explain = lambda *about: ("", [])
-                execution.details = lambda *about: ""
+            self.every, self.block, self.count = config["every"], config["block"], 0
 
         def handle_async(self, payload):
+            if self.count % self.block == 0:
+                fingerprint.explain, execution.details = OFF if self.count // self.block % 2 else ON
             self.count += 1
             if self.every and self.count % self.every == 0:
                 return {"ok": payload["missing"]}
@@ -34,33 +37,33 @@ HANDLER = """
 """
 #: What recording may take of the throughput.
 SHARE = 0.95
-ROUNDS = 3
 
 
 def run(stage: Stage, quick: bool) -> list[Figure]:
     figures = []
-    for every, name in ((0, "none of which fails"), (100, "one in a hundred of which fails"), (1, "each of which fails")):
-        count = (2_000 if quick else 10_000) // (5 if every == 1 else 1)
-        rates: dict[bool, list[float]] = {True: [], False: []}
-        for _ in range(1 if quick else ROUNDS):
-            for recording in (True, False):
-                rates[recording].append(_drain(stage, count, every, recording))
-        on, off = statistics.median(rates[True]), statistics.median(rates[False])
-        title = f"drain of {count:,} queued no-ops, {name}; peer: failures not recorded"
+    for every, name, block in ((0, "none of which fails", 2000), (100, "one in a hundred of which fails", 2000), (1, "each of which fails", 200)):
+        on, off = _drain(stage, every, block, 6 if quick else 20)
+        title = f"drain of queued no-ops, {name}; peer: failures not recorded"
         figures.append(Figure(title, on, "/s", off, more_is_better=True, ratio=None if every == 1 else SHARE))
     return figures
 
 
-def _drain(stage: Stage, count: int, every: int, recording: bool) -> float:
-    stage.deploy(NAME, HANDLER, {"every": every, "recording": recording})
+def _drain(stage: Stage, every: int, block: int, blocks: int) -> tuple[float, float]:
+    """The rates with recording and without: the median of the latter's blocks, and the median ratio of neighbours. The first two blocks warm up."""
+    count = block * (blocks + 2)
+    stage.deploy(NAME, HANDLER, {"every": every, "block": block})
     stage.stop(NAME)
-    filling.submit(stage, NAME, [f"n{number}" for number in range(count)])
+    ids = [f"n{number}" for number in range(count)]
+    filling.submit(stage, NAME, ids)
     indexes = [keys.index(NAME, status) for status in ("completed", "failed")]
     stage.client.start(NAME)
     until(lambda: sum(stage.redis.zcard(index) for index in indexes) >= count, "the queue is drained")
-    failed = stage.redis.zcard(indexes[1])
-    if failed != (count // every if every else 0):
+    if (failed := stage.redis.zcard(indexes[1])) != (count // every if every else 0):
         raise RuntimeError(f"{failed} of {count} workloads failed")
-    ends = [score for index in indexes for place in (0, -1) for _, score in stage.redis.zrange(index, place, place, withscores=True)]
+    ended = {name.decode(): ms for index in indexes for name, ms in stage.redis.zrange(index, 0, -1, withscores=True)}
     stage.delete(NAME)
-    return (count - 1) / ((max(ends) - min(ends)) / 1000)
+    edges = [ended[ids[at - 1]] for at in range(2 * block, count + 1, block)]
+    rates = [block / ((end - begin) / 1000) for begin, end in itertools.pairwise(edges)]
+    on, off = rates[0::2], rates[1::2]
+    without = statistics.median(off)
+    return without * statistics.median(ours / theirs for ours, theirs in zip(on, off, strict=True)), without

@@ -106,10 +106,8 @@ def test_nothing_else_leaves_the_server(noting_lab: Lab, noting: Noting) -> None
         *(("GET", path) for path in (f"{name}/../status", f"{name}%2Fworkloads", f"{name}/workloads/%2e%2e", f"{name}/workloads/../../status")),
         *(("GET", path) for path in (f"{name}/workloads/..", f"{name}/workloads/./payload", f"{name}/deployments/x", "apis//a", "//status", "Apis")),
         *(("GET", path) for path in (f"{name}%0a", "apis/A", f"{name}/workloads/%C3%A9", f"{name}/deployments/%C2%B2", "artifacts/x")),
-        *(
-            ("POST", path)
-            for path in ("apis", name, "changes", f"{name}/delete", f"{name}/refresh/", f"{name}/failures", "status", f"{name}/deployments/1/report")
-        ),
+        *(("POST", path) for path in ("apis", name, "changes", f"{name}/delete", f"{name}/refresh/", "status", f"{name}/deployments/1/report")),
+        *(("POST", f"{name}/{path}") for path in ("failures", "audit", "requeue/x")),
         *(("DELETE", path) for path in ("apis", "status", f"{name}/workloads/x", f"{name}/", f"{name}%2f..%2fb")),
         *((method, name) for method in ("PUT", "PATCH")),
     ]
