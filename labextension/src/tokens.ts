@@ -74,6 +74,13 @@ export interface ISummary {
 }
 
 /** One workload as the table shows it. */
+/** How far a workload is, as its handler said last. ``at``: ms since the epoch. */
+export interface IProgress {
+  fraction: number;
+  text: string;
+  at: number;
+}
+
 export interface IWorkload {
   id: string;
   status: WorkloadStatus;
@@ -91,6 +98,7 @@ export interface IWorkload {
   error: { type: string; message: string } | null;
   wait_ms: number | null;
   run_ms: number | null;
+  progress?: IProgress;
 }
 
 /** Everything that is kept of one workload. */
@@ -98,6 +106,9 @@ export interface IWorkloadDetails extends IWorkload {
   result: unknown;
   failure: { traceback?: string; [key: string]: unknown } | null;
   payload_kept: boolean;
+  /** Of one that has not ended: what its handler has told of the result, and how many wait in front of it. */
+  partial?: unknown;
+  position?: number | null;
 }
 
 export type LogRecord = { message?: string; levelname?: string; asctime?: string; request_id?: string; [key: string]: unknown };
