@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote
 
 import httpx
 
-from .core.errors import CortexError, DeployFailed, EnvironmentDown, from_problem
+from .core.errors import Conflict, CortexError, DeployFailed, EnvironmentDown, from_problem
 from .core.settings import Settings
 from .core.spec import check_specs
 from .environments import LOCAL, Environment, Environments, start_local
@@ -49,6 +49,8 @@ RECONNECTS, RECONNECT_S = 40, 0.25
 FINAL = ("completed", "failed", "cancelled")
 #: Seconds between two looks at a deployment that starts.
 LOOK_S = 0.05
+#: The same for a rehearsal, which tells twice a second how far it is.
+REHEARSAL_LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ class Client:
         confirm: Callable[[str], bool] | None = None,
         progress: Progress = lambda step: None,
         source: str = "",
+        rehearse: int | None = None,
     ) -> list[Deployed]:
         """Publish the APIs of a ``cortex.yaml``, or one API given as a dict together with ``project_dir``.
 
@@ -194,7 +197,7 @@ class Client:
             project = projects.from_directory(config, Path(project_dir), source=source, confirm=confirm)
         else:
             project = projects.from_config(Path(config), source=source, confirm=confirm)
-        return self.publish(project, force=force, wait=wait, take_over=take_over, confirm=confirm, progress=progress)
+        return self.publish(project, force=force, wait=wait, take_over=take_over, confirm=confirm, progress=progress, rehearse=rehearse)
 
     def publish(
         self,
@@ -206,10 +209,12 @@ class Client:
         confirm: Callable[[str], bool] | None = None,
         progress: Progress = lambda step: None,
         distributions: dict[str, str] | None = None,
+        rehearse: int | None = None,
     ) -> list[Deployed]:
         """Publish a project that is a value already; see :meth:`deploy` for the rest.
 
-        ``distributions``: what `provenance.distributions` says of its files, where that was asked already.
+        ``distributions``: what `provenance.distributions` says of its files, where that was asked already. ``rehearse``: run so many of the last
+        kept requests first, in the shadow (see :meth:`rehearsal`); the version then waits for `promote` or `drop`.
         """
         progress("bundling")
         warnings = list(project.warnings)
@@ -224,10 +229,10 @@ class Client:
             notes = [*warnings, *spec.warnings, *provenance.check_surroundings(project, spec)]
             self._upload_artifacts([artifact.path for artifact in spec.artifacts], contents, progress)
             document = artifacts.sent(document, contents)
-            deployed.append(self._deploy_one(document, spec.name, project, packed, env_file, made_with, force, take_over, notes, progress))
+            deployed.append(self._deploy_one(document, spec.name, project, packed, env_file, made_with, force, take_over, notes, progress, rehearse))
         if wait:
             for one in deployed:
-                self.wait_live(one.api, one.version, progress)
+                (self.wait_rehearsed if rehearse else self.wait_live)(one.api, one.version, progress)
         return deployed
 
     def _deploy_one(
@@ -242,6 +247,7 @@ class Client:
         take_over: bool,
         notes: list[str],
         progress: Progress,
+        rehearse: int | None,
     ) -> Deployed:
         if not self._control("GET", f"/apis/{quoted(name)}/bundles/{packed.digest}")["present"]:
             progress(f"uploading {files.megabytes(len(packed.data))}")
@@ -254,10 +260,12 @@ class Client:
             "distributions": distributions,
             "force": force,
             "take_over": take_over,
+            **({"rehearse": rehearse, "who": f"{_user()}@{platform.node()}"[:200]} if rehearse else {}),
             **provenance.interpreter(),
         }
         said = self._control("PUT", f"/apis/{quoted(name)}", json=body)
-        self._endpoints[name] = said["endpoint"]
+        if not rehearse:
+            self._endpoints[name] = said["endpoint"]
         return Deployed(name, said["outcome"], said["version"], said["message"], said["endpoint"], self.environment.url + said["endpoint"], notes)
 
     def _upload_artifacts(self, paths: list[str], contents: dict[str, artifacts.Content], progress: Progress) -> None:
@@ -296,16 +304,44 @@ class Client:
                 progress(f"{name} is live")
                 return
             if state == "failed":
-                error = deployment["error"]
-                details = error.get("details", {})
-                raise DeployFailed(
-                    f"{name} version {version} did not start: {error.get('message')}",
-                    api=name,
-                    version=version,
-                    traceback=details.get("traceback"),
-                    logs=error.get("logs"),
-                )
+                raise _did_not_start(name, version, deployment["error"])
             time.sleep(LOOK_S)
+
+    # Rehearsals --------------------------------------------------------------------------------------------------------------------------
+
+    def wait_rehearsed(self, name: str, version: int, progress: Progress = lambda step: None) -> None:
+        """Until the rehearsal's report is there. Raises DeployFailed when the version does not start, Conflict when it was dropped."""
+        while True:
+            deployment = self._control("GET", f"/apis/{quoted(name)}/deployments/{version}")
+            if deployment["state"] == "failed":
+                raise _did_not_start(name, version, deployment["error"])
+            if deployment["state"] == "stopped":
+                raise Conflict(f"the rehearsal of {name} version {version} was dropped")
+            said = deployment["rehearsal"]
+            progress(f"rehearsing {name}: {said['done']:,} of {said['total']:,} requests")
+            if deployment["state"] != "rehearsing":
+                return
+            time.sleep(REHEARSAL_LOOK_S)
+
+    def rehearsal(self, name: str, version: int) -> dict[str, Any]:
+        """What a version did with the last kept requests in the shadow, beside production's answers.
+
+        ``{"rows", "counts", "same", "redacted", "speed", "live", …}``; a row is ``{"id", "verdict", "text", "production", "here",
+        "difference"}`` with the verdicts same_result, same_failure, changed, fails_here, another_failure, fixed and gone (its
+        payload). Raises DeploymentNotFound.
+        """
+        return dict(self._control("GET", f"/apis/{quoted(name)}/deployments/{version}/rehearsal"))
+
+    def promote(
+        self, name: str, version: int, force: bool = False, wait: bool = True, source: str | None = None, progress: Progress = lambda step: None
+    ) -> Deployed:
+        """Make a rehearsed version live, as a deploy would. Raises Conflict for one that is not rehearsed."""
+        body = {"force": force, "who": f"{_user()}@{platform.node()}"[:200], "source": (source or "")[:1000]}
+        return self._again(self._control("POST", f"/apis/{quoted(name)}/deployments/{version}/promote", json=body), wait, progress)
+
+    def drop(self, name: str, version: int) -> dict[str, str]:
+        """End a rehearsal, or what was rehearsed, for good. Raises Conflict for a version in another state."""
+        return dict(self._control("POST", f"/apis/{quoted(name)}/deployments/{version}/drop"))
 
     def patch(self, api_spec: dict[str, Any], force: bool = False, wait: bool = True) -> Deployed:
         """Another spec for the project that is deployed already."""
@@ -443,7 +479,7 @@ class Client:
         return done
 
     def audit(self, name: str) -> list[dict[str, Any]]:
-        """Who requeued or rolled back what, newest first."""
+        """Who requeued, rolled back or promoted what, newest first."""
         return list(self._control("GET", f"/apis/{quoted(name)}/audit")["entries"])
 
     def logs(self, name: str, lines: int = 200) -> list[dict[str, Any]]:
@@ -626,3 +662,13 @@ def _read_env(shipped: list[files.ProjectFile], specs: list[Any]) -> str:
     for spec in specs:
         dotenv.parse(data, spec.handler.env)
     return data.decode("utf-8-sig")
+
+
+def _did_not_start(name: str, version: int, error: dict[str, Any]) -> DeployFailed:
+    return DeployFailed(
+        f"{name} version {version} did not start: {error.get('message')}",
+        api=name,
+        version=version,
+        traceback=error.get("details", {}).get("traceback"),
+        logs=error.get("logs"),
+    )

@@ -24,6 +24,8 @@ STAGES = (
     ("bundling", 0.55),
     ("uploading", 0.6),
     ("starting", 0.7),
+    ("rehearsing", 0.7),
+    ("promoting", 0.7),
 )
 
 

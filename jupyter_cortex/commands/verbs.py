@@ -135,6 +135,8 @@ def show(door: Door, target: str | None, name: str | None, pairs: tuple[str, ...
 @click.option("--take-over", is_flag=True, help="Publish an API that was deployed from somewhere else.")
 @click.option("--no-check", is_flag=True, help="Without the checks before it.")
 @click.option("--no-wait", is_flag=True, help="Return before it is live.")
+@click.option("--rehearse", type=click.IntRange(1, 1000), metavar="N", help="First run the last N kept requests, in the shadow; then ask.")
+@click.option("--promote-if-same", is_flag=True, help="After --rehearse: make it live if every request ended as before.")
 def deploy(
     door: Door,
     target: str | None,
@@ -145,11 +147,16 @@ def deploy(
     take_over: bool,
     no_check: bool,
     no_wait: bool,
+    rehearse: int | None,
+    promote_if_same: bool,
 ) -> None:
     """Publish; starts the local environment if none runs.
 
     TARGET is a notebook or a cortex.yaml (the default); in a cell, the API's name.
     """
+
+    if promote_if_same and (not rehearse or no_wait):
+        raise BadRequest("--promote-if-same wants --rehearse N, and waits for it")
 
     def confirm(question: str) -> bool:
         return bool(door.ask(question))
@@ -169,7 +176,11 @@ def deploy(
             force=force,
             take_over=take_over,
             wait=not no_wait,
+            rehearse=rehearse,
         )
+    if rehearse:
+        rehearsals.after(door, deployed, waited=not no_wait, promote_if_same=promote_if_same, asks=asks)
+        return
     rows = [commands.deployed_row(one) for one in deployed]
     for row in rows:
         row["sample"] = paste
@@ -187,9 +198,15 @@ def deploy(
 @click.option("-w", "--watch", is_flag=True, help="Look again every 2 seconds.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the spec as well.")
 @click.option("--report", metavar="FILE", help="Write the live version's check notebook to FILE (ipynb).")
-def get(door: Door, name: str | None, watch: bool, verbose: bool, report: str | None) -> None:
+@click.option("--rehearsal", type=click.IntRange(min=1), metavar="VERSION", help="The report of that version's rehearsal.")
+def get(door: Door, name: str | None, watch: bool, verbose: bool, report: str | None, rehearsal: int | None) -> None:
     """The APIs, or one API with its versions."""
     client = door.client()
+    if rehearsal:
+        if not name:
+            raise BadRequest("--rehearsal wants the API's name, too")
+        door.show("rehearsed", client.rehearsal(name, rehearsal))
+        return
     if report:
         if not name:
             raise BadRequest("--report wants the API's name, too")
@@ -372,4 +389,4 @@ def version(door: Door) -> None:
 
 
 # The verbs on failures stand in a file of their own; they register themselves.
-from . import failures  # noqa: E402, F401
+from . import rehearsals  # noqa: E402

@@ -103,6 +103,12 @@ def text(check: Callable[[str], str] | None = None, *, empty: bool = False, long
     return read
 
 
+def yes_or_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise FieldError("type", f"this must be true or false, but is {word(value)}.")
+    return value
+
+
 def one_of(*allowed: str) -> Reader:
     def check(value: str) -> str:
         if value not in allowed:

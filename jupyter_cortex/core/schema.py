@@ -12,7 +12,7 @@ from . import checks, json_paths
 from .artifacts import read_artifacts
 from .fields import Field, read_map
 from .plain import plain_copy
-from .readers import INT64, Duration, a_map, filled, integer, number, one_of, quantity, text, texts
+from .readers import INT64, Duration, a_map, filled, integer, number, one_of, quantity, text, texts, yes_or_no
 
 _TENSORFLOW_MODEL = (
     Field("name", text(checks.check_model_name), required=True),
@@ -95,6 +95,7 @@ API = (
     Field("autoscaling", fields=AUTOSCALING),
     Field("update_strategy", fields=UPDATE_STRATEGY),
     Field("retain", fields=RETAIN),
+    Field("rehearse", yes_or_no, default=False),
     Field("max_deliveries", integer(1, 100), default=3),
     Field("drain_timeout", Duration(above=0), default=86_400.0),
     Field("timeout", Duration(above=0)),

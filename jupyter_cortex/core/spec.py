@@ -164,6 +164,7 @@ class APISpec(_Frozen):
     autoscaling: Autoscaling
     update_strategy: UpdateStrategy
     retain: Retain
+    rehearse: bool  #: its handler may run real workloads a second time, in the shadow
     max_deliveries: int
     drain_timeout: float  #: seconds
     timeout: float | None  #: seconds that a workload may run, None: any time

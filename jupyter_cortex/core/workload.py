@@ -36,6 +36,8 @@ class DeploymentState(StrEnum):
     PENDING = "pending"  #: recorded; the operator has not picked it up
     STARTING = "starting"  #: its replicas import and construct the Handler
     LIVE = "live"  #: it takes the API's workloads
+    REHEARSING = "rehearsing"  #: it runs kept workloads in the shadow, and takes none
+    REHEARSED = "rehearsed"  #: the report is there; promoted it is pending, dropped (or after a day) stopped
     DRAINING = "draining"  #: a newer one is live; it finishes what it runs
     STOPPED = "stopped"  #: nothing of it runs any more
     FAILED = "failed"  #: it never became live; says why

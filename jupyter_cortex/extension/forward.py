@@ -18,10 +18,10 @@ _ID = r"(?!\.+(?:/|$))[A-Za-z0-9._-]{1,128}"
 #: What may be asked, as it is written in a URL: nothing in it can be percent-encoded, or mean another path.
 ALLOWED = {
     "GET": re.compile(
-        rf"status|apis|{_API}(/workloads(/{_ID}(/payload|/logs)?)?|/failures|/audit|/history|/logs/tail|/deployments/[0-9]{{1,9}}(/module|/report)?)?",
+        rf"status|apis|{_API}(/workloads(/{_ID}(/payload|/logs)?)?|/failures|/audit|/history|/logs/tail|/deployments/[0-9]{{1,9}}(/module|/report|/rehearsal)?)?",
         re.ASCII,
     ),
-    "POST": re.compile(rf"{_API}/(refresh|rollback|stop|start|requeue)", re.ASCII),
+    "POST": re.compile(rf"{_API}/(refresh|rollback|stop|start|requeue|deployments/[0-9]{{1,9}}/(promote|drop))", re.ASCII),
     "DELETE": re.compile(_API, re.ASCII),
 }
 _SUMMARIES = re.compile(rf"apis|{_API}", re.ASCII)

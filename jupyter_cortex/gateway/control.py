@@ -13,7 +13,7 @@ from ..core.errors import ApiNotFound, Conflict, SpecError
 from ..core.spec import check_specs
 from ..project import bundle, dotenv
 from ..serving import metrics_store
-from ..store import keys
+from ..store import keys, rehearsals
 from ..store.connection import store_errors
 from ..store.glance import glances
 from ..store.records import Records
@@ -54,6 +54,9 @@ class DeployRequest(BaseModel):
     distributions: dict[Line, Line] = {}
     take_over: bool = False
     force: bool = False
+    #: So many of the last kept workloads are run first, in the shadow; it does not go live by itself.
+    rehearse: Annotated[int, Field(ge=1, le=rehearsals.MOST)] | None = None
+    who: Annotated[Said, Field(max_length=200)] = ""
 
 
 class PatchRequest(BaseModel):
@@ -65,6 +68,14 @@ class RollbackRequest(BaseModel):
     """The body of POST rollback. Without ``version``: the one live before the present one. ``who`` and ``source`` (a notebook) are noted."""
 
     version: int | None = Field(None, ge=1, le=999_999_999)
+    force: bool = False
+    who: Said = Field("", max_length=200)
+    source: Said = Field("", max_length=1000)
+
+
+class DecisionRequest(BaseModel):
+    """The body of POST promote. ``who`` and ``source`` are noted."""
+
     force: bool = False
     who: Said = Field("", max_length=200)
     source: Said = Field("", max_length=1000)
@@ -102,7 +113,47 @@ class Control:
         return resolved
 
     def deploy(self, name: str, request: DeployRequest) -> dict[str, Any]:
-        return self._record(name, request, self.check(name, request.spec, request.digest, request.dotenv))
+        resolved = self.check(name, request.spec, request.digest, request.dotenv)
+        return self._rehearse(name, request, resolved) if request.rehearse else self._record(name, request, resolved)
+
+    def _rehearse(self, name: str, request: DeployRequest, resolved: dict[str, Any]) -> dict[str, Any]:
+        """Raises Conflict where it must not be, or cannot."""
+        api = self.registry.get(name)
+        check_rehearsal(api, resolved)
+        ids = rehearsals.choose(self.client, name, request.rehearse or 0)
+        if not ids:
+            raise Conflict(f"{name} has no ended request whose payload is kept: there is nothing to rehearse with yet")
+        told = {"live": api.live, "total": len(ids), "done": 0, "counts": {}, "who": request.who}
+        facts = {**_facts(request), "rehearsal": json.dumps(told), "rehearsal_ids": json.dumps(ids)}
+        version = self.registry.rehearse(
+            name,
+            resolved,
+            request.digest,
+            dotenv=request.dotenv,
+            source=request.source,
+            interpreter=request.interpreter,
+            facts=facts,
+            take_over=request.take_over,
+        )
+        said = f"rehearsing {name} version {version} with the last {len(ids)} request{'s' * (len(ids) != 1)}"
+        return {"api": name, "outcome": "rehearsing", "version": version, "message": said, "endpoint": resolved["networking"]["endpoint"]}
+
+    def promote(self, name: str, version: int, request: DecisionRequest) -> dict[str, Any]:
+        """Send what was rehearsed on its way to live. Raises Conflict, DeploymentNotFound."""
+        self.registry.get(name)
+        spec = self.registry.deployment(name, version).spec
+        check_endpoint(self.registry, name, spec)
+        audit = {"what": "promote", "who": request.who, "source": request.source}
+        self.registry.choose(name, version, audit, force=request.force)
+        self._changed()
+        said = f"promoting version {version} of {name}"
+        return {"api": name, "outcome": "updating", "version": version, "message": said, "endpoint": spec["networking"]["endpoint"]}
+
+    def drop(self, name: str, version: int) -> dict[str, Any]:
+        """Raises Conflict, DeploymentNotFound."""
+        self.registry.get(name)
+        self.registry.drop(name, version)
+        return {"message": f"dropped version {version} of {name}"}
 
     def again(self, name: str, *, raw_spec: dict[str, Any] | None, force: bool, anew: bool = False) -> dict[str, Any]:
         """Deploy what is there once more: with another spec (patch), or as it is (refresh: ``anew``)."""
@@ -174,13 +225,7 @@ class Control:
         more: dict[str, str] | None = None,
         audit: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        facts = {
-            "python_version": request.python_version,
-            "host": request.host,
-            "distributions": json.dumps(request.distributions),
-            "raw_spec": json.dumps(request.spec),
-            **(more or {}),
-        }
+        facts = {**_facts(request), **(more or {})}
         outcome, version = self.registry.deploy(
             name,
             resolved,
@@ -241,6 +286,34 @@ class Control:
             ready.append(f"cortex_replicas_ready{labels} {replicas_ready(api)}")
             custom.append(client_metrics.render(metrics_store.totals(self.client, api.name), {"api_name": api.name}))
         return "\n".join([*lines, *ready, *(part.strip("\n") for part in custom if part.strip())]) + "\n"
+
+
+def _facts(request: DeployRequest) -> dict[str, str]:
+    return {
+        "python_version": request.python_version,
+        "host": request.host,
+        "distributions": json.dumps(request.distributions),
+        "raw_spec": json.dumps(request.spec),
+    }
+
+
+def check_rehearsal(api: Api, spec: dict[str, Any]) -> None:
+    """Whether the payloads are kept, and their author agrees that they run again. Raises Conflict that says all that is missing."""
+    if not api.live:
+        raise Conflict(f"no version of {api.name} is live yet: there is nothing to rehearse with; deploy it without --rehearse")
+    missing = []
+    if api.spec.get("retain", {}).get("payload") != "always":
+        missing.append(
+            f"`retain: {{payload: always}}` in the cortex.yaml of version {api.live}, which is live: it keeps the payloads that a rehearsal needs. "
+            "Deploy with it; what comes in from then on can be rehearsed"
+        )
+    if not spec["rehearse"]:
+        missing.append(
+            "`rehearse: true` in the cortex.yaml of what is deployed: a rehearsal runs real requests a second time, with all that its handler does "
+            'beside answering; `config["cortex_rehearsal"]` is true then'
+        )
+    if missing:
+        raise Conflict(f"{api.name} cannot be rehearsed. Missing is " + "; and ".join(missing), missing=missing)
 
 
 def message(outcome: str, name: str) -> str:

@@ -59,6 +59,6 @@ def add_failure_routes(router: APIRouter, control: Control, max_queued: int) -> 
 
     @router.get("/apis/{name}/audit")
     def audit(name: str) -> Response:
-        """Who requeued or rolled back what, the last 200 times, newest first."""
+        """Who requeued, rolled back or promoted what, the last 200 times, newest first."""
         control.registry.get(name)
         return Json({"entries": failures.audit(control.client, name)})

@@ -15,8 +15,9 @@ from ..handler.origin import LINE_MAP
 from ..project import bundle
 from ..project.gate import MAX_REPORT_BYTES
 from ..project.notebook.cells import code_cells
-from ..store import reports
-from .control import Control
+from ..store import rehearsals, reports
+from .answers import Json
+from .control import Control, DecisionRequest
 from .described import answers, takes
 
 NOTEBOOK = "application/x-ipynb+json"
@@ -76,6 +77,20 @@ def add_version_routes(router: APIRouter, control: Control) -> None:
     def get_report(name: str, version: int) -> Response:
         control.registry.deployment(name, version)
         return Response(reports.get(control.client, name, version), media_type=NOTEBOOK)
+
+    @router.get("/apis/{name}/deployments/{version}/rehearsal")
+    def get_rehearsal(name: str, version: int) -> Response:
+        """The report: each workload's verdict, differences and errors, and how fast it was beside production."""
+        control.registry.deployment(name, version)
+        return Json(rehearsals.get_known(control.client, name, version))
+
+    @router.post("/apis/{name}/deployments/{version}/promote")
+    def promote(name: str, version: int, body: DecisionRequest) -> Response:
+        return Json(control.promote(name, version, body))
+
+    @router.post("/apis/{name}/deployments/{version}/drop")
+    def drop(name: str, version: int) -> Response:
+        return Json(control.drop(name, version))
 
     @router.put("/apis/{name}/deployments/{version}/report", openapi_extra=takes(NOTEBOOK))
     async def put_report(request: Request, name: str, version: int) -> Response:

@@ -21,7 +21,7 @@ from ..commands.verbs import complete_api, config_option, verb
 from ..core.errors import BadRequest, CortexError, PayloadGone
 from ..handler import masking
 from ..project.deployed import Deployed
-from ..project.difference import difference
+from ..project.difference import difference, verdict
 from ..project.drift import drift
 from .door import CellDoor, bundle
 from .session import Session, Tried
@@ -137,29 +137,6 @@ def changed(session: Session, version: Version, config: dict[str, Any]) -> list[
     if version.deployed is None:
         return [*told, f"its files cannot be compared: {version.why}"]
     return told + version.deployed.differing(session.root)
-
-
-def verdict(production: dict[str, Any], here: dict[str, Any], compared: dict[str, Any] | None) -> tuple[str, str]:
-    """(kind, sentence): how what happened here stands to what production answered."""
-    if here["status"] == "refused":
-        return "refused", "it would be refused at the door: the Handler does not see it"
-    if production["status"] not in ("completed", "failed"):
-        ended = "completes" if here["status"] == "completed" else "fails"
-        return "unfinished", f"production has no answer ({production['status']}); here it {ended}"
-    if production["status"] == "failed":
-        if here["status"] == "completed":
-            return "fixed", "it failed in production and succeeds here"
-        if here["fingerprint"] and here["fingerprint"] == production["fingerprint"]:
-            return "same_failure", "the same failure as in production"
-        return "another_failure", "it fails here, too, but otherwise"
-    if here["status"] == "failed":
-        return "fails_here", "it succeeded in production and fails here"
-    assert compared is not None
-    if compared["same"]:
-        close = f" (numbers within {compared['tolerance']:g})" if compared["rows"] else ""
-        return "same_result", f"the same result as in production{close}"
-    count = len(compared["rows"]) + compared["more"]
-    return "changed", f"another result than in production: {count} difference{'s' * (count != 1)}"
 
 
 def production_row(record: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, Any]:

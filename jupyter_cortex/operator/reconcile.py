@@ -23,6 +23,7 @@ from ..core.workload import DeploymentState as State
 from ..serving.sweeping import sweep_all
 from ..store import keys
 from ..store.registry import Api, Deployment, Registry
+from ..store.rehearsals import UNDECIDED_S
 from . import machine
 from .autoscaler import Autoscaler, Policy, average, cap
 from .burial import Burial
@@ -106,6 +107,8 @@ class Reconciler:
     def _keep(self, api: Api, deployment: Deployment) -> bool:
         """Bring one deployment a step further. Whether its worker should run."""
         name, version, state = api.name, deployment.version, deployment.state
+        if state in (State.REHEARSING, State.REHEARSED):
+            return self._keep_rehearsal(deployment)
         self.moving = self.moving or state is not State.LIVE
         slot = self.slot(name, version)
         running = slot.pid() is not None
@@ -136,6 +139,24 @@ class Reconciler:
             self.registry.forget_active(name, version)
             slot.path.unlink(missing_ok=True)
         return False
+
+    def _keep_rehearsal(self, deployment: Deployment) -> bool:
+        """Whether its process should run: until there is a report. One that nobody decides on is dropped."""
+        name, version, times = deployment.api, deployment.version, deployment.times
+        if time.time() - max(times["created"], times.get("rehearsed_at", 0)) / 1000 > UNDECIDED_S:
+            self.registry.drop(name, version)
+            return False
+        if deployment.state is State.REHEARSED:
+            self._restarts.pop(f"{name}-{version}", None)  # to be promoted is another start
+            return False
+        if self.slot(name, version).pid() is None:
+            self.moving = True
+            if self._restarts.get(f"{name}-{version}", (0.0, 0.0))[1] > START_WAIT_MAX_S:
+                sentence = f"its rehearsal keeps ending; what it said last is in logs/worker-{name}.log below the environment's home"
+                self.registry.move(name, version, (State.REHEARSING,), State.FAILED, error={"message": sentence})
+                return False
+            self._start(name, version)
+        return True
 
     def _worker_status(self, name: str, version: int) -> dict[str, Any] | None:
         pid = self.slot(name, version).pid()

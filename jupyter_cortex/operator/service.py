@@ -17,6 +17,7 @@ import redis
 from .. import __version__
 from ..core.errors import CortexError, EnvironmentProblem
 from ..core.settings import Settings
+from ..core.workload import DeploymentState
 from ..project import environment
 from ..serving import remote
 from ..serving.artifacts import Artifacts
@@ -168,13 +169,21 @@ class Operator:
         if self.store is not None and (pid := self.store.pid()):
             shown.append({"role": "store", "pid": pid, "api": None, "state": "running"})
         registry = Registry(self.client)
+        known = set()
         for name in registry.names():
             for worker in registry.workers(name).values():
                 if not self.reconciler.is_ours(worker):
                     continue
                 about = {"api": name, "version": worker["version"], "code": worker["code"]}
                 shown.append({"role": "worker", "pid": worker["pid"], "state": "running", **about})
+                known.add((name, worker["version"]))
                 shown += [{"role": "replica", "pid": r["pid"], "state": r["state"], "id": r["id"], **about} for r in worker["replicas"]]
+        for (name, version), slot in self.reconciler.slots().items():
+            if (name, version) in known or (pid := slot.pid()) is None:
+                continue
+            deployment = registry.find_deployment(name, version)
+            if deployment is not None and deployment.state is DeploymentState.REHEARSING:
+                shown.append({"role": "rehearsal", "pid": pid, "state": "running", "api": name, "version": version, "code": __version__})
         return shown
 
     def facts(self) -> dict[str, Any]:

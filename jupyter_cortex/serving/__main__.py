@@ -13,7 +13,10 @@ import sys
 from pathlib import Path
 
 from ..core.errors import CortexError
-from . import worker
+from ..core.workload import DeploymentState
+from ..store.connection import connect
+from ..store.registry import Registry
+from . import rehearsal, worker
 from .artifacts import Artifacts
 
 
@@ -22,8 +25,11 @@ def main() -> int:
     facts = json.loads(os.environ.pop("JUPYTER_CORTEX_WORKER"))
     artifacts = Artifacts(Path(facts["artifacts_dir"]), facts["artifacts_url"])
     machine = worker.Machine(facts["redis_url"], Path(facts["run_dir"]), Path(facts["projects_dir"]), artifacts, facts["limits"])
+    api, version = sys.argv[1], int(sys.argv[2])
     try:
-        return worker.run(machine, sys.argv[1], int(sys.argv[2]), facts.get("replicas"))
+        if Registry(connect(machine.redis_url, timeout=5.0)).deployment(api, version).state is DeploymentState.REHEARSING:
+            return rehearsal.run(machine, api, version)
+        return worker.run(machine, api, version, facts.get("replicas"))
     except CortexError as error:
         logging.error("%s", error.message)
         return 1

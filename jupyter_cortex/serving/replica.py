@@ -301,6 +301,11 @@ class Replica:
                 self.drain()
             elif word.startswith(b"cancel "):
                 self._interrupter.cancel(word[7:].decode())
+            else:
+                self._hear(word)
+
+    def _hear(self, word: bytes) -> None:
+        """What a shadow is told beside this."""
 
     def _look(self) -> None:
         """Wake the control thread."""
@@ -329,13 +334,13 @@ def die_with(parent: int) -> None:
             os._exit(1)
 
 
-def main() -> None:
+def main(kind: type[Replica] = Replica) -> None:
     control, status_fd, records, parent = map(int, sys.argv[1:5])
     for fd in (control, status_fd, records):
         os.set_inheritable(fd, False)
     die_with(parent)
     status = Status(status_fd)
-    replica = Replica(control, status, records)
+    replica = kind(control, status, records)
     signal.signal(signal.SIGTERM, replica.drain)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -95,7 +95,7 @@ class Supervisor:
         self.replicas: list[ReplicaProcess] = []
         self.state = str(self.deployment.state)
         self.wanted = fixed_replicas or self.deployment.replicas
-        self.interpreter = self._choose_interpreter()
+        self.interpreter = choose_interpreter(self.deployment)
         self._unpacked = machine.projects_dir / f"{api}-v{version}-{self.deployment.digest[:12]}"
         self.project_dir = self._unpacked / "project"
         self._shipper = Shipper(machine.redis_url, api)
@@ -116,19 +116,6 @@ class Supervisor:
         self._told = ""
         self._next_beat = 0.0
         self._enforcement = Enforcement(machine.redis_url, api, self.deployment.spec, self._selector, self._changed)
-
-    def _choose_interpreter(self) -> str:
-        """The deployment's own interpreter where it was made; elsewhere ours, if it is the same Python. Raises EnvironmentProblem."""
-        made_here = self.deployment.host == platform.node()
-        if made_here and Path(self.deployment.interpreter).exists():
-            return self.deployment.interpreter
-        ours = platform.python_version()
-        if ours.split(".")[:2] != self.deployment.python_version.split(".")[:2]:
-            raise EnvironmentProblem(
-                f"{self.api} version {self.version} was made with Python {self.deployment.python_version} ({self.deployment.interpreter} on "
-                f"{self.deployment.host}), which is not here; this is Python {ours} ({sys.executable}). Start the worker with a matching Python"
-            )
-        return sys.executable
 
     # Life --------------------------------------------------------------------------------------------------------------------------------
 
@@ -485,6 +472,19 @@ class Supervisor:
                 done()
 
         first()
+
+
+def choose_interpreter(deployment: Deployment) -> str:
+    """The deployment's own interpreter where it was made; elsewhere ours, if it is the same Python. Raises EnvironmentProblem."""
+    if deployment.host == platform.node() and Path(deployment.interpreter).exists():
+        return deployment.interpreter
+    ours = platform.python_version()
+    if ours.split(".")[:2] != deployment.python_version.split(".")[:2]:
+        raise EnvironmentProblem(
+            f"{deployment.api} version {deployment.version} was made with Python {deployment.python_version} ({deployment.interpreter} on "
+            f"{deployment.host}), which is not here; this is Python {ours} ({sys.executable}). Start the worker with a matching Python"
+        )
+    return sys.executable
 
 
 def _row(replica: ReplicaProcess) -> dict[str, Any]:

@@ -11,6 +11,7 @@ What lies below the prefix (``<id>`` is a request id, ``<n>`` a version):
 ``:active``        set      versions that are not stopped or failed
 ``:bundle:<d>``    string   the archive with digest ``<d>``
 ``:report:<n>``    string   the check notebook of one deployment, compressed
+``:rehearsal:<n>`` string   what one deployment did with kept workloads, compressed; expires with them
 ``:w:<id>``        hash     a workload's record
 ``:b:<id>``        string   its payload (body)
 ``:u:<id>:<t>``    string   the pieces so far of a large body that is coming in; ``<t>`` is random
@@ -29,7 +30,7 @@ What lies below the prefix (``<id>`` is a request id, ``<n>`` a version):
 ``:completed`` …   zset     ids in that final state by finish time
 ``:f:<mark>``      zset     ids of the failures with one fingerprint by finish time
 ``:groups``        zset     "<fingerprint> <version>" -> when that was last seen (ms), at most 1,000
-``:audit``         list     who requeued or rolled back what, the last 200 times, JSON text
+``:audit``         list     who requeued, rolled back or promoted what, the last 200 times, JSON text
 ``:events``        stream   every move of every workload and deployment, capped
 ``:logs``          stream   batches of JSON log lines, capped
 ``:m:<minute>``    hash     counters and latency histograms of one minute
@@ -81,6 +82,10 @@ def bundle(name: str, digest: str) -> str:
 
 def report(name: str, version: int) -> str:
     return f"{prefix(name)}:report:{version}"
+
+
+def rehearsal(name: str, version: int) -> str:
+    return f"{prefix(name)}:rehearsal:{version}"
 
 
 def record(name: str, request_id: str) -> str:

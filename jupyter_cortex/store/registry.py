@@ -13,7 +13,7 @@ from ..core.errors import ApiNotFound, Conflict, DeploymentNotFound, Environment
 from ..core.workload import DeploymentState
 from . import keys
 from .connection import pairs, store_errors, text
-from .scripts import DELETE, DEPLOY, MOVE, PROMOTE, PURGE, STOP
+from .scripts import CHOOSE, DELETE, DEPLOY, MOVE, PROMOTE, PURGE, REHEARSE, STOP
 from .streams import EVENTS
 
 
@@ -38,6 +38,7 @@ class Deployment:
     """One bundle + spec of one API. Times are ms since the epoch; ``dotenv`` is secret and never leaves the server tower.
 
     ``rollback``: ``{"to", "who", "source"}`` of one that brought an earlier version back, else empty.
+    ``rehearsal``: how far one is: ``{"live", "total", "done", "counts", "who"}``, else empty.
     """
 
     api: str
@@ -58,6 +59,7 @@ class Deployment:
     dotenv: str = field(repr=False)
     error: dict[str, Any]
     rollback: dict[str, Any]
+    rehearsal: dict[str, Any]
     times: dict[str, int]
 
     def public(self) -> dict[str, Any]:
@@ -74,6 +76,7 @@ class Deployment:
             "distributions",
             "error",
             "rollback",
+            "rehearsal",
             "times",
         )
         return {"state": str(self.state), "spec": self.spec, **{name: getattr(self, name) for name in shown}}
@@ -111,7 +114,7 @@ def hash_of(*parts: Any) -> str:
 
 
 #: Sections of the spec whose change needs no new replicas.
-IN_PLACE = ("networking", "autoscaling", "update_strategy", "drain_timeout", "queue_timeout")
+IN_PLACE = ("networking", "autoscaling", "update_strategy", "drain_timeout", "queue_timeout", "rehearse")
 
 
 def hashes(spec: dict[str, Any], digest: str, dotenv: str, interpreter: str) -> tuple[str, str]:
@@ -232,21 +235,67 @@ class Registry:
                 "".join(f", {json.dumps(key)}: {json.dumps(value)}" for key, value in (audit or {}).items()),
                 *flat,
             )
-        outcome, detail = text(outcome), text(detail)
+        outcome = self._recorded(name, text(outcome), text(detail), source, digest)
+        return outcome, int(version)
+
+    def _recorded(self, name: str, outcome: str, detail: str, source: str, digest: str) -> str:
+        """What comes after recording a deployment. Raises what the outcome means."""
         if outcome == "source":
             raise Conflict(
                 f"{name} was deployed from {detail}; this is {source}. Use --take-over to publish from here, or another name", source=detail
             )
         if outcome == "busy":
             raise Conflict(f"{name} is updating (override with --force)")
-        if outcome in ("created", "updating"):
+        if outcome == "deleting":
+            raise Conflict(f"{name} is being deleted; try again in a moment")
+        if outcome == "unknown":
+            raise _unknown(name)
+        if outcome in ("created", "updating", "rehearsing"):
             with store_errors():
                 self.client.persist(keys.bundle(name, digest))
                 self.client.sadd(keys.bundles(name), digest)
-        if outcome == "deleting":
-            raise Conflict(f"{name} is being deleted; try again in a moment")
         self.wake_operator()
-        return outcome, int(version)
+        return outcome
+
+    # Rehearsals --------------------------------------------------------------------------------------------------------------------------
+
+    def rehearse(
+        self, name: str, spec: dict[str, Any], digest: str, *, dotenv: str, source: str, interpreter: str, facts: dict[str, str], take_over: bool
+    ) -> int:
+        """Record a deployment that runs kept workloads in the shadow; the version. Raises Conflict, ApiNotFound."""
+        spec_hash, handler_hash = hashes(spec, digest, dotenv, interpreter)
+        flat = [part for item in {"digest": digest, "dotenv": dotenv, "interpreter": interpreter, **facts}.items() for part in item]
+        terms = (canonical(spec), spec_hash, handler_hash, source, int(take_over), self._replicas_for(name, spec["autoscaling"]))
+        with store_errors():
+            outcome, version, detail = REHEARSE.run(self.client, name, *terms, *flat)
+        self._recorded(name, text(outcome), text(detail), source, digest)
+        return int(version)
+
+    def choose(self, name: str, version: int, audit: dict[str, Any], *, force: bool) -> None:
+        """Send a rehearsed version on its way to live. Raises Conflict for one that is in another state, or while the API is updating."""
+        note = "".join(f", {json.dumps(key)}: {json.dumps(value)}" for key, value in audit.items())
+        replicas = self._replicas_for(name, self.deployment(name, version).spec["autoscaling"])
+        with store_errors():
+            word, detail = map(text, CHOOSE.run(self.client, name, version, int(force), replicas, note))
+        if word == "busy":
+            raise Conflict(f"{name} is updating (override with --force)")
+        if word == "state":
+            raise Conflict(f"version {version} of {name} is {detail}, not rehearsed: there is nothing to promote")
+        self.wake_operator()
+
+    def drop(self, name: str, version: int) -> None:
+        """End a rehearsal, or what was rehearsed, for good. Raises Conflict for a version in another state."""
+        dropped = self.deployment(name, version)
+        if not self.move(name, version, (DeploymentState.REHEARSING, DeploymentState.REHEARSED), DeploymentState.STOPPED):
+            raise Conflict(f"version {version} of {name} is {dropped.state}: only a rehearsal can be dropped")
+        others = [*self.deployments(name), *filter(None, (self.find_deployment(name, one) for one in self.active(name)))]
+        with store_errors():
+            self.client.unlink(keys.rehearsal(name, version))
+            if all(one.digest != dropped.digest or one.version == version for one in others):
+                # As one that was sent and never deployed: a deploy that has just found it there keeps it.
+                self.client.expire(keys.bundle(name, dropped.digest), 86400)
+                self.client.srem(keys.bundles(name), dropped.digest)
+        self.wake_operator()
 
     def _replicas_for(self, name: str, limits: dict[str, Any]) -> int:
         """An update keeps the current count within the new limits; init_replicas counts at creation only."""
@@ -262,7 +311,9 @@ class Registry:
         if not raw:
             return None
         times: dict[str, int] = {
-            str(key): int(raw[key]) for key in ("created", "changed", "live_at", "draining_at", "stopped_at", "failed_at") if key in raw
+            str(key): int(raw[key])
+            for key in ("created", "changed", "rehearsed_at", "live_at", "draining_at", "stopped_at", "failed_at")
+            if key in raw
         }
         return Deployment(
             api=name,
@@ -283,6 +334,7 @@ class Registry:
             dotenv=raw.get("dotenv", ""),
             error=_json(raw.get("error"), {}),
             rollback=_json(raw.get("rollback"), {}),
+            rehearsal=_json(raw.get("rehearsal"), {}),
             times=times,
         )
 

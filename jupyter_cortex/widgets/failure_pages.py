@@ -1,10 +1,10 @@
-"""The pages of `requests`, `replay` and `requeue`: data in, HTML out. Their text views are in ``render.py``."""
+"""The pages of `requests`, `replay`, `requeue` and rehearsals: data in, HTML out. Their text views are in ``render.py``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..render import local_time
+from ..render import OUTCOMES, REHEARSED_ROWS, local_time, rehearsal_end, rehearsal_head, rehearsal_rows, rehearsal_speed
 from .style import badge, box, copyable, esc, page, pre, table, tree
 
 #: A verdict's kind -> the box that it stands in.
@@ -157,4 +157,22 @@ def requeued(data: dict[str, Any], *, command: str = "%cortex") -> str:
     if refused:
         rows = [[f"<span class=mono>{esc(row['id'])}</span>", esc(row["reason"])] for row in refused[:100]]
         parts.append(f"<h4>{len(refused)} refused</h4>{table(['request', 'why'], rows)}")
+    return page(*parts)
+
+
+def rehearsed(data: dict[str, Any], *, command: str = "%cortex") -> str:
+    """What a version did with requests of production before it is live."""
+    counts = [[str(data["counts"][kind]), esc(words)] for kind, (words, _) in OUTCOMES.items() if kind in data["counts"]]
+    parts = [box("good" if data["same"] else "warn", f"<p>{esc(rehearsal_head(data))}</p>"), table(["requests", ""], counts)]
+    rows = rehearsal_rows(data)
+    if rows:
+        shown = [[f"<span class=mono>{esc(one)}</span>", esc(OUTCOMES[kind][0]), esc(what)] for one, kind, what in rows[:REHEARSED_ROWS]]
+        parts.append(table(["id", "verdict", "what"], shown))
+    if len(rows) > REHEARSED_ROWS:
+        parts.append(f"<p class=dim>and {len(rows) - REHEARSED_ROWS} more</p>")
+    if speed := rehearsal_speed(data):
+        parts.append(table(["ms", "median", "p95"], [[esc(cell) for cell in row] for row in speed]))
+    parts += [f"<p class=dim>{esc(warning)}</p>" for warning in data.get("warnings", [])]
+    if end := rehearsal_end(data, command):
+        parts.append(f"<p class=dim>{esc(end)}</p>")
     return page(*parts)

@@ -292,6 +292,7 @@ VIEWS: dict[str, Callable[..., str]] = {
     "replays": failure_pages.replays,
     "requests": failure_pages.requests,
     "requeued": failure_pages.requeued,
+    "rehearsed": failure_pages.rehearsed,
     "said": said,
     "samples": samples,
     "saved": saved,

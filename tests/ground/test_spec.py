@@ -132,6 +132,9 @@ def test_every_config_case_of_the_contract_holds(case: dict[str, Any], tmp_path:
         ({"queue_timeout": None}, "queue_timeout", "null"),
         ({"cancel": "murder"}, "cancel", "value"),
         ({"cancel": {"grace": "5s"}}, "cancel", "type"),
+        ({"rehearse": "yes"}, "rehearse", "type"),
+        ({"rehearse": 1}, "rehearse", "type"),
+        ({"rehearse": None}, "rehearse", "null"),
         ({"cancel_grace": "-1s"}, "cancel_grace", "range"),
     ],
 )
@@ -162,6 +165,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert resolved["update_strategy"] == {"max_surge": "25%", "max_unavailable": "25%"}
     assert resolved["retain"] == {"payload": "failed", "days": 7, "max_bytes": 10_485_760, "redact": []}
     assert (resolved["max_deliveries"], resolved["drain_timeout"]) == (3, 86_400.0)
+    assert resolved["rehearse"] is False
     assert (resolved["timeout"], resolved["queue_timeout"], resolved["cancel"], resolved["cancel_grace"]) == (None, None, "interrupt", 1.0)
 
 

@@ -117,6 +117,9 @@ def test_what_is_not_there_is_a_404_with_a_code(control: httpx.Client) -> None:
         refused(control.post(f"{V1}/apis/control-none/{verb}", json={}), 404, "api_not_found")
     refused(control.patch(f"{V1}/apis/control-none", json={"spec": entry("control-none")}), 404, "api_not_found")
     refused(control.get(f"{V1}/apis/control-none/deployments/1"), 404, "deployment_not_found")
+    refused(control.get(f"{V1}/apis/control-none/deployments/1/rehearsal"), 404, "deployment_not_found")
+    for verb in ("promote", "drop"):
+        refused(control.post(f"{V1}/apis/control-none/deployments/1/{verb}", json={}), 404, "api_not_found")
     refused(control.get(f"{V1}/nonsense"), 404, "route_not_found")
     refused(control.get("/_cortex"), 404, "route_not_found")
     answer = control.post(f"{V1}/status")

@@ -15,7 +15,7 @@ if removed > 0 then return removed end
 for _, seen in ipairs(redis.call('ZRANGE', p .. ':groups', 0, -1)) do redis.call('UNLINK', p .. ':f:' .. string.match(seen, '^%x+')) end
 for _, replica in ipairs(redis.call('ZRANGE', p .. ':beats', 0, -1)) do redis.call('UNLINK', p .. ':held:' .. replica) end
 for _, digest in ipairs(redis.call('SMEMBERS', p .. ':bundles')) do redis.call('UNLINK', p .. ':bundle:' .. digest) end
-for n = 1, tonumber(next_version) do redis.call('UNLINK', p .. ':dep:' .. n, p .. ':report:' .. n) end
+for n = 1, tonumber(next_version) do redis.call('UNLINK', p .. ':dep:' .. n, p .. ':report:' .. n, p .. ':rehearsal:' .. n) end
 local minute = math.floor(now / 60000)
 for m = minute - 10200, minute do redis.call('UNLINK', p .. ':m:' .. m) end
 for t = math.floor((minute - 10200) / 10), math.floor(minute / 10) do redis.call('UNLINK', p .. ':t:' .. t) end
