@@ -290,7 +290,7 @@ class Registry:
             raise Conflict(f"version {version} of {name} is {dropped.state}: only a rehearsal can be dropped")
         others = [*self.deployments(name), *filter(None, (self.find_deployment(name, one) for one in self.active(name)))]
         with store_errors():
-            self.client.unlink(keys.rehearsal(name, version))
+            self.client.unlink(keys.rehearsal(name, version), keys.report(name, version))
             if all(one.digest != dropped.digest or one.version == version for one in others):
                 # As one that was sent and never deployed: a deploy that has just found it there keeps it.
                 self.client.expire(keys.bundle(name, dropped.digest), 86400)

@@ -168,7 +168,8 @@ def gone(environment: Environment, name: str, version: int) -> bool:
     """Nothing of a rehearsal is left."""
     home, store = environment.home, environment.redis()
     left = [*home.glob(f"run/rehearsal-{name}-*"), *home.glob(f"projects/{name}-v{version}-*"), *home.glob(f"run/worker-{name}-{version}.lock")]
-    return not left and not store.exists(keys.rehearsal(name, version)) and not store.sismember(keys.active(name), str(version))
+    reports = store.exists(keys.rehearsal(name, version), keys.report(name, version))
+    return not left and not reports and not store.sismember(keys.active(name), str(version))
 
 
 def test_dropped_while_it_runs_it_ends_at_once_and_leaves_nothing(environment: Environment, project: ProjectMaker, tmp_path: Path) -> None:
@@ -209,6 +210,7 @@ def test_undecided_it_is_dropped_after_a_day_and_at_once_for_the_next(environmen
         second = rehearse(environment, project, name, BEFORE, 1)
         assert (client.deployment(name, first)["state"], client.deployment(name, second)["state"]) == ("stopped", "rehearsed")
         assert client.rehearsal(name, second)["same"]
+        client.put_report(name, second, json.dumps({"cells": []}).encode())
         yesterday = int((time.time() - UNDECIDED_S - 60) * 1000)
         store.hset(keys.deployment(name, second), mapping={"created": yesterday, "rehearsed_at": yesterday})
         wait_until(lambda: client.deployment(name, second)["state"] == "stopped", "it is dropped")

@@ -17,7 +17,7 @@ for _, v in ipairs(redis.call('SMEMBERS', p .. ':active')) do
   if state == 'rehearsing' or state == 'rehearsed' then
     redis.call('HSET', p .. ':dep:' .. v, 'state', 'stopped', 'stopped_at', now)
     redis.call('SREM', p .. ':active', v)
-    redis.call('UNLINK', p .. ':rehearsal:' .. v)
+    redis.call('UNLINK', p .. ':rehearsal:' .. v, p .. ':report:' .. v)
     event('deployment', v .. ' stopped')
   end
 end
