@@ -20,6 +20,9 @@ export namespace CommandIDs {
   export const openCell = 'cortex:open-cell';
   export const openNotebook = 'cortex:open-notebook';
   export const openReport = 'cortex:open-report';
+  export const replay = 'cortex:replay';
+  export const requeue = 'cortex:requeue';
+  export const keepSample = 'cortex:keep-sample';
   export const help = 'cortex:help';
 }
 
@@ -98,6 +101,55 @@ export interface IWorkloadDetails extends IWorkload {
   result: unknown;
   failure: { traceback?: string; [key: string]: unknown } | null;
   payload_kept: boolean;
+  /** Which failures are this one; "" where it did not fail. */
+  fingerprint?: string;
+  /** The payload that is kept is not the caller's any more. */
+  redacted?: boolean;
+  /** Earlier runs, the last one first. */
+  requeues?: IRequeue[];
+}
+
+/** What a run ended with, and who put it back into the queue, when and from where. */
+export interface IRequeue {
+  run: number;
+  at: number;
+  who?: string;
+  source?: string;
+  version: number | null;
+  fingerprint: string;
+  error: { type: string; message: string } | null;
+}
+
+/** One line on the way to an exception. `place`: `cell 2, line 8` where a notebook is the source. */
+export interface IFailureFrame {
+  file: string;
+  line: number;
+  function: string;
+  text: string;
+  place: string;
+  user: boolean;
+}
+
+/** Failures that are one mistake. Message and frames are those of `newest`. */
+export interface IFailureGroup {
+  fingerprint: string;
+  type: string;
+  message: string;
+  place: string;
+  frames: IFailureFrame[];
+  count: number;
+  first: number;
+  last: number;
+  versions: number[];
+  newest: string;
+}
+
+/** What a requeue did. `next`: what a group still has is asked for with it; `remaining`: how many those are. */
+export interface IRequeued {
+  requeued: string[];
+  refused: { id: string; reason: string }[];
+  next: string | null;
+  remaining: number;
 }
 
 export type LogRecord = { message?: string; levelname?: string; asctime?: string; request_id?: string; [key: string]: unknown };
@@ -115,6 +167,8 @@ export interface IDeployment {
   error: { message?: string; [key: string]: unknown };
   spec: Record<string, any>;
   times: Record<string, number>;
+  /** The contents manager's path of the notebook it was published from, where that is still there. */
+  notebook?: string | null;
 }
 
 export interface IApiDetail extends ISummary {
