@@ -14,7 +14,7 @@ from tornado.web import authenticated
 from ..core.errors import RouteNotFound
 from .answers import INERT, CortexHandler, answering
 from .link import Answer
-from .paths import root_of, with_notebook, with_notebooks, with_version_notebooks
+from .paths import root_of, with_notebooks, with_version_notebooks
 
 _API = "apis/[a-z]([-a-z0-9]*[a-z0-9])?"
 _ID = r"(?!\.+(?:/|$))[A-Za-z0-9._-]{1,128}"

@@ -166,7 +166,7 @@ function Opened({ one, id, openPlace, ...props }: IFailuresProps & { one: IFailu
         <Button label="Keep as sample" describe="Keep the newest payload as a sample" title="The checks before each deploy then run it, so that it never fails again" onClick={() => run(CommandIDs.keepSample, { id: one.newest })} />
       </div>
       <Frames frames={one.frames} openPlace={openPlace} />
-      <h4>Newest requests</h4>
+      <h3>Newest requests</h3>
       {problem && <ProblemBox problem={problem} />}
       {!value && !problem && <Loading what="the requests" />}
       {rows.length > 0 && <Newest rows={rows} open={props.openWorkload} />}

@@ -53,6 +53,14 @@ export function RequeueForm(props: IRequeueProps): JSX.Element {
     []
   );
 
+  // The button that was pressed is gone then, and the keyboard with it.
+  const first = React.useRef<HTMLButtonElement>(null);
+  React.useEffect(() => {
+    if (phase !== 'asking') {
+      first.current?.focus();
+    }
+  }, [phase]);
+
   const requeue = async () => {
     setPhase('working');
     setProblem(null);
@@ -99,7 +107,7 @@ export function RequeueForm(props: IRequeueProps): JSX.Element {
       {done.refused.length > 0 && <Refused refused={done.refused} />}
       {problem && <ProblemBox problem={problem} />}
       <div className="cx-buttons cx-footer">
-        <button type="button" className={`cx-button jp-mod-styled ${phase === 'done' ? 'jp-mod-accept' : 'cx-plain'} cx-first`} onClick={props.close}>
+        <button type="button" ref={first} className={`cx-button jp-mod-styled ${phase === 'done' ? 'jp-mod-accept' : 'cx-plain'} cx-first`} onClick={props.close}>
           {phase === 'done' ? 'Close' : 'Cancel'}
         </button>
         {phase !== 'done' && <Button kind="accept" label={phase === 'working' ? 'Working…' : 'Requeue'} onClick={() => void requeue()} disabled={phase === 'working' || !what.value} />}

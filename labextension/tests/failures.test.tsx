@@ -186,6 +186,7 @@ describe('the Requeue dialog', () => {
     expect(server.asked.some(one => one.method === 'POST')).toBe(false);
     fireEvent.click(screen.getByRole('button', { name: 'Requeue' }));
     expect(await screen.findByText('2 requeued.')).toBeTruthy();
+    expect(document.activeElement?.textContent, 'the keyboard is still in the dialog').toBe('Close');
     expect(screen.getByText('it is completed, not failed')).toBeTruthy();
     expect(server.asked.filter(one => one.method === 'POST').map(one => JSON.parse(one.body))).toEqual([
       { fingerprint: 'abcdef012345', source: 'iris.ipynb' },
