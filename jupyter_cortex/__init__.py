@@ -8,18 +8,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Client", "__version__", "client"]
+__all__ = ["Client", "__version__", "cancelled", "client", "progress"]
 
 if TYPE_CHECKING:
     from .client import Client, client
+    from .handler.live import cancelled, progress
+
+
+#: What opens when it is asked for, and where it is.
+_DOORS = {"Client": ".client", "client": ".client", "progress": ".handler.live", "cancelled": ".handler.live"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Client", "client"):
+    if name in _DOORS:
         # `import_module` rather than `from . import`: the submodule and the function share the name "client".
         from importlib import import_module
 
-        module = import_module(".client", __name__)
+        module = import_module(_DOORS[name], __name__)
         value = getattr(module, name)
         globals()[name] = value
         return value

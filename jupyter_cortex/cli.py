@@ -17,6 +17,7 @@ from rich.text import Text
 
 from . import __version__, commands, render
 from .client import Client
+from .commands import following
 from .commands.failures import sample
 from .commands.verbs import VERBS, Verbs, api_argument, verb
 from .core.errors import CortexError, NotebookError
@@ -129,8 +130,34 @@ class ShellDoor:
         for record in records:
             self.show("logs", [record], raw=raw)
 
-    def follow(self, client: Client, name: str, request_id: str, seconds: float) -> None:
-        self.show("workload", commands.result(client, name, request_id, seconds), name=name, command=self.command)
+    def follow(self, client: Client, name: str, request_id: str, seconds: float) -> dict[str, Any]:
+        """On a terminal with its place in the queue, its progress and its log lines; Ctrl-C asks whether to cancel it."""
+        if self.json or not sys.stderr.isatty():
+            data = commands.result(client, name, request_id, seconds)
+        else:
+            data = self._follow(client, name, request_id, seconds)
+        self.show("workload", data, name=name, command=self.command)
+        return data
+
+    def _follow(self, client: Client, name: str, request_id: str, seconds: float) -> dict[str, Any]:
+        console = Console(stderr=True, highlight=False)
+        shown = 0
+        with console.status("") as status:
+
+            def draw(seen: following.Followed) -> None:
+                nonlocal shown
+                for record in seen.records[shown:]:
+                    render.log_record(console, record)
+                shown = len(seen.records)
+                status.update(render.followed(seen))
+
+            try:
+                return following.follow(client, name, request_id, seconds, draw)[0]
+            except KeyboardInterrupt:
+                status.stop()
+                if self.ask(f"cancel {request_id}?"):
+                    client.cancel(name, request_id)
+                return commands.result(client, name, request_id)
 
     def notebook(self, path: Path | None) -> Any:
         from .project import from_notebook

@@ -43,6 +43,10 @@ REPORT_BYTES = 16 * artifacts.CHUNK
 POLL_S = 20.0
 #: Ids that one call requeues.
 REQUEUED_AT_ONCE = 1000
+#: An event stream says something every 15 s; its loss is borne so many times in a row, this many seconds apart: a gateway that is started anew.
+EVENTS_TIMEOUT = httpx.Timeout(45.0, connect=5.0)
+RECONNECTS, RECONNECT_S = 40, 0.25
+FINAL = ("completed", "failed", "cancelled")
 #: Seconds between two looks at a deployment that starts.
 LOOK_S = 0.05
 
@@ -56,6 +60,18 @@ class Workload:
     result: Any = None
     timestamp: str | None = None
     error: dict[str, str] | None = None
+    #: While it runs: {"fraction", "text", "at"} as its Handler said last, and what it has told of the result so far.
+    progress: dict[str, Any] | None = None
+    partial: Any = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a workload. ``kind``: in_queue, in_progress, progress, log, completed, failed or cancelled."""
+
+    id: str
+    kind: str
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -446,8 +462,20 @@ class Client:
         """Where callers post to."""
         return self.environment.url + self._path(name)
 
-    def submit(self, name: str, payload: Any, content_type: str | None = None, request_id: str | None = None) -> str:
-        """Send a payload; its request id. Bytes and str go as they are, anything else as JSON, unless ``content_type`` says what they are."""
+    def submit(
+        self,
+        name: str,
+        payload: Any,
+        content_type: str | None = None,
+        request_id: str | None = None,
+        *,
+        timeout: float | None = None,
+        queue_timeout: float | None = None,
+    ) -> str:
+        """Send a payload; its request id. Bytes and str go as they are, anything else as JSON, unless ``content_type`` says what they are.
+
+        ``timeout``: seconds that it may run, ``queue_timeout``: that it may wait; past them it fails with that reason.
+        """
         if isinstance(payload, (bytes, bytearray)):
             body, default = bytes(payload), "application/octet-stream"
         elif isinstance(payload, str):
@@ -457,6 +485,9 @@ class Client:
         headers = {"content-type": content_type or default}
         if request_id is not None:
             headers["x-request-id"] = request_id
+        for header, seconds in (("cortex-timeout", timeout), ("cortex-queue-timeout", queue_timeout)):
+            if seconds is not None:
+                headers[header] = f"{seconds:f}"
         return str(self._call("POST", self._path(name), token=self._settings.call_token, content=body, headers=headers).json()["id"])
 
     def result(self, name: str, request_id: str, wait: float = 0) -> Workload:
@@ -466,15 +497,62 @@ class Client:
             left = max(0.0, deadline - time.monotonic())
             params = {"wait": min(left, POLL_S)} if left else {}
             answer = self._call("GET", f"{self._path(name)}/{quoted(request_id)}", token=self._settings.call_token, params=params)
-            workload = Workload(**answer.json())
+            workload = _workload(answer.json())
             if workload.status not in ("in_queue", "in_progress") or time.monotonic() >= deadline:
                 return workload
             # Too many wait there already: it was answered at once.
             time.sleep(min(float(answer.headers.get("retry-after", 0)), max(0.0, deadline - time.monotonic())))
 
+    def events(self, name: str, request_id: str, *, logs: bool = False, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+        """What happens to a workload, as it happens, to its end; over lost connections without a gap and nothing twice.
+
+        ``logs``: its log lines, too (wants the environment's token). ``stop`` is asked whenever the gateway says anything, at least every 15 s.
+        Raises WorkloadNotFound, and EnvironmentDown when the gateway stays away.
+        """
+        last, misses = "", 0
+        while not stop():
+            try:
+                for event in self._events_after(name, request_id, last, logs, stop):
+                    yield event
+                    last, misses = event.id, 0
+                    if event.kind in FINAL:
+                        return
+                if stop():
+                    return
+            except httpx.TransportError as error:
+                misses += 1
+                if misses > RECONNECTS:
+                    raise EnvironmentDown(f"{self.environment.url} does not answer any more ({type(error).__name__})") from error
+            time.sleep(RECONNECT_S)
+
+    def _events_after(self, name: str, request_id: str, last: str, logs: bool, stop: Callable[[], bool]) -> Iterator[Event]:
+        token = self.environment.token if logs else self._settings.call_token
+        headers = {**({"authorization": f"Bearer {token}"} if token else {}), **({"last-event-id": last} if last else {})}
+        path, params = f"{self._path(name)}/{quoted(request_id)}/events", {"logs": "true"} if logs else {}
+        with self._connection().stream("GET", path, headers=headers, params=params, timeout=EVENTS_TIMEOUT) as answer:
+            if answer.is_error:
+                answer.read()
+                raise _error(answer)
+            fields: dict[str, str] = {}
+            for line in answer.iter_lines():
+                if stop():
+                    return
+                name_of_field, _, value = line.partition(": ")
+                if name_of_field:
+                    fields[name_of_field] = value
+                    continue
+                if "event" in fields:
+                    yield Event(fields["id"], fields["event"], json.loads(fields["data"]))
+                fields = {}
+
     def cancel(self, name: str, request_id: str) -> Workload:
         """Take a workload back; what it had ended as, when it was over already."""
-        return Workload(**self._call("DELETE", f"{self._path(name)}/{quoted(request_id)}", token=self._settings.call_token).json())
+        return _workload(self._call("DELETE", f"{self._path(name)}/{quoted(request_id)}", token=self._settings.call_token).json())
+
+
+def _workload(answer: dict[str, Any]) -> Workload:
+    """An answer of GET or DELETE; a newer gateway may say more."""
+    return Workload(**{key: answer[key] for key in Workload.__dataclass_fields__ if key in answer})
 
 
 def quoted(part: str) -> str:

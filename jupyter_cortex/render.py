@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .commands import curl_line
+from .commands.following import Followed
 from .core.errors import CortexError
 
 STATUS_STYLE = {"live": "green", "updating": "yellow", "error": "red", "stopped": "dim", "completed": "green", "failed": "red", "cancelled": "dim"}
@@ -74,6 +75,10 @@ def local_time(ms: int | None) -> str:
         return ""
     shown = datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
     return f"{shown[:-2]}:{shown[-2:]}"
+
+
+#: Characters of a progress bar.
+BAR = 24
 
 
 def status_text(status: str) -> Text:
@@ -169,6 +174,10 @@ def workload(console: Console, shown: dict[str, Any], *, name: str = "", command
     console.print(Group(Text.assemble("id: ", (shown["id"], "bold"))), highlight=False)
     if "status" in shown:
         console.print(Text.assemble("status: ", status_text(shown["status"])))
+    if "progress" in shown:
+        console.print(Text.assemble(f"{shown['progress']['fraction']:.0%} ", shown["progress"]["text"]))
+    if "partial" in shown:
+        console.print("so far:", json_value(shown["partial"]))
     if "result" in shown:
         console.print(json_value(shown["result"]))
     if "error" in shown:
@@ -176,6 +185,15 @@ def workload(console: Console, shown: dict[str, Any], *, name: str = "", command
         console.print(f"[dim]the traceback is in `{command} logs {name}`; `%cortex replay {shown['id']} --name {name}` runs it in a notebook[/]")
     if shown.get("status") in ("in_queue", "in_progress"):
         console.print(f"[dim]not finished yet: `{command} result {name} {shown['id']} --wait 30`[/]")
+
+
+def followed(seen: Followed) -> Text:
+    """One line of a workload that is followed: its state, its bar, its time."""
+    parts: list[Any] = [status_text(seen.status), " "]
+    if seen.fraction is not None and seen.status == "in_progress":
+        full = round(seen.fraction * BAR)
+        parts += [("━" * full, "green"), ("━" * (BAR - full), "dim"), f" {seen.fraction:.0%} "]
+    return Text.assemble(*parts, seen.words, (f" {seen.seconds:.1f} s", "dim"))
 
 
 def logs(console: Console, records: list[dict[str, Any]], *, raw: bool = False) -> None:

@@ -51,7 +51,7 @@ def test_the_five_minute_story_runs_as_written(own_environment: Callable[..., En
     script = "set -euo pipefail\n" + "".join(story) + python + end
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = {"PATH": path, "HOME": str(tmp_path), "JUPYTER_CORTEX_HOME": str(environment.home)}
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     for said in (
         "creating flowers (AsyncAPI)",

@@ -77,7 +77,7 @@ def result(client: Client, name: str, request_id: str, wait: float = 0) -> dict[
     """The answer of GET, without the keys that are not there."""
     workload = client.result(name, request_id, wait)
     shown = {"id": workload.id, "status": workload.status}
-    for key in ("result", "timestamp", "error"):
+    for key in ("result", "timestamp", "error", "progress", "partial"):
         if (value := getattr(workload, key)) is not None:
             shown[key] = value
     return shown

@@ -91,8 +91,8 @@ class Door(Protocol):
         """Show log records as they come, until interrupted."""
         ...
 
-    def follow(self, client: Client, name: str, request_id: str, seconds: float) -> None:
-        """Show one workload live until its end, or for so many seconds."""
+    def follow(self, client: Client, name: str, request_id: str, seconds: float) -> dict[str, Any]:
+        """Show one workload live until its end, or for so many seconds; what it is then."""
         ...
 
     def up(self) -> dict[str, Any]:

@@ -205,20 +205,28 @@ def get(door: Door, name: str | None, watch: bool, verbose: bool, report: str | 
 @click.option("--content-type", "-t", help="Default: by the file's name; application/json for text that is JSON, else text/plain.")
 @click.option("--id", "request_id", help="A request id of your own: sending the same again is safe.")
 @click.option("--wait", type=float, default=None, help="Wait so many seconds for the result; in a cell 30, else 0.")
+@click.option("--timeout", type=float, default=None, help="Seconds that it may run.")
+@click.option("--queue-timeout", type=float, default=None, help="Seconds that it may wait before it is begun.")
 def submit(
-    door: Door, name: str, payload: str | None, file: str | None, content_type: str | None, request_id: str | None, wait: float | None
+    door: Door,
+    name: str,
+    payload: str | None,
+    file: str | None,
+    content_type: str | None,
+    request_id: str | None,
+    wait: float | None,
+    timeout: float | None,
+    queue_timeout: float | None,
 ) -> None:
     """Send a payload; prints the request id, with --wait the result."""
     body, kind = commands.read_payload(payload, file, content_type)
     client = door.client()
     seconds = (30.0 if door.in_cell else 0.0) if wait is None else wait
-    sent = client.submit(name, body, kind, request_id)
-    if door.in_cell and seconds:
-        door.follow(client, name, sent, seconds)
+    sent = client.submit(name, body, kind, request_id, timeout=timeout, queue_timeout=queue_timeout)
+    if not seconds:
+        door.show("workload", {"id": sent}, name=name, command=door.command)
         return
-    data = commands.result(client, name, sent, seconds) if seconds else {"id": sent}
-    door.show("workload", data, name=name, command=door.command)
-    if data.get("status") == "failed":
+    if door.follow(client, name, sent, seconds).get("status") == "failed" and not door.in_cell:
         raise click.exceptions.Exit(1)
 
 
@@ -228,14 +236,17 @@ def submit(
 @click.option("--wait", type=float, default=0.0, help="Wait so many seconds for the end.")
 def result(door: Door, name: str, request_id: str, wait: float) -> None:
     """Status and result of a request."""
-    door.show("workload", commands.result(door.client(), name, request_id, wait), name=name, command=door.command)
+    if wait > 0:
+        door.follow(door.client(), name, request_id, wait)
+    else:
+        door.show("workload", commands.result(door.client(), name, request_id), name=name, command=door.command)
 
 
 @shared
 @api_argument
 @click.argument("request_id", metavar="ID")
 def cancel(door: Door, name: str, request_id: str) -> None:
-    """Take a request back: it does not run any more, or its result is dropped."""
+    """Take a request back: it does not run any more; one that runs is told to end, and interrupted when it does not."""
     workload = door.client().cancel(name, request_id)
     door.show("workload", {"id": workload.id, "status": workload.status}, name=name, command=door.command)
 

@@ -97,6 +97,10 @@ API = (
     Field("retain", fields=RETAIN),
     Field("max_deliveries", integer(1, 100), default=3),
     Field("drain_timeout", Duration(above=0), default=86_400.0),
+    Field("timeout", Duration(above=0)),
+    Field("queue_timeout", Duration(above=0)),
+    Field("cancel", one_of("interrupt", "kill"), default="interrupt"),
+    Field("cancel_grace", Duration(), default=1.0),
 )
 
 

@@ -166,6 +166,10 @@ class APISpec(_Frozen):
     retain: Retain
     max_deliveries: int
     drain_timeout: float  #: seconds
+    timeout: float | None  #: seconds that a workload may run, None: any time
+    queue_timeout: float | None  #: seconds that it may wait before it is begun
+    cancel: str  #: what happens to a replica whose handler does not end when it is cancelled
+    cancel_grace: float  #: seconds between asking a handler to end, interrupting it, and replacing its replica
 
     def resolved(self) -> dict[str, Any]:
         """This spec as a new JSON-safe dict: durations as float seconds, None where there is no value."""

@@ -60,7 +60,15 @@ def timestamp(ms: int) -> str:
     return _second(ms // 1000)
 
 
-def workload_body(request_id: str, found: Found) -> bytes:
+#: How a replica marks a progress that has a partial result beside it (serving/news.py).
+_MARK = b', "partial": true}'
+
+
+def without_mark(progress: bytes) -> bytes:
+    return progress.removesuffix(_MARK) + b"}" if progress.endswith(_MARK) else progress
+
+
+def workload_body(request_id: str, found: Found, partial: bytes | None = None) -> bytes:
     """GET's answer. The result goes out as the bytes the replica stored: order and numbers exactly."""
     start = f'{{"id": "{request_id}", "status": "{found.status}"'
     if found.status == "completed":
@@ -68,4 +76,6 @@ def workload_body(request_id: str, found: Found) -> bytes:
         return start.encode() + b', "result": ' + (found.result or b"{}") + rest.encode()
     if found.status == "failed" and found.error:
         return start.encode() + b', "error": ' + found.error + b"}"
+    if found.status == "in_progress" and found.progress:
+        return start.encode() + b', "progress": ' + without_mark(found.progress) + (b', "partial": ' + partial if partial else b"") + b"}"
     return start.encode() + b"}"

@@ -25,6 +25,7 @@ from .changes import Changes, add_changes_route
 from .control import Control
 from .control_routes import create_router
 from .described import REFUSALS
+from .events import LogReader
 from .failure_routes import add_failure_routes
 from .polls import Polls
 from .public import Guard, PublicDoor
@@ -97,7 +98,7 @@ def create_app(parts: Parts, watch: Watch) -> PublicDoor:
     _add_health(app, client, control, parts)
     _add_error_handlers(app)
     guard = Guard(parts.hosts, parts.token, parts.call_token, parts.internal_token, parts.max_body)
-    return PublicDoor(app, table, intake, guard, is_control, Polls(parts.max_polls))
+    return PublicDoor(app, table, intake, guard, is_control, Polls(parts.max_polls), LogReader(client))
 
 
 async def _keep_fresh(table: RouteTable) -> None:

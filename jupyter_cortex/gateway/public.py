@@ -3,6 +3,7 @@
 ==================================  =============================================================
 ``POST <endpoint>``                 200 ``{"id"}``
 ``GET <endpoint>/<id>[?wait=s]``    200 ``{"id", "status"[, "result", "timestamp"][, "error"]}``
+``GET <endpoint>/<id>/events``      the same and more as it happens, as server-sent events (events.py)
 ``DELETE <endpoint>/<id>``          200 ``{"id", "status"}``: cancelled, or how it had ended before
 ==================================  =============================================================
 
@@ -42,7 +43,9 @@ from ..handler import payload
 from ..handler.chaining import NAME as CHAIN_HOST
 from ..serving.intake import Intake
 from ..serving.upload import Upload
-from .answers import refuse, respond, workload_body
+from . import events
+from .answers import refuse, respond, without_mark, workload_body
+from .deadlines import limits_of
 from .peer import is_own
 from .polls import AGAIN, Polls, WaitOver
 from .routes import Route, RouteTable
@@ -65,6 +68,7 @@ LOOK_AGAIN_S = 0.1
 #: Seconds after which a full queue or a full store may have room again.
 FULL_AGAIN_S = 5
 CORS_METHODS = b"GET, POST, DELETE"
+CORS_HEADERS = b"content-type, x-request-id, authorization, cortex-timeout, cortex-queue-timeout, last-event-id"
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,16 @@ class Guard:
 class Request:
     """The few headers that matter, read in one pass; a repeated header counts with its first value."""
 
-    __slots__ = ("authorization", "content_length", "content_type", "host", "origin", "request_id", "scope")
+    __slots__ = ("authorization", "content_length", "content_type", "host", "last_event_id", "limits", "origin", "request_id", "scope")
 
     def __init__(self, scope: dict[str, Any]) -> None:
         self.scope = scope
         self.host = self.origin = self.authorization = self.content_length = ""
         self.content_type: str | None = None
         self.request_id: str | None = None
+        self.last_event_id = ""
+        #: Deadlines as they were sent, by header.
+        self.limits: dict[str, str] | None = None
         for name, value in scope["headers"]:
             if name == b"host":
                 self.host = self.host or value.decode("latin-1")
@@ -103,6 +110,10 @@ class Request:
                 self.origin = value.decode("latin-1")
             elif name == b"authorization":
                 self.authorization = value.decode("latin-1")
+            elif name == b"cortex-timeout" or name == b"cortex-queue-timeout":
+                self.limits = {**(self.limits or {}), name.decode(): value.decode("latin-1")}
+            elif name == b"last-event-id":
+                self.last_event_id = value.decode("latin-1")
 
 
 @lru_cache(maxsize=256)  # a caller's Host is the same each time
@@ -115,7 +126,18 @@ def _host_name(host: str) -> tuple[str, str | None]:
 class PublicDoor:
     """ASGI application for everything that is not a control route; ``control`` gets the rest."""
 
-    def __init__(self, control: Any, table: RouteTable, intake: Intake, guard: Guard, is_control: Callable[[str], bool], polls: Polls) -> None:
+    def __init__(
+        self,
+        control: Any,
+        table: RouteTable,
+        intake: Intake,
+        guard: Guard,
+        is_control: Callable[[str], bool],
+        polls: Polls,
+        log_reader: events.LogReader | None = None,
+    ) -> None:
+        """``log_reader``: reads an API's log behind a position, for those who may see it."""
+        self._log_reader = log_reader
         self._polls = polls
         #: Bytes of bodies of which the end has not come yet.
         self._arriving = 0
@@ -182,7 +204,7 @@ class PublicDoor:
                 [
                     *cors,
                     (b"access-control-allow-methods", CORS_METHODS),
-                    (b"access-control-allow-headers", b"content-type, x-request-id, authorization"),
+                    (b"access-control-allow-headers", CORS_HEADERS),
                 ],
             )
             return
@@ -255,6 +277,9 @@ class PublicDoor:
             await self._submit(request, route, receive, send, cors)
             return
         request_id = rest[1:]
+        if request_id.endswith("/events") and REQUEST_ID.fullmatch(request_id[:-7]):
+            await self._events(request, route, request_id[:-7], receive, send, cors)
+            return
         if request_id == "healthz":
             await respond(send, 200, b"ok", cors, b"text/plain; charset=utf-8")
             return
@@ -285,9 +310,26 @@ class PublicDoor:
                 found = await self._intake.get(route.api, request_id)
         if found is None:
             raise _unknown(request_id)
-        await respond(send, 200, workload_body(request_id, found), cors)
+        if found.overdue:
+            await self._intake.sweep(route.api, route.ttl, route.retain, route.retain_max)
+            found = await self._intake.get(route.api, request_id) or found
+        partial = await self._intake.partial(route.api, request_id) if found.progress and found.progress != without_mark(found.progress) else None
+        await respond(send, 200, workload_body(request_id, found, partial), cors)
+
+    async def _events(self, request: Request, route: Route, request_id: str, receive: Any, send: Any, cors: list[tuple[bytes, bytes]]) -> None:
+        if request.scope["method"] != "GET":
+            raise MethodNotAllowed(f"GET {route.endpoint}/<id>/events", allow="GET")
+        with_logs = events.wants_logs(request.scope["query_string"])
+        if with_logs and not _bearer(request, self._guard.token):
+            raise Unauthorized("log lines want the environment's token: `Authorization: Bearer <token>`, or leave out ?logs=true")
+        follower = events.Follower(self._intake, route.api, request_id, self._log_reader if with_logs else None, request.last_event_id)
+        if not await follower.look():
+            raise _unknown(request_id)
+        await events.stream(follower, self._polls, receive, send, cors)
 
     async def _submit(self, request: Request, route: Route, receive: Any, send: Any, cors: list[tuple[bytes, bytes]]) -> None:
+        if request.limits:
+            limits_of(request.limits, None)  # what is wrong with them is said before the body is read
         request_id = request.request_id
         if request_id is None:
             request_id = self._new_id()
@@ -295,7 +337,7 @@ class PublicDoor:
             raise RequestIdError(
                 "x-request-id must be 1 to 128 letters, digits, dots, dashes or underscores (and not `healthz`); leave it out to get one"
             )
-        outcome = await self._take_in(request, route.api, request_id, receive)
+        outcome = await self._take_in(request, route, request_id, receive)
         if outcome is None:
             return  # the caller went away before the end of the body: nothing was accepted
         if outcome in ("ok", "same"):
@@ -327,9 +369,10 @@ class PublicDoor:
         # Version and variant (RFC 9562, section 5.4) take six of the bits.
         return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{'89ab'[int(drawn[16], 16) & 3]}{drawn[17:20]}-{drawn[20:]}"
 
-    async def _take_in(self, request: Request, api: str, request_id: str, receive: Any) -> str | None:
+    async def _take_in(self, request: Request, route: Route, request_id: str, receive: Any) -> str | None:
         """Read a body, check it and submit it; the submit's outcome, or None when it broke off. Raises PayloadError and what limits it."""
-        content_type = request.content_type or ""
+        api, content_type = route.api, request.content_type or ""
+        limits = limits_of(request.limits, route.queue_timeout) if request.limits or route.queue_timeout else ()
         # What needs no look at it as a whole goes to the store while it comes in, instead of gathering here.
         upload: Upload | None = None
 
@@ -346,7 +389,7 @@ class PublicDoor:
             if upload is not None and body is not None:
                 if body:
                     await upload.add(body)
-                return await self._intake.submit_upload(content_type, upload)
+                return await self._intake.submit_upload(content_type, upload, limits)
         except BaseException:
             if upload is not None:
                 await upload.abandon()
@@ -359,7 +402,7 @@ class PublicDoor:
             await asyncio.to_thread(payload.parse, body, request.content_type)
         else:
             payload.parse(body, request.content_type)
-        return await self._intake.submit(api, request_id, content_type, body)
+        return await self._intake.submit(api, request_id, content_type, body, limits)
 
     async def _body(self, request: Request, receive: Any, pass_on: Callable[[bytes], Awaitable[bool]] | None) -> bytes | None:
         """The body, or its end where parts of it were passed on; None when the caller went away. Raises BodyTooLarge, TooManyBodies."""

@@ -18,6 +18,9 @@ class Route:
     origins: frozenset[str]
     ttl: int
     keep_payload: bool
+    retain: str = "failed"
+    retain_max: int = -1
+    queue_timeout: float | None = None
 
 
 def route_of(api: Api) -> Route:
@@ -27,8 +30,11 @@ def route_of(api: Api) -> Route:
         endpoint=api.endpoint,
         origins=frozenset(api.spec["networking"]["allow_origins"]),
         ttl=retain["days"] * 86400,
-        # Only replicas and supervisors redact; a cancelled payload that would need it goes.
+        # Only replicas and supervisors redact; a payload that would need it and ends without them goes.
         keep_payload=retain["payload"] == "always" and not retain["redact"],
+        retain="never" if retain["redact"] else retain["payload"],
+        retain_max=retain["max_bytes"],
+        queue_timeout=api.spec.get("queue_timeout"),
     )
 
 

@@ -43,6 +43,15 @@ def ready(api: Glance) -> int:
     return sum(worker["ready"] for worker in api.workers if worker["version"] == api.live_version)
 
 
+def stuck(api: Glance) -> str:
+    """What was cancelled and does not end, in a sentence; "" when nothing is so."""
+    ids = [request_id for worker in api.workers for row in worker.get("replicas", ()) for request_id in row.get("stuck", ())]
+    if not ids:
+        return ""
+    more = f" (and {len(ids) - 1} more)" if len(ids) > 1 else ""
+    return f"{ids[0]}{more} was cancelled and does not end, so its replica is busy with it; `cancel: kill` in the spec replaces such a replica"
+
+
 def api_status(api: Glance) -> tuple[str, str]:
     """(live | updating | error | stopped, why). The last deploy's failure is said even while the version before it serves."""
     live, wanted = api.live, api.wanted
@@ -54,6 +63,7 @@ def api_status(api: Glance) -> tuple[str, str]:
         return ("error", why) if failed else ("updating", "")
     if failed and wanted:
         why = f"version {wanted.version} did not start, version {live.version} still serves: {why}"
+    why = why or stuck(api)
     if ready(api) >= max(1, live.replicas):
         updating = wanted is not None and wanted.state in (DeploymentState.PENDING, DeploymentState.STARTING)
         return ("updating" if updating else "live"), why

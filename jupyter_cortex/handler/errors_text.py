@@ -6,9 +6,10 @@ import functools
 import os
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from . import origin
@@ -25,6 +26,8 @@ LAST_FRAMES = 10
 #: This package: its frames explain nothing to an author.
 OWN = str(Path(__file__).resolve().parent.parent) + os.sep
 _IMPORT_MACHINERY = "<frozen importlib"
+#: How ``python -m`` enters a program.
+_FROZEN = "<frozen runpy>"
 
 
 class _Memo(threading.local):
@@ -81,6 +84,20 @@ def traceback_text(exc: BaseException, project_dir: str | os.PathLike[str] | Non
     except BaseException as problem:  # formatting runs the author's code: __str__, __notes__, source loaders
         text = f"{type_name(type(exc))}: {message_of(exc)}\n<no traceback: {type(problem).__name__} while formatting>"
     return _cut(_clean(text), MAX_TRACEBACK, HEAD)
+
+
+def stack_text(frame: FrameType | None, project_dir: str | os.PathLike[str] | None = None, calls: Iterable[FrameType] = ()) -> str:
+    """Where a thread is at this moment, as a traceback's text: its frames without ours, then ``calls``, outermost first. Never raises."""
+    try:
+        stack = [*reversed(list(traceback.walk_stack(frame))), *((one, one.f_lineno) for one in calls)]
+        lines = traceback.StackSummary.extract(iter(stack))
+        lines[:] = [line for line in lines if not line.filename.startswith((OWN, _IMPORT_MACHINERY, _FROZEN))]
+        text = "".join(lines.format())
+        for root in [] if project_dir is None else roots(project_dir):
+            text = text.replace(f'File "{root}', 'File "')
+        return _cut(_clean(origin.annotated(text).rstrip("\n")), MAX_TRACEBACK, HEAD)
+    except BaseException as problem:  # source loaders are the author's
+        return f"<no stack: {type(problem).__name__} while formatting>"
 
 
 def line_in(exc: BaseException, file: str | os.PathLike[str]) -> int | None:

@@ -14,6 +14,8 @@ from typing import Any
 
 from jupyter_cortex.core.errors import HandlerError
 
+from . import log_context
+
 #: Seconds that close() waits for cancelled coroutines before it leaves the daemon thread behind.
 PATIENCE = 5.0
 
@@ -91,6 +93,8 @@ class EventLoopThread:
 
 async def _outcome(function: Callable[[], Any], settle: bool) -> tuple[Any, BaseException | None]:
     """Value or exception as a value: SystemExit out of a task would end the loop, StopIteration cannot leave one."""
+    if (request := log_context.current()) is not None:
+        request.task = asyncio.current_task()  # for who wants to end it
     try:
         value = function()
         return (await value if settle and inspect.isawaitable(value) else value), None

@@ -10,6 +10,8 @@ from jupyter_cortex.core.errors import CortexError, PayloadError
 
 from . import errors_text, fingerprint, logs, payload, result
 from .instance import Instance
+from .live import Cancelled, DeadlineExceeded, Stage
+from .log_context import Request
 from .redaction import Redaction, without_echo
 
 
@@ -41,26 +43,41 @@ def execute(
     *,
     run: int = 1,
     redaction: Redaction | None = None,
+    stage: Stage | None = None,
 ) -> Outcome:
     """Run one workload. Never raises: SystemExit and KeyboardInterrupt from the author's code mean failed, too.
 
-    ``run``: its number, 1 until it is requeued. ``redaction``: what must not be read in its log lines and errors.
+    ``run``: its number, 1 until it is requeued. ``redaction``: what must not be read in its log lines and errors. ``stage``: who hears of its
+    progress, and may interrupt it.
     """
     outcome = Outcome()
     began = time.perf_counter()
-    with logs.request(request_id, run) as request:
+    with logs.request(request_id, run, stage) as request:
         try:
-            arrived = payload.parse(body, content_type) if redaction is None else _hidden(body, content_type, request, redaction)
-            outcome.result = result.encode(handler.call(arrived, request_id))
-            outcome.status = "completed"
+            try:
+                if stage is not None:
+                    stage.request = request
+                arrived = payload.parse(body, content_type) if redaction is None else _hidden(body, content_type, request, redaction)
+                outcome.result = result.encode(handler.call(arrived, request_id))
+                outcome.status = "completed"
+            finally:
+                # An interruption comes once: where it comes in these lines it ends up below, and after them none can come any more.
+                if stage is not None:
+                    stage.request = request.stage = None
+                    if stage.pending:
+                        stage.settle()
         except BaseException as error:
+            if stage is not None:
+                stage.request = request.stage = None
             _failed(outcome, error, request, project_dir)
+        if request.ending is not None:
+            _ended(outcome, request, stage, project_dir)
     outcome.lines = request.lines
     outcome.run_ms = (time.perf_counter() - began) * 1000
     return outcome
 
 
-def _hidden(body: bytes, content_type: str | None, request: Any, redaction: Redaction) -> Any:
+def _hidden(body: bytes, content_type: str | None, request: Request, redaction: Redaction) -> Any:
     """The payload, once nothing that the request writes can show what is redacted of it."""
     try:
         arrived = payload.parse(body, content_type)
@@ -71,7 +88,29 @@ def _hidden(body: bytes, content_type: str | None, request: Any, redaction: Reda
     return arrived
 
 
-def _failed(outcome: Outcome, error: BaseException, request: Any, project_dir: str) -> None:
+def _ended(outcome: Outcome, request: Request, stage: Stage | None, project_dir: str) -> None:
+    """It was told to end, and has: what came of it in the meantime comes too late."""
+    if request.ending is not DeadlineExceeded:
+        outcome.status, outcome.result, outcome.error, outcome.details = "cancelled", b"", "", ""
+        return
+    error, told = outcome.exception, (stage.limit if stage is not None else "") or "it has run for longer than its timeout"
+    where = errors_text.traceback_text(error, project_dir) if error is not None else ""
+    if request.where:
+        where = f"When its time was over it was here:\n{request.where}" + (f"\n\nIt ended here:\n{where}" if where else "")
+    logs.logger.error("%s", told)
+    outcome.status, outcome.result = "failed", b""
+    outcome.error = json.dumps({"type": "DeadlineExceeded", "message": told})
+    # Where it was when its time was over is chance: those that take too long are one group.
+    outcome.fingerprint = fingerprint.of_reason("DeadlineExceeded", told)
+    outcome.frames = [] if error is None else fingerprint.explain(error, "DeadlineExceeded", told, project_dir)[1]
+    outcome.details = details(outcome.fingerprint, outcome.frames, where, request.lines)
+
+
+def _failed(outcome: Outcome, error: BaseException, request: Request, project_dir: str) -> None:
+    if request.ending is not None:
+        outcome.exception = error
+        logs.logger.info("the handler ended because its request was %s", "cancelled" if request.ending is Cancelled else "over its time")
+        return
     with errors_text.once():
         story = errors_text.describe(error, project_dir)
         logs.logger.error("failed to process workload", exc_info=error)

@@ -7,9 +7,10 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .live import Interrupted, Stage
     from .prints import Partial
     from .redaction import Mask
 
@@ -30,12 +31,19 @@ class Request:
     starts begin without a request (Python gives them an empty context) unless they are run in a copied context.
     """
 
-    __slots__ = ("_kept", "_token", "full", "lines", "mask", "partials", "request_id", "run")
+    __slots__ = ("_kept", "_token", "ending", "full", "lines", "mask", "partials", "request_id", "run", "stage", "task", "where")
 
-    def __init__(self, request_id: str, run: int = 1) -> None:
+    def __init__(self, request_id: str, run: int = 1, stage: Stage | None = None) -> None:
         self.request_id, self.run = request_id, run
         #: What the spec redacts of its payload.
         self.mask: Mask | None = None
+        #: Who hears of its progress (live.py); None once the handler has returned, and where nobody listens.
+        self.stage = stage
+        #: What is raised in it because it should end, and where it was when that was decided; None and "" as long as it may go on.
+        self.ending: type[Interrupted] | None = None
+        self.where = ""
+        #: The task of an async handler and its loop.
+        self.task: Any = None
         self.lines: list[str] = []
         #: Printed text without its newline yet, by stream and thread: an async handler prints on another thread.
         self.partials: dict[tuple[str, int], Partial] = {}
@@ -91,6 +99,7 @@ def masks() -> Sequence[Mask]:
 
 
 class _Guard(threading.local):
+    after: type[BaseException] | None = None  #: an interruption that came while this thread wrote a line: it is raised when the line is whole
     busy = False  #: this thread is inside a log handler: what is printed or logged there must not come back to it
     printing = False  #: this thread logs a printed line: another handler of the logger may print it again
 

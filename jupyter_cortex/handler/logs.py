@@ -1,7 +1,7 @@
 """The logger ``cortex``: one JSON object per line in a replica, readable lines in a notebook.
 
 ``setup_worker`` or ``setup_notebook`` once, ``request(id)`` around every workload, ``capture_prints`` for print, and
-``mask`` for what must not appear. Nothing here ever raises into a handler: a line that cannot be written is counted.
+``mask`` for what must not appear. Nothing here ever raises into a handler, but what was to interrupt it: a line that cannot be written is counted.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from jupyter_cortex.core.errors import SpecError
 
@@ -18,6 +18,9 @@ from .log_context import Request
 from .log_rate import LogRate
 from .masking import mask, masked, masked_line
 from .prints import Capture, CapturedStream, capture_prints
+
+if TYPE_CHECKING:
+    from .live import Stage
 
 __all__ = [
     "Capture",
@@ -97,6 +100,9 @@ class LineHandler(logging.Handler):
             failed_writes += 1
         finally:
             log_context.guard.busy = False
+        if (interruption := log_context.guard.after) is not None:
+            log_context.guard.after = None
+            raise interruption
 
     def tell_dropped(self) -> None:
         """Say how many lines were dropped since the last time."""
@@ -175,9 +181,10 @@ def setup_notebook(stream: TextIO | None = None, level: str = "info") -> None:
     _setup(LineHandler(write, labels=None, human=True), level)
 
 
-def request(request_id: str, run: int = 1) -> Request:
-    """Bind a request id inside a ``with`` block and collect the request's lines in ``.lines``; after a requeue they carry their ``run``."""
-    return Request(request_id, run)
+def request(request_id: str, run: int = 1, stage: Stage | None = None) -> Request:
+    """Bind a request id inside a ``with`` block and collect the request's lines in ``.lines``; after a requeue they carry their ``run``. ``stage``
+    hears of its progress."""
+    return Request(request_id, run, stage)
 
 
 def current_request_id() -> str | None:

@@ -72,9 +72,11 @@ class CellDoor:
             else:
                 handle.update({"text/html": html, "text/plain": ""}, raw=True)
 
+        drawing = Drawing(draw)
         try:
-            yield Drawing(draw)
+            yield drawing
         finally:
+            drawing.close()
             if handle is not None:
                 handle.update({"text/html": "", "text/plain": ""}, raw=True)
 
@@ -125,13 +127,14 @@ class CellDoor:
         except KeyboardInterrupt:
             return
 
-    def follow(self, client: Client, name: str, request_id: str, seconds: float) -> None:
+    def follow(self, client: Client, name: str, request_id: str, seconds: float) -> dict[str, Any]:
         from ..widgets.follow import follow
 
-        if self.json:
-            self.show("workload", commands.result(client, name, request_id, seconds))
-        else:
-            follow(client, name, request_id, seconds, live=self.live)
+        if not self.json:
+            return follow(client, name, request_id, seconds, live=self.live)
+        data = commands.result(client, name, request_id, seconds)
+        self.show("workload", data)
+        return data
 
     def notebook(self, path: Path | None) -> Notebook:
         from ..project import from_notebook

@@ -254,10 +254,13 @@ class Session:
     def execute(self, instance: Instance, tried: Tried, root: Path, watcher: logging.Handler | None = None) -> None:
         """Run what has arrived; its outcome is in ``tried``. ``root``: the project's directory, in which the process stands already."""
         from ..handler import execution
+        from ..handler.live import Stage
 
         with logs.capture_prints(), self.stream.quiet(watcher) as tried.others:
             request_id = tried.headers.get("x-request-id") or str(uuid.uuid4())
-            tried.outcome = execution.execute(instance, tried.body, tried.content_type, request_id, str(root))
+            # `progress` in the Handler is drawn by what draws its log lines.
+            stage = Stage(getattr(watcher, "tell", lambda *said: None))
+            tried.outcome = execution.execute(instance, tried.body, tried.content_type, request_id, str(root), stage=stage)
         if isinstance(tried.outcome.exception, KeyboardInterrupt):
             raise tried.outcome.exception from None
         self._remember_failure(tried.outcome.exception, root)

@@ -20,6 +20,7 @@ import redis
 from ..core.errors import CortexError
 from ..core.spec import APISpec
 from ..core.workload import DeploymentState as State
+from ..serving.sweeping import sweep_all
 from ..store import keys
 from ..store.registry import Api, Deployment, Registry
 from . import machine
@@ -78,6 +79,7 @@ class Reconciler:
     def pass_over(self) -> None:
         """One pass. Raises StoreUnavailable when the store goes away in the middle; the next pass begins anew."""
         wanted: set[tuple[str, int]] = set()
+        retains = {}
         self.moving = False
         for name in self.registry.names():
             api = self.registry.find(name)
@@ -86,11 +88,14 @@ class Reconciler:
                 if self.registry.being_deleted(name):
                     self._remove(name)
                 continue
+            if "retain" in api.spec:
+                retains[name] = api.spec["retain"]
             for version in self.registry.active(name):
                 deployment = self.registry.find_deployment(name, version)
                 if deployment is not None and self._keep(api, deployment):
                     wanted.add((name, version))
         self._stop_others(wanted)
+        sweep_all(self.client, retains)
         self.moving = self._burial.look_again() or self.moving
         if time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_S

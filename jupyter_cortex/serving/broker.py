@@ -19,7 +19,7 @@ import selectors
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,9 +30,11 @@ from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.errors import ActorNotFound
 
 from ..core.errors import CortexError
+from ..handler.live import Progress
 from ..store import keys
-from ..store.scripts import COMMIT, RESYNC
+from ..store.scripts import COMMIT, PROGRESS, RESYNC
 from .link import Argument, Link
+from .news import News
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,7 @@ class Delivery:
     run_ms: float = 0.0
     run: int = 1  #: more after a requeue
     kept: bytes | None = None  #: the payload as it may stay, empty: as it came; None: nothing is said
+    timeout: float = 0.0  #: seconds that its caller gives it, 0 = no matter
 
     @property
     def name(self) -> str:
@@ -139,6 +142,7 @@ class CortexConsumer(Consumer):
         self._done: deque[Delivery] = deque()
         self._began: deque[Delivery] = deque()
         self._back: list[Delivery] = []
+        self._news = News()
         self._bytes = 0
         self._flights: deque[_Batch] = deque()
         self._armed_since = 0.0
@@ -177,6 +181,12 @@ class CortexConsumer(Consumer):
     def began(self, delivery: Delivery) -> None:
         """A thread has entered the handler; called for deliveries that are not `marked`."""
         self._began.append(delivery)
+        if self._sleeping:
+            self.poke()
+
+    def tell(self, request_id: str, progress: Progress) -> None:
+        """A handler says how far it is."""
+        self._news.put(request_id, progress)
         if self._sleeping:
             self.poke()
 
@@ -225,6 +235,8 @@ class CortexConsumer(Consumer):
             raise TimeoutError("the store has not answered")
         self._give_back(now)
         self._commit(now)
+        if self._news.waiting:
+            self._tell(now)
         self._arm()
         if self._draining and not (self._hand or self._done or self._back or self._flights):
             self.drained.set()
@@ -232,7 +244,8 @@ class CortexConsumer(Consumer):
 
     def _connect(self) -> None:
         """Connect, and settle what a lost reply may have left in the store under our name."""
-        self._link = Link(self._url, (COMMIT, RESYNC))
+        self._link = Link(self._url, (COMMIT, RESYNC, PROGRESS))
+        self._news.again()
         prefix = keys.prefix(self._terms.api)
         self._link.send(("EVALSHA", RESYNC.sha, 1, prefix, self._terms.replica, *(d.name for d in self._hand.values())))
         while not (replies := self._link.receive()):
@@ -314,8 +327,17 @@ class CortexConsumer(Consumer):
         for d in batch.done:
             if d.kept is not None:
                 args += [d.id, d.kept]
+        if self._news.some:
+            self._tell(now, ended)
         self._flights.append(batch)
         self._link.send(tuple(args))
+
+    def _tell(self, now: float, ended: Iterable[str] = ()) -> None:
+        """What handlers have said goes ahead of the commit that ends them. Nobody waits for a reply: the next word says more than this one's fate."""
+        if self._link is not None and (told := self._news.take(now, ended)):
+            terms = self._terms
+            call: tuple[Argument, ...] = ("EVALSHA", PROGRESS.sha, 1, keys.prefix(terms.api), terms.replica, terms.version, *told)
+            self._link.send(("CLIENT", "REPLY", "SKIP"), call)
 
     def _may_fly(self) -> bool:
         return not self._flights or (len(self._flights) < FLIGHTS and len(self._done) >= FLIGHT_SIZE)
@@ -347,7 +369,8 @@ class CortexConsumer(Consumer):
             request_id, content_type, body, started = reply[at : at + 4]
             delivery = Delivery(request_id.decode(), content_type.decode("latin-1"), body, started[:1] == b"1")
             if len(started) > 1:
-                delivery.run = int(started[2:])
+                run, timeout = started[2:].split()
+                delivery.run, delivery.timeout = int(run), int(timeout) / 1000
             self._hand[delivery.id] = delivery
             self._bytes += len(body)
             self._feed(Workload(self._terms.api, delivery))
@@ -388,6 +411,8 @@ class CortexConsumer(Consumer):
         elif len(self._hand) > self._threads:
             timeout = GIVE_BACK_S
         # While a commit flies little can be sent, so few need to wake us: what gathers meanwhile is the next group.
+        if self._news.waiting:
+            timeout = min(timeout, self._news.wait(now))
         self._sleeping = not self._flights
         if self._may_fly() and (self._done or self._back or (self._began and timeout > START_MARK_S)):
             timeout = 0.0

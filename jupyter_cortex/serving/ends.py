@@ -16,13 +16,39 @@ class _Channel:
     """Who waits on one channel. ``confirmed``: the store has said that we hear it; False when it was lost instead."""
 
     def __init__(self) -> None:
-        self.waiters: set[asyncio.Future[bool]] = set()
+        self.waiters: set[asyncio.Future[bool] | Pulse] = set()
         self.confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def tell(self, ended: bool) -> None:
         for future in (*self.waiters, *(() if ended else (self.confirmed,))):
             if not future.done():
                 future.set_result(ended)
+
+
+class Pulse:
+    """Hears a channel again and again. Like a future to those who tell it, but never done."""
+
+    def __init__(self) -> None:
+        self._beat = asyncio.Event()
+        #: The connection is gone: what happens from now on is not heard.
+        self.lost = False
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, told: bool) -> None:
+        self.lost = self.lost or not told
+        self._beat.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Until something was told since the last wait, or the time is over; whether it was."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._beat.wait()
+        except TimeoutError:
+            return False
+        self._beat.clear()
+        return True
 
 
 class Ends:
@@ -51,7 +77,19 @@ class Ends:
         finally:
             self._unsubscribe(name, future)
 
-    async def _subscribe(self, name: str, future: asyncio.Future[bool]) -> None:
+    @contextlib.asynccontextmanager
+    async def pulse(self, *names: str) -> Any:
+        """Subscribed to all of these on entry; yields a `Pulse`. Raises RedisError or OSError."""
+        pulse = Pulse()
+        try:
+            for name in names:
+                await self._subscribe(name, pulse)
+            yield pulse
+        finally:
+            for name in names:
+                self._unsubscribe(name, pulse)
+
+    async def _subscribe(self, name: str, future: asyncio.Future[bool] | Pulse) -> None:
         writer = self._writer
         try:
             async with asyncio.timeout(self._patience):
@@ -74,7 +112,7 @@ class Ends:
                 self._drop()
             raise
 
-    def _unsubscribe(self, name: str, future: asyncio.Future[bool]) -> None:
+    def _unsubscribe(self, name: str, future: asyncio.Future[bool] | Pulse) -> None:
         channel = self._channels.get(name)
         if channel is None or future not in channel.waiters:
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,11 @@ import redis
 from ..core.errors import StoreUnavailable
 from ..store import keys
 from ..store.connection import explain, is_temporary
-from ..store.scripts import CANCEL, SUBMIT
+from ..store.records import PLACES
+from ..store.scripts import CANCEL, FOLLOW, SUBMIT, SWEEP
 from .ends import Ends
 from .line import Line
+from .sweeping import SWEPT_AT_ONCE
 from .upload import PIECE_BYTES, Upload
 
 #: Bodies above this take the other connection.
@@ -38,6 +41,13 @@ class Found:
     error: bytes | None
     result: bytes | None
     finished: int | None
+    progress: bytes | None = None
+    due: bytes | None = None
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it has waited for longer than its queue timeout, and nobody has said so yet."""
+        return self.due is not None and self.status == "in_queue" and int(self.due) <= time.time() * 1000
 
 
 def _digest(body: bytes) -> str:
@@ -46,6 +56,25 @@ def _digest(body: bytes) -> str:
 
 #: Where its outcome is awaited, and the script's arguments for one workload.
 _Submit = tuple[asyncio.Future[str], tuple[Any, ...]]
+
+
+#: Queue timeout and timeout of a workload in ms, 0 = none; empty for one that has neither.
+Limits = tuple[()] | tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one who follows a workload sees of it. ``place``: how many wait in front of it, -1 = more than PLACES. Times are ms."""
+
+    status: str
+    error: bytes | None
+    started: int | None
+    finished: int | None
+    attempts: int
+    run: int
+    progress: bytes | None
+    accepted: int
+    place: int
 
 
 class Intake:
@@ -57,7 +86,7 @@ class Intake:
         self._quick, self._bulk = Line(url, patience), Line(url, patience)
         self._store_wait = store_wait
         self._ends = Ends(url, max(store_wait, 0.5))
-        self._gathering: dict[str, list[_Submit]] = {}
+        self._gathering: dict[tuple[str, Limits], list[_Submit]] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self.max_queued, self.watermark = max_queued, watermark
         #: Bytes below the watermark, by the last `measure` less what was accepted since.
@@ -86,21 +115,22 @@ class Intake:
                     ) from error
                 await asyncio.sleep(RETRY_S)
 
-    async def submit(self, api: str, request_id: str, content_type: str, body: bytes) -> str:
+    async def submit(self, api: str, request_id: str, content_type: str, body: bytes, limits: Limits = ()) -> str:
         """Accept one workload, or nothing of it: "ok", "same" (already accepted), "conflict", "not_live", "unknown", "queue_full", "store_full"."""
         if len(body) > PIECE_BYTES:
-            return await self._submit_in_pieces(api, request_id, content_type, body)
+            return await self._submit_in_pieces(api, request_id, content_type, body, limits)
         digest, kind = _digest(body), content_type.encode("latin-1")
         if not self._fits(len(body)):
             return await self._known(api, request_id, kind, digest)
         arguments = (request_id, kind, digest, len(body), body)
         if len(body) > BULK_BYTES:
-            return (await self._accept(self._bulk, api, arguments))[0]
+            return (await self._accept(self._bulk, api, arguments, limits=limits))[0]
         loop = asyncio.get_running_loop()
-        gathered = self._gathering.get(api)
+        key = api, limits
+        gathered = self._gathering.get(key)
         if gathered is None or len(gathered) >= TOGETHER:
-            gathered = self._gathering[api] = []
-            loop.call_soon(self._send, api, gathered)
+            gathered = self._gathering[key] = []
+            loop.call_soon(self._send, key, gathered)
         outcome: asyncio.Future[str] = loop.create_future()
         gathered.append((outcome, arguments))
         return await outcome
@@ -114,19 +144,20 @@ class Intake:
 
         return Upload(call, api, request_id) if self._room > PIECE_BYTES else None
 
-    async def submit_upload(self, content_type: str, upload: Upload) -> str:
+    async def submit_upload(self, content_type: str, upload: Upload, limits: Limits = ()) -> str:
         """Like `submit`, of what was added to ``upload``. Raises StoreUnavailable also when the store has lost parts of it since."""
         await upload.settle()
         kind = content_type.encode("latin-1")
         if not self._fits(upload.size):
             await upload.abandon()
             return await self._known(upload.api, upload.request_id, kind, upload.digest)
-        (word,) = await self._accept(self._bulk, upload.api, (upload.request_id, kind, upload.digest, upload.size, upload.token))
+        arguments = (upload.request_id, kind, upload.digest, -upload.size, upload.token)
+        (word,) = await self._accept(self._bulk, upload.api, arguments, limits=limits)
         if word == "again":
             raise upload.lost()
         return word
 
-    async def _submit_in_pieces(self, api: str, request_id: str, content_type: str, body: bytes) -> str:
+    async def _submit_in_pieces(self, api: str, request_id: str, content_type: str, body: bytes, limits: Limits) -> str:
         upload = self.upload(api, request_id)
         if upload is None:
             digest = await asyncio.to_thread(_digest, body)
@@ -134,7 +165,7 @@ class Intake:
         try:
             for at in range(0, len(body), PIECE_BYTES):
                 await upload.add(body[at : at + PIECE_BYTES])
-            return await self.submit_upload(content_type, upload)
+            return await self.submit_upload(content_type, upload, limits)
         except BaseException:
             await upload.abandon()
             raise
@@ -146,17 +177,17 @@ class Intake:
             self._room = left
         return left >= 0
 
-    def _send(self, api: str, gathered: list[_Submit]) -> None:
+    def _send(self, key: tuple[str, Limits], gathered: list[_Submit]) -> None:
         """What came in during one turn of the event loop is accepted by one script: per workload that costs the store a third."""
-        if self._gathering.get(api) is gathered:
-            del self._gathering[api]
-        sending = asyncio.get_running_loop().create_task(self._settle(api, gathered))
+        if self._gathering.get(key) is gathered:
+            del self._gathering[key]
+        sending = asyncio.get_running_loop().create_task(self._settle(*key, gathered))
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)
 
-    async def _settle(self, api: str, gathered: list[_Submit]) -> None:
+    async def _settle(self, api: str, limits: Limits, gathered: list[_Submit]) -> None:
         try:
-            words = await self._accept(self._quick, api, *(arguments for _, arguments in gathered))
+            words = await self._accept(self._quick, api, *(arguments for _, arguments in gathered), limits=limits)
         except Exception as error:
             for outcome, _ in gathered:
                 if not outcome.done():
@@ -166,8 +197,8 @@ class Intake:
             if not outcome.done():
                 outcome.set_result(word)
 
-    async def _accept(self, line: Line, api: str, *workloads: tuple[Any, ...]) -> list[str]:
-        command = ("EVALSHA", SUBMIT.sha, 1, keys.prefix(api), *(part for arguments in workloads for part in arguments), self.max_queued)
+    async def _accept(self, line: Line, api: str, *workloads: tuple[Any, ...], limits: Limits = ()) -> list[str]:
+        command = ("EVALSHA", SUBMIT.sha, 1, keys.prefix(api), *(part for arguments in workloads for part in arguments), self.max_queued, *limits)
         said: bytes = (await self._patiently(line, command))[0]
         return said.decode().split(" ")
 
@@ -190,12 +221,12 @@ class Intake:
     async def get(self, api: str, request_id: str) -> Found | None:
         record, result = await self._patiently(
             self._quick,
-            ("HMGET", keys.record(api, request_id), "status", "error", "finished"),
+            ("HMGET", keys.record(api, request_id), "status", "error", "finished", "progress", "due"),
             ("GET", keys.result(api, request_id)),
         )
         if record[0] is None:
             return None
-        return Found(record[0].decode(), record[1], result, int(record[2]) if record[2] else None)
+        return Found(record[0].decode(), record[1], result, int(record[2]) if record[2] else None, record[3], record[4])
 
     async def wait(self, api: str, request_id: str, seconds: float) -> Found | None:
         """Like get, but not before the workload has ended or the time is over."""
@@ -217,6 +248,28 @@ class Intake:
                 return await self.get(api, request_id)
             # The channel is gone with the store: whoever waits waits on, on the next one.
             await asyncio.sleep(RETRY_S)
+
+    async def see(self, api: str, request_id: str) -> Sight | None:
+        """What a follower sees now. From the first look on, it is told of the workload's start on `keys.news_channel`."""
+        (raw,) = await self._patiently(self._quick, ("EVALSHA", FOLLOW.sha, 1, keys.prefix(api), request_id, PLACES))
+        if raw[0] is None:
+            return None
+        status, error, started, finished, attempts, run, progress, accepted, place = raw
+        numbers = (int(attempts or 0), int(run or 1), progress, int(accepted or 0), int(place))
+        return Sight(status.decode(), error, int(started) if started else None, int(finished) if finished else None, *numbers)
+
+    async def sweep(self, api: str, ttl: int, retain: str, retain_max: int) -> None:
+        """Fail what has waited for too long."""
+        await self._patiently(self._quick, ("EVALSHA", SWEEP.sha, 1, keys.prefix(api), ttl, retain, retain_max, SWEPT_AT_ONCE))
+
+    async def partial(self, api: str, request_id: str) -> bytes | None:
+        """The partial result that its handler has told last."""
+        (raw,) = await self._patiently(self._quick, ("GET", keys.partial(api, request_id)))
+        return raw if raw is None else bytes(raw)
+
+    def hear(self, api: str, request_id: str) -> Any:
+        """A context in which all that moves one workload is heard: yields a `Pulse`. Raises RedisError or OSError."""
+        return self._ends.pulse(keys.news_channel(api, request_id), keys.done_channel(api, request_id))
 
     async def cancel(self, api: str, request_id: str, ttl: int, keep_payload: bool) -> str:
         """ "cancelled", the final status it already had, or "unknown"."""

@@ -15,7 +15,7 @@ import hiredis
 import redis
 import redis.asyncio
 
-from ..store.scripts import CANCEL, PIECE, SUBMIT
+from ..store.scripts import CANCEL, FOLLOW, PIECE, SUBMIT, SWEEP
 
 #: A command's last argument that is larger goes out as it is: packing 10 MB in pieces took 11 ms, a fifth of what the gateway does for them.
 COPIED_BYTES = 64 * 1024
@@ -99,7 +99,7 @@ class Line:
             connection = pool.make_connection()
             try:
                 await connection.connect()
-                for script in (SUBMIT, PIECE, CANCEL):
+                for script in (SUBMIT, PIECE, CANCEL, FOLLOW, SWEEP):
                     await connection.send_command("SCRIPT LOAD", script.source)
                     await connection.read_response()
             except BaseException:

@@ -96,6 +96,10 @@ class ReplicaProcess:
         self.asked_to_go = False
         self.drain_since: float | None = None
         self.drained = False
+        #: Why it is being replaced; "" as long as it is not. That is no fault of what it runs beside, which is given back uncharged.
+        self.replaced = ""
+        #: What was cancelled and does not end in it.
+        self.stuck: list[str] = []
         self.failure: dict[str, Any] | None = None
         self.tail: deque[str] = deque(maxlen=100)
         self._labels = config["labels"]
@@ -147,6 +151,11 @@ class ReplicaProcess:
             self.drain_since = time.monotonic()
             self.phase = Phase.DRAINING
             self.tell("drain")
+
+    def replace(self, why: str) -> None:
+        """Something in it does not end: end it, so that another one takes its place."""
+        self.replaced = self.replaced or why
+        self.kill()
 
     def kill(self) -> None:
         if self.process.poll() is None:

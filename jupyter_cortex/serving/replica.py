@@ -1,14 +1,16 @@
 """A replica: one process, one Handler, started by a worker (supervisor) and living no longer than it.
 
 Started as ``python -P -m jupyter_cortex.serving.replica <control fd> <status fd> <records fd> <supervisor's pid>``. The control pipe brings one line
-of JSON (what to serve), then the words ``go`` and ``drain``; its end means that the supervisor is gone. The status pipe takes one line of JSON per
-event: ``ready``, ``failed``, ``metrics``, ``drained``. Log records have a pipe of their own; what comes past the logger arrives on stdout and stderr.
+of JSON (what to serve), then the words ``go``, ``drain`` and ``cancel <id>``; its end means that the supervisor is gone. The status pipe takes one
+line of JSON per event: ``ready``, ``failed``, ``metrics``, ``drained``. Log records have a pipe of their own; what comes past the logger arrives on
+stdout and stderr.
 
 With one thread (the default) the constructor and every call run on the main thread, as in a notebook: Dramatiq's worker loop is run there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -28,9 +30,11 @@ from ..core.errors import CortexError, HandlerError
 from ..core.workload import stays
 from ..handler import chaining, execution, loading, logs, metrics, origin, result, shim
 from ..handler import instance as instances
+from ..handler.live import Progress, Stage
 from ..handler.redaction import Redaction
 from .board import Board
 from .broker import CortexBroker, Delivery, Terms, Workload
+from .interrupting import Interrupter, too_long
 
 #: Seconds between two reports: the metrics client's numbers, and how many log lines were dropped.
 REPORT_S = 2.0
@@ -95,26 +99,46 @@ class _Worker(Worker):
 
 
 class Execution:
-    """From a delivery to its end, with the notebook's own `execute`; the board says what is inside the handler."""
+    """From a delivery to its end, with the notebook's own `execute`; the board says what is inside the handler.
 
-    def __init__(self, handler: instances.Instance, board: Board, project_dir: str, retain: dict[str, Any]) -> None:
+    ``retain``: the spec's; ``timeout``: seconds that the API gives a workload, 0 = any time.
+    """
+
+    def __init__(
+        self, handler: instances.Instance, board: Board, project_dir: str, retain: dict[str, Any], interrupter: Interrupter, timeout: float
+    ) -> None:
         self._handler, self._board, self._project_dir, self._retain = handler, board, project_dir, retain
         self._redaction = Redaction(retain["redact"]) if retain["redact"] else None
-        self._slots = threading.local()
+        self._interrupter, self._timeout, self._expected = interrupter, timeout, interrupter.expected
+        self._own = threading.local()
         self._next_slot = iter(range(100)).__next__
         self.began: Callable[[Delivery], None] = lambda delivery: None
+        self.tell: Callable[[str, Progress], None] = lambda request_id, progress: None
 
     def __call__(self, delivery: Delivery) -> None:
         try:
-            slot = self._slots.number
+            slot, stage = self._own.place
         except AttributeError:
-            slot = self._slots.number = self._next_slot()
+            slot, stage = self._own.place = self._next_slot(), self._interrupter.stage(lambda *said: self.tell(*said))
+        if delivery.timeout or self._timeout or stage.deadline:
+            self._limit(delivery, slot, stage)
         self._board.post(slot, delivery.id)
+        if self._expected and self._interrupter.is_cancelled(delivery.id):
+            delivery.status = "cancelled"  # the store knows already
+            self._board.clear(slot)
+            return
         delivery.began = time.perf_counter()
         if not delivery.marked:
             self.began(delivery)
         outcome = execution.execute(
-            self._handler, delivery.body, delivery.content_type, delivery.id, self._project_dir, run=delivery.run, redaction=self._redaction
+            self._handler,
+            delivery.body,
+            delivery.content_type,
+            delivery.id,
+            self._project_dir,
+            run=delivery.run,
+            redaction=self._redaction,
+            stage=stage,
         )
         delivery.status, delivery.result, delivery.run_ms = outcome.status, outcome.result, outcome.run_ms
         delivery.error, delivery.details = outcome.error, outcome.details
@@ -122,6 +146,17 @@ class Execution:
             kept = self._redaction.applied(delivery.body, delivery.content_type)
             delivery.kept = b"" if kept is delivery.body else kept
         self._board.clear(slot)
+
+    def _limit(self, delivery: Delivery, slot: int, stage: Stage) -> None:
+        """Say until when it may run. A caller may ask for less than the API gives, not for more."""
+        seconds, whose = self._timeout, "the API's timeout"
+        if delivery.timeout and (not seconds or delivery.timeout < seconds):
+            seconds, whose = delivery.timeout, "Cortex-Timeout"
+        stage.deadline = 0.0
+        if seconds:
+            stage.limit = too_long(seconds, whose)
+            self._interrupter.limit(stage, seconds)
+        self._board.limit(slot, stage.deadline and stage.deadline + self._interrupter.patience)
 
 
 class Status:
@@ -150,6 +185,8 @@ class Replica:
         self._go = threading.Event()
         self._drain: Callable[[], None] | None = None
         self._draining = threading.Event()
+        self._looks = os.pipe()
+        os.set_blocking(self._looks[1], False)
         self.registry = metrics.Registry()
 
     def run(self) -> int:
@@ -159,6 +196,8 @@ class Replica:
         self._start_logging(config, spec["handler"]["log_level"])
         result.limit(config["limits"]["max_result_bytes"])
         board = Board(Path(config["board"]))
+        interrupter = self._interrupter = Interrupter(spec.get("cancel_grace", 1.0), config["project_dir"], self._look)
+        interrupter.install()
         threading.Thread(target=self._listen, name="cortex-control", daemon=True).start()
         try:
             handler = self._construct(config, spec)
@@ -174,7 +213,7 @@ class Replica:
             if moved := drift(config["distributions"]):
                 self._status.tell("drift", moved=moved)
         self._go.wait()
-        self._serve(config, spec, Execution(handler, board, config["project_dir"], spec["retain"]))
+        self._serve(config, spec, Execution(handler, board, config["project_dir"], spec["retain"], interrupter, spec.get("timeout") or 0.0))
         handler.close()
         self._report()
         self._status.tell("drained")
@@ -217,7 +256,7 @@ class Replica:
         terms = Terms(config["api"], config["replica"], config["version"], word, most, retain["days"] * 86400)
         work_queue = _Fifo()
         broker = CortexBroker(config["redis_url"], terms, threads, work_queue.put, work_queue.take_back)
-        execution.began = broker.consumer.began
+        execution.began, execution.tell = broker.consumer.began, broker.consumer.tell
         dramatiq.actor(actor_name="handle", queue_name=config["api"], broker=broker)(execution.__call__)
         worker = _Worker(broker, work_queue=work_queue, worker_threads=threads)
         self._drain = broker.consumer.drain
@@ -244,15 +283,29 @@ class Replica:
         return line
 
     def _listen(self) -> None:
+        report_at = time.monotonic() + REPORT_S
         while True:
-            if b"\n" not in self._buffer and not select.select([self._control], [], [], REPORT_S)[0]:
+            due = min(self._interrupter.step(), report_at - time.monotonic())
+            ready = [] if b"\n" in self._buffer else select.select([self._control, self._looks[0]], [], [], max(0.0, due))[0]
+            if self._looks[0] in ready:
+                os.read(self._looks[0], 4096)
+            if time.monotonic() >= report_at:
                 self._report()
+                report_at = time.monotonic() + REPORT_S
+            if b"\n" not in self._buffer and self._control not in ready:
                 continue
             word = self._read_line()
             if word == b"go":
                 self._go.set()
             elif word == b"drain":
                 self.drain()
+            elif word.startswith(b"cancel "):
+                self._interrupter.cancel(word[7:].decode())
+
+    def _look(self) -> None:
+        """Wake the control thread."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._looks[1], b"!")
 
     def drain(self, *_: Any) -> None:
         self._draining.set()

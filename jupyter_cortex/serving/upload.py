@@ -30,7 +30,6 @@ class Upload:
     def __init__(self, call: Call, api: str, request_id: str) -> None:
         self._call = call
         self.api, self.request_id = api, request_id
-        #: Shorter than any piece, so that submit.lua can tell it from a body.
         self.token = os.urandom(8).hex()
         self.size = 0
         self._digest = hashlib.sha256()

@@ -38,6 +38,7 @@ from ..store.registry import Deployment, Registry
 from ..store.scripts import BEAT
 from . import metrics_store
 from .artifacts import Artifacts
+from .enforcement import Enforcement
 from .memory import Kills
 from .preparation import Preparation
 from .process import Phase, Pipe, ReplicaProcess
@@ -114,6 +115,7 @@ class Supervisor:
         self._last_recycle = time.monotonic()
         self._told = ""
         self._next_beat = 0.0
+        self._enforcement = Enforcement(machine.redis_url, api, self.deployment.spec, self._selector, self._changed)
 
     def _choose_interpreter(self) -> str:
         """The deployment's own interpreter where it was made; elsewhere ours, if it is the same Python. Raises EnvironmentProblem."""
@@ -223,7 +225,7 @@ class Supervisor:
             "failure": self._failure,
             "trouble": self._trouble,
             "drift": self._drift,
-            "replicas": [{"id": replica.id, "pid": replica.process.pid, "state": str(replica.phase)} for replica in self.replicas],
+            "replicas": [_row(replica) for replica in self.replicas],
         }
 
     def _beat(self) -> None:
@@ -234,7 +236,9 @@ class Supervisor:
         sweep = self._beats >= BEATS_BEFORE_SWEEP
         try:
             reply = BEAT.run(self.client, self.api, self.id, self.version, status, LEASE_MS, int(sweep), *(replica.id for replica in self.replicas))
+            self._enforcement.look(self.client, self.replicas, reply[3])
         except (redis.RedisError, OSError):
+            self._enforcement.deafen()
             self._beats = 0
             self._silent = {}
             return
@@ -250,7 +254,7 @@ class Supervisor:
         if int(reply[2]) and self._beats > 1:
             self._recycle()
         now = time.monotonic()
-        self._silent = {stale: self._silent.get(stale, now) for stale in map(bytes.decode, reply[3:])}
+        self._silent = {stale: self._silent.get(stale, now) for stale in map(bytes.decode, reply[4:])}
         for stale in [stale for stale, since in self._silent.items() if now - since >= SILENCE_S]:
             self._sweep(stale)
         if status != self._told:
@@ -408,11 +412,13 @@ class Supervisor:
 
     def _ended(self, replica: ReplicaProcess) -> None:
         """A replica's process is over: give back its work, remember why, plan the replacement."""
-        planned = replica.drained or replica.drain_since is not None
+        planned = replica.drained or replica.drain_since is not None or bool(replica.replaced)
         replica.end_group()
         ran = [] if planned else replica.board.read()
         why = replica.why(self._kills.lately())
         self._reclaim(replica.id, ran, why, list(replica.tail), replica.board.remove)
+        if replica.replaced:
+            self._note_exit(replica, f"replaced: {replica.replaced}")
         if planned:
             return
         self._trouble = str((replica.failure or {}).get("message") or f"a replica ended: {why}")
@@ -479,6 +485,12 @@ class Supervisor:
                 done()
 
         first()
+
+
+def _row(replica: ReplicaProcess) -> dict[str, Any]:
+    """A replica in its worker's status; ``stuck`` is there only when something in it does not end."""
+    row: dict[str, Any] = {"id": replica.id, "pid": replica.process.pid, "state": str(replica.phase)}
+    return {**row, "stuck": replica.stuck} if replica.stuck else row
 
 
 def run(machine: Machine, api: str, version: int, replicas: int | None = None) -> int:

@@ -40,7 +40,7 @@ def groups(client: redis.Redis, api: str, since: int, limit: int) -> list[dict[s
         versions.setdefault(mark, set()).add(int(version))
     found = _counted(client, api, list(versions), begin)[:limit]
     for group, details in zip(found, _newest(client, api, found), strict=True):
-        group.update(details, versions=sorted(versions[group["fingerprint"]]))
+        group.update(details, versions=sorted(versions[group["fingerprint"]] - {0}))
     return [{name: group[name] for name in _ORDER} for group in found]
 
 

@@ -16,10 +16,13 @@ What lies below the prefix (``<id>`` is a request id, ``<n>`` a version):
 ``:u:<id>:<t>``    string   the pieces so far of a large body that is coming in; ``<t>`` is random
 ``:r:<id>``        string   its result, JSON text
 ``:e:<id>``        string   what a failed one keeps: traceback and log lines, JSON text
+``:p:<id>``        string   a partial result while it runs, JSON text
 ``:queue``         list     waiting ids, next one first
 ``:suspects``      list     ids that killed two replicas; run alone on a fresh one
 ``:wake``          list     at most 64 tokens; an idle replica blocks on it
 ``:held:<rid>``    set      ids that replica ``<rid>`` holds
+``:ending``        hash     cancelled id -> the replica that still holds it
+``:due``           zset     ids with a queue timeout -> when it is over (ms)
 ``:beats``         zset     replica id -> last heartbeat (ms)
 ``:workers``       hash     worker id -> what it last said of itself
 ``:open``          zset     ids in a non-final state by acceptance time
@@ -100,6 +103,10 @@ def failure(name: str, request_id: str) -> str:
     return f"{prefix(name)}:e:{request_id}"
 
 
+def partial(name: str, request_id: str) -> str:
+    return f"{prefix(name)}:p:{request_id}"
+
+
 def queue(name: str) -> str:
     return f"{prefix(name)}:queue"
 
@@ -172,6 +179,20 @@ def exits(name: str) -> str:
 
 def deleting(name: str) -> str:
     return f"{prefix(name)}:deleting"
+
+
+def due(name: str) -> str:
+    return f"{prefix(name)}:due"
+
+
+def ends_channel(name: str) -> str:
+    """The pub/sub channel on which workers hear that something in a replica's hands was cancelled."""
+    return f"{prefix(name)}:ends"
+
+
+def news_channel(name: str, request_id: str) -> str:
+    """The pub/sub channel on which one workload's progress is told, and its start when somebody watches it."""
+    return f"{prefix(name)}:n:{request_id}"
 
 
 def done_channel(name: str, request_id: str) -> str:

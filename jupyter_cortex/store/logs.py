@@ -72,6 +72,13 @@ def after(client: redis.Redis, api: str, position: str, count: int = 200) -> tup
     return lines, text(entries[-1][0]) if entries else position
 
 
+def batches(client: redis.Redis, api: str, position: str, *, inclusive: bool) -> list[tuple[str, list[str]]]:
+    """Up to LOOK batches from a position on, each with its own."""
+    with store_errors():
+        entries: Any = client.xrange(keys.logs(api), min=position if inclusive else f"({position}", count=LOOK)
+    return [(text(entry_id), lines_of(fields)) for entry_id, fields in entries]
+
+
 def of_workload(client: redis.Redis, api: str, workload: Record) -> list[dict[str, Any]]:
     """A workload's own log records, oldest first, the first 1 MB of them: those kept with a failed one, else what the API's log still holds."""
     with store_errors():

@@ -94,7 +94,7 @@ def hash_of(*parts: Any) -> str:
 
 
 #: Sections of the spec whose change needs no new replicas.
-IN_PLACE = ("networking", "autoscaling", "update_strategy", "drain_timeout")
+IN_PLACE = ("networking", "autoscaling", "update_strategy", "drain_timeout", "queue_timeout")
 
 
 def hashes(spec: dict[str, Any], digest: str, dotenv: str, interpreter: str) -> tuple[str, str]:

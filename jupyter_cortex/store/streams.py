@@ -95,4 +95,5 @@ def is_of_workload(state: str) -> bool:
     return state in _STATES
 
 
-_STATES = frozenset(map(str, Status))
+#: What an entry says of a workload: its new state, or that its handler has told how far it is.
+_STATES = frozenset((*map(str, Status), "progress"))

@@ -1,4 +1,4 @@
-"""One workload, live: waiting, running, its log lines, its end."""
+"""One workload, live: its place in the queue, its progress, its log lines, its end; and a button to cancel it."""
 
 from __future__ import annotations
 
@@ -9,38 +9,74 @@ from IPython.display import display
 
 from .. import commands, render
 from ..client import Client
+from ..commands.following import Followed
+from ..commands.following import follow as follow_to_the_end
+from ..core.errors import CortexError
 from . import pages
-from .style import badge, esc, page
+from .style import badge, box, esc, page
 from .views import show_widget
 
-#: One long poll; short enough that the elapsed time moves.
-LOOK_S = 0.5
 #: How long log lines are waited for; a workload that logged nothing costs this once.
 SHIPPED_S = 0.6
-FINAL = ("completed", "failed", "cancelled")
+#: Log lines that are drawn while it runs.
+LINES = 200
 
 
 def follow(client: Client, name: str, request_id: str, seconds: float, *, live: bool) -> dict[str, Any]:
-    """Until the workload ends or ``seconds`` are over; what it is then. An interrupt stops following, not the workload."""
-    began = time.monotonic()
-    widget = handle = None
-    if live:
-        import ipywidgets
-
-        widget = ipywidgets.HTML(_line(request_id, "in_queue", 0.0))
-        handle = show_widget(widget, {"text/plain": f"id: {request_id}"})
+    """Until the workload ends or ``seconds`` are over; what it is then. An interrupt stops following, not the workload: that is the button's."""
+    view = _View(client, name, request_id) if live else None
+    seen = Followed(request_id)
     try:
-        while True:
-            left = seconds - (time.monotonic() - began)
-            data = commands.result(client, name, request_id, max(0.0, min(LOOK_S, left)))
-            if widget is not None:
-                widget.value = _line(request_id, data["status"], time.monotonic() - began)
-            if data["status"] in FINAL or left <= 0:
-                break
+        data, seen = follow_to_the_end(client, name, request_id, seconds, view.draw if view else lambda seen: None)
     except KeyboardInterrupt:
         data = commands.result(client, name, request_id)
-    _finish(client, name, data, widget, handle)
+    records = seen.records or (_records(client, name, request_id) if data["status"] not in ("in_queue", "in_progress") else [])
+    shown = _bundle(name, data, records)
+    if view is None:
+        display(shown, raw=True)
+    else:
+        view.end(data, shown)
     return data
+
+
+class _View:
+    """The widget that is drawn while the cell runs. A kernel hears a button only between cells, so it appears when following has stopped."""
+
+    def __init__(self, client: Client, name: str, request_id: str) -> None:
+        import ipywidgets
+
+        self._client, self._name, self._id = client, name, request_id
+        self._line = ipywidgets.HTML(_line(Followed(request_id)))
+        self._bar = ipywidgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout={"width": "420px", "display": "none"})
+        self._log = ipywidgets.HTML()
+        self._button = ipywidgets.Button(description="Cancel", icon="stop", tooltip="take this workload back", layout={"display": "none"})
+        self._button.on_click(lambda _: self.cancel())
+        self._box = ipywidgets.VBox([self._line, self._bar, self._log, self._button])
+        self._handle = show_widget(self._box, {"text/plain": f"id: {request_id}"})
+
+    def draw(self, seen: Followed) -> None:
+        self._line.value = _line(seen)
+        if seen.fraction is not None:
+            self._bar.value, self._bar.layout.display = seen.fraction, ""
+        if seen.records:
+            self._log.value = page(pages.log_table(seen.records[-LINES:]))
+
+    def end(self, data: dict[str, Any], shown: dict[str, str]) -> None:
+        if data["status"] in ("in_queue", "in_progress"):
+            self._line.value, self._button.layout.display = shown["text/html"], ""
+            return
+        self._handle.update(shown, raw=True)
+        for part in (*self._box.children, self._box):
+            part.close()
+
+    def cancel(self) -> None:
+        try:
+            workload = self._client.cancel(self._name, self._id)
+        except CortexError as error:
+            self._line.value = page(box("bad", f"<p>{esc(error.message)}</p>"))
+            return
+        self._button.layout.display = "none"
+        self._line.value = pages.workload({"id": workload.id, "status": workload.status}, name=self._name)
 
 
 def _records(client: Client, name: str, request_id: str) -> list[dict[str, Any]]:
@@ -53,19 +89,14 @@ def _records(client: Client, name: str, request_id: str) -> list[dict[str, Any]]
         time.sleep(0.05)
 
 
-def _line(request_id: str, status: str, seconds: float) -> str:
-    return page(f"<p><span class=mono>{esc(request_id)}</span> {badge(status)} <span class=dim>{seconds:.1f} s</span></p>")
+def _line(seen: Followed) -> str:
+    words = f" {esc(seen.words)}" if seen.words else ""
+    return page(f"<p><span class=mono>{esc(seen.id)}</span> {badge(seen.status)}{words} <span class=dim>{seen.seconds:.1f} s</span></p>")
 
 
-def _finish(client: Client, name: str, data: dict[str, Any], widget: Any, handle: Any) -> None:
-    records = _records(client, name, data["id"])
+def _bundle(name: str, data: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, str]:
     html = pages.workload(data, name=name) + (page(f"<h4>Log</h4>{pages.log_table(records)}") if records else "")
     with render.as_text() as (console, text_of):
         render.workload(console, data, name=name, command="%cortex")
         render.logs(console, records)
-        bundle = {"text/plain": text_of(), "text/html": html}
-    if handle is None:
-        display(bundle, raw=True)
-    else:
-        handle.update(bundle, raw=True)
-        widget.close()
+        return {"text/plain": text_of(), "text/html": html}

@@ -182,8 +182,17 @@ def log_table(records: list[dict[str, Any]]) -> str:
     return table(["time", "level", "message", "extra", "request"], rows)
 
 
+def progress_bar(fraction: float, text: str) -> str:
+    """How far a request is, as its Handler said last."""
+    return f'<p><progress value="{fraction:.4f}" max="1"></progress> {fraction:.0%} <span class=dim>{esc(text)}</span></p>'
+
+
 def workload(data: dict[str, Any], *, name: str = "", command: str = "%cortex") -> str:
     parts = [f"<p><span class=mono>{esc(data['id'])}</span> {badge(data['status']) if 'status' in data else ''}</p>"]
+    if "progress" in data:
+        parts.append(progress_bar(data["progress"]["fraction"], data["progress"]["text"]))
+    if "partial" in data:
+        parts.append(tree(data["partial"], "the result so far"))
     if "result" in data:
         parts.append(tree(data["result"], "result"))
     if "error" in data:

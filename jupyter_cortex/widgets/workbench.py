@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +14,7 @@ import ipywidgets
 
 from ..core.errors import CortexError
 from ..handler import log_lines
+from ..handler.live import Progress
 from . import pages
 from .style import box, esc, page
 
@@ -115,7 +119,8 @@ class Workbench:
         body, content_type, headers = self.request()
         self.button.disabled, self.said.value, self.result.value = True, "", ""
         try:
-            data = self._run(body, content_type, headers, Drawing(self._draw_log))
+            with contextlib.closing(Drawing(self._draw_log)) as drawing:
+                data = self._run(body, content_type, headers, drawing)
         except CortexError as error:
             self.result.value = page(box("bad", f"<p><b>{esc(error.title())}</b>: {esc(error.message)}</p>"))
             return
@@ -139,17 +144,54 @@ class Workbench:
 
 
 class Drawing(logging.Handler):
-    """Draws the log table while the handler runs: ``draw`` gets its page, at most ten times a second and not in the first tenth."""
+    """Draws the progress and the log table while the handler runs: ``draw`` gets its page, at most ten times a second and not in the first tenth."""
 
     def __init__(self, draw: Callable[[str], None]) -> None:
         super().__init__()
         self._draw, self._records, self._drawn = draw, [], time.monotonic()  # type: ignore[var-annotated]
+        self._bar = ""
+        self._lock = threading.RLock()
+        self._later: threading.Timer | None = None
+        self._done = False
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._records.append(log_lines.fields(record))
-            if time.monotonic() - self._drawn > DRAW_S:
-                self._drawn = time.monotonic()
-                self._draw(page(pages.log_table(self._records)))
+            self._redraw()
         except Exception:  # a log line must never fail the handler that wrote it
             pass
+
+    def tell(self, request_id: str, progress: Progress) -> None:
+        """The handler says how far it is."""
+        self._bar = pages.progress_bar(progress.fraction, progress.text)
+        try:
+            self._redraw()
+        except Exception:  # nor must a bar
+            pass
+
+    def _redraw(self) -> None:
+        """Now, or a moment later, so that the last word is drawn also when a long silence follows."""
+        with self._lock:
+            if self._later is not None:
+                return
+            if (wait := DRAW_S - (time.monotonic() - self._drawn)) > 0:
+                # In the cell's own context: the front end must know which cell's output it is.
+                self._later = threading.Timer(wait, contextvars.copy_context().run, (self._draw_now,))
+                self._later.daemon = True
+                self._later.start()
+            else:
+                self._draw_now()
+
+    def _draw_now(self) -> None:
+        with self._lock:
+            if not self._done:
+                self._later, self._drawn = None, time.monotonic()
+                self._draw(page(self._bar, pages.log_table(self._records) if self._records else ""))
+
+    def close(self) -> None:
+        """Nothing is drawn any more: the whole is shown."""
+        with self._lock:
+            self._done = True
+            if self._later is not None:
+                self._later.cancel()
+        super().close()

@@ -11,7 +11,7 @@ import { LogTable } from './logs';
 import type { CortexModel, IChange } from './model';
 import { Badge, Button, Copy, Loading, ProblemBox, Tabs, useLoaded } from './parts';
 import { callOf, curl, curlLookUp } from './snippets';
-import type { IModule, IProblem, IWorkloadDetails } from './tokens';
+import type { IModule, IProblem, IProgress, IWorkloadDetails } from './tokens';
 
 export interface IInspectorProps {
   model: CortexModel;
@@ -29,6 +29,10 @@ export function Inspector({ model, name, id, close, openCell, run, openGroup }: 
   const logs = useLoaded(() => model.client.workloadLogs(name, id), `${id}:${value?.status}`);
   const heading = React.useRef<HTMLHeadingElement>(null);
   const [refused, setRefused] = React.useState<IProblem | null>(null);
+  // What the stream has said since the workload was loaded: a bar that moves ten times a second must not load it ten times.
+  const [told, tell] = React.useState<IProgress | null>(null);
+  const status = React.useRef('');
+  status.current = value?.status ?? '';
   const version = value?.version ?? 0;
   const module = useLoaded<IModule | null>(() => (version ? model.client.module(name, version) : Promise.resolve(null)), `${version}`);
 
@@ -36,7 +40,11 @@ export function Inspector({ model, name, id, close, openCell, run, openGroup }: 
   React.useEffect(() => {
     const changed = (_: CortexModel, change: IChange) => {
       const moved = change.changes?.[name];
-      if (change.reset || moved?.gap || moved?.more || moved?.workloads.some(row => row.id === id)) {
+      const row = moved?.workloads.find(one => one.id === id);
+      if (row?.progress && row.status === 'in_progress' && status.current === 'in_progress' && !change.reset && !moved?.gap) {
+        tell(row.progress);
+      } else if (change.reset || moved?.gap || moved?.more || row) {
+        tell(null);
         reload();
       }
     };
@@ -97,6 +105,13 @@ export function Inspector({ model, name, id, close, openCell, run, openGroup }: 
       {value && (
         <>
           <Timeline row={value} />
+          {value.status === 'in_progress' && (told ?? value.progress) && <Progress progress={(told ?? value.progress)!} />}
+          {value.status === 'in_progress' && value.partial != null && (
+            <div role="group" aria-label="Result so far">
+              <h4>Result so far</h4>
+              <Json value={value.partial} label="Result so far" />
+            </div>
+          )}
           <Remedies row={value} run={run} />
           {value.error && <Failure row={value} open={open} openGroup={openGroup} />}
           {value.status === 'completed' && (
@@ -121,11 +136,20 @@ export function Inspector({ model, name, id, close, openCell, run, openGroup }: 
   );
 }
 
+/** How far it is, as its handler said last. */
+export function Progress({ progress }: { progress: IProgress }): JSX.Element {
+  return (
+    <p className="cx-how-far" role="group" aria-label="Progress">
+      <progress value={progress.fraction} max={1} aria-label="How far it is" /> {Math.round(progress.fraction * 100)} % <span className="cx-dim">{progress.text}</span>
+    </p>
+  );
+}
+
 /** Accepted, started, finished: when, and how long between. */
 export function Timeline({ row }: { row: IWorkloadDetails }): JSX.Element {
   const steps: [string, number | null, string][] = [
     ['accepted', row.accepted, `${bytes(row.size)} of ${row.content_type || 'no Content-Type'}`],
-    ['queued', row.accepted, row.started ? `waited ${duration(row.wait_ms)}` : 'waiting'],
+    ['queued', row.accepted, row.started ? `waited ${duration(row.wait_ms)}` : row.position ? `waiting, ${row.position} in front of it` : 'waiting'],
     ['started', row.started, [row.replica && `on ${row.replica}`, row.version && `version ${row.version}`, row.attempts && `attempt ${row.attempts}`].filter(Boolean).join(', ')],
     [row.finished ? row.status : 'finished', row.finished, row.finished && row.started ? `ran ${duration(row.run_ms)}` : '']
   ];

@@ -76,6 +76,13 @@ export interface ISummary {
   workloads: Record<WorkloadStatus, number>;
 }
 
+/** How far a workload is, as its handler said last. ``at``: ms since the epoch. */
+export interface IProgress {
+  fraction: number;
+  text: string;
+  at: number;
+}
+
 /** One workload as the table shows it. */
 export interface IWorkload {
   id: string;
@@ -94,6 +101,7 @@ export interface IWorkload {
   error: { type: string; message: string } | null;
   wait_ms: number | null;
   run_ms: number | null;
+  progress?: IProgress;
 }
 
 /** Everything that is kept of one workload. */
@@ -107,6 +115,9 @@ export interface IWorkloadDetails extends IWorkload {
   redacted?: boolean;
   /** Earlier runs, the last one first. */
   requeues?: IRequeue[];
+  /** Of one that has not ended: what its handler has told of the result, and how many wait in front of it. */
+  partial?: unknown;
+  position?: number | null;
 }
 
 /** What a run ended with, and who put it back into the queue, when and from where. */

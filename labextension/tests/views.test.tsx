@@ -181,6 +181,30 @@ describe('the workloads', () => {
     expect(container.querySelector('img, script')).toBeNull();
   });
 
+  it('show how far a running one is as its handler says it, without loading it again, and can be cancelled', async () => {
+    const running = { ...workload('run-1', 'in_progress'), result: null, failure: null, payload_kept: false, progress: { fraction: 0.25, text: 'decoding', at: 1 }, partial: { lines: 3 } };
+    const server = serve(new Server())
+      .on('GET api/apis/iris/workloads/run-1', json(running))
+      .on('GET api/apis/iris/workloads/run-1/logs', json({ records: [] }))
+      .on('DELETE run/iris/run-1', json({ id: 'run-1', status: 'cancelled' }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" workload="run-1" />);
+    const bar = await screen.findByRole('group', { name: 'Progress' });
+    expect(bar.textContent).toContain('25 % decoding');
+    expect(screen.getByRole('group', { name: 'Result so far' }).textContent).toContain('lines');
+    const loads = () => server.asked.filter(one => one.path === 'api/apis/iris/workloads/run-1').length;
+    const before = loads();
+    const row = { ...workload('run-1', 'in_progress'), progress: { fraction: 0.5, text: 'scoring', at: 2 } };
+    server.socket.say({ changes: { iris: { seq: '9-0', moves: { progress: 1 }, workloads: [row], more: 0, gap: false } } });
+    await waitFor(() => expect(screen.getByRole('group', { name: 'Progress' }).textContent).toContain('50 % scoring'));
+    expect((screen.getByRole('progressbar') as HTMLProgressElement).value).toBe(0.5);
+    expect(loads()).toBe(before);
+    server.on('GET api/apis/iris/workloads/run-1', json({ ...running, ...workload('run-1', 'cancelled') }));
+    fireEvent.click(screen.getByRole('button', { name: 'Cancel this workload' }));
+    await waitFor(() => expect(server.asked.some(one => one.method === 'DELETE')).toBe(true));
+    await waitFor(() => expect(screen.queryByRole('group', { name: 'Progress' })).toBeNull());
+    expect(screen.queryByRole('button', { name: 'Cancel this workload' })).toBeNull();
+  });
+
   it('draw a picture only of the types that hold no scripts', async () => {
     const { waysOf } = await import('../src/inspector');
     const bytes = new TextEncoder().encode('<svg onload="alert(1)"/>');

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -221,3 +222,48 @@ def test_the_demo_leaves_a_strangers_directory_alone(environment: Environment, t
     (tmp_path / "thesis.tex").write_text("mine")
     done = environment.cortex("demo", "--dir", str(tmp_path), check=False)
     assert (done.returncode, [path.name for path in tmp_path.iterdir()]) == (1, ["thesis.tex"])
+
+
+LIVE = """
+import time
+from jupyter_cortex import progress
+
+class Handler:
+    def handle_async(self, payload):
+        for step in range(payload["steps"]):
+            print("working", step)
+            progress(step / payload["steps"], f"step {step}")
+            time.sleep(0.1)
+        return {"steps": payload["steps"]}
+"""
+
+
+def test_on_a_terminal_waiting_shows_progress_and_log_lines_and_ctrl_c_asks_to_cancel(environment: Environment, project: ProjectMaker) -> None:
+    pexpect = pytest.importorskip("pexpect")
+    project("cli-live", LIVE).deploy(environment)
+    env = {**os.environ, "JUPYTER_CORTEX_HOME": str(environment.home), "TERM": "xterm", "COLUMNS": "150"}
+    argv = ["-m", "jupyter_cortex.cli", "submit", "cli-live"]
+    short = pexpect.spawn(sys.executable, [*argv, '{"steps": 8}', "--wait", "60"], env=env, encoding="utf-8", timeout=60)
+    short.expect("step 3")
+    short.expect("working 7")
+    short.expect("completed")
+    short.expect('"steps"')
+    short.expect(pexpect.EOF)
+    long = pexpect.spawn(sys.executable, [*argv, '{"steps": 6000}', "--id", "long", "--wait", "600"], env=env, encoding="utf-8", timeout=60)
+    long.expect("step 3")
+    long.sendintr()
+    long.expect("cancel long?")
+    long.sendline("y")
+    long.expect("cancelled")
+    long.expect(pexpect.EOF)
+    assert environment.client().result("cli-live", "long").status == "cancelled"
+
+
+def test_deadlines_are_options_of_submit(environment: Environment, project: ProjectMaker) -> None:
+    project("cli-limits", LIVE, spec="cancel_grace: 0s").deploy(environment)
+    done = environment.cortex("submit", "cli-limits", '{"steps": 6000}', "--timeout", "0.3", "--wait", "60", check=False)
+    assert done.returncode == 1
+    assert "DeadlineExceeded: the workload has run for longer than 0.3 s (Cortex-Timeout)" in done.stdout
+    assert environment.cortex("submit", "cli-limits", '{"steps": 1}', "--queue-timeout", "60", "--wait", "60").returncode == 0
+    refused = environment.cortex("submit", "cli-limits", "{}", "--timeout", "-1", check=False)
+    assert "Cortex-Timeout must be a number of seconds above 0" in refused.stdout + refused.stderr

@@ -126,6 +126,13 @@ def test_every_config_case_of_the_contract_holds(case: dict[str, Any], tmp_path:
         ({"drain_timeout": "0s"}, "drain_timeout", "range"),
         ({"drain_timeout": "1d"}, "drain_timeout", "duration"),
         ({"drain_timeout": 60}, "drain_timeout", "type"),
+        ({"timeout": "0s"}, "timeout", "range"),
+        ({"timeout": 30}, "timeout", "type"),
+        ({"queue_timeout": "soon"}, "queue_timeout", "duration"),
+        ({"queue_timeout": None}, "queue_timeout", "null"),
+        ({"cancel": "murder"}, "cancel", "value"),
+        ({"cancel": {"grace": "5s"}}, "cancel", "type"),
+        ({"cancel_grace": "-1s"}, "cancel_grace", "range"),
     ],
 )
 def test_a_bad_value_is_refused_at_its_path(keys: dict[str, Any], path: str, kind: str) -> None:
@@ -155,6 +162,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert resolved["update_strategy"] == {"max_surge": "25%", "max_unavailable": "25%"}
     assert resolved["retain"] == {"payload": "failed", "days": 7, "max_bytes": 10_485_760, "redact": []}
     assert (resolved["max_deliveries"], resolved["drain_timeout"]) == (3, 86_400.0)
+    assert (resolved["timeout"], resolved["queue_timeout"], resolved["cancel"], resolved["cancel_grace"]) == (None, None, "interrupt", 1.0)
 
 
 def test_the_target_concurrency_follows_the_threads() -> None:

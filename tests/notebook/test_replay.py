@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from ..conftest import Environment, wait_until
-from .conftest import WAIT_S, Kernel, KernelMaker, Ran
+from .conftest import WAIT_S, Kernel, KernelMaker, Ran, Shell
 from .test_widgets import FrontEnd
 
 HANDLER = """
@@ -500,6 +501,22 @@ def test_a_replay_s_buttons_keep_the_payload_and_put_the_group_back(front: Any) 
     seen.click(again)
     assert "1 requeued" in shown_by(seen)
     assert one.client.result(one.name, bad, wait=60).status == "completed"
+
+
+def test_a_terminal_shows_the_same_as_text(shell: Shell, environment: Environment) -> None:
+    shell.run(HANDLER)
+    shell.run("%cortex deploy replay-terminal --no-check")
+    client = environment.client()
+    bad = client.submit("replay-terminal", BAD)
+    assert client.result("replay-terminal", bad, wait=60).status == "failed"
+    shell.run("%cortex requests")
+    assert f"%cortex replay {bad}" in shell.text
+    shell.run(f"%cortex replay {bad}")
+    for said in (shell.text, shell.html):
+        assert "the same failure as in production" in said
+    shell.run(f"%cortex replay --group {client.failures('replay-terminal')[0]['fingerprint']}")
+    assert "0 of 1 succeed here" in shell.text
+    assert sys.last_traceback.tb_frame.f_locals["payload"] == BAD  # type: ignore[union-attr]
 
 
 # The shell ----------------------------------------------------------------------------------------------------------------------------------

@@ -10,11 +10,24 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from jupyter_cortex.handler import execution
+from jupyter_cortex.handler.fingerprint import of_reason
+from jupyter_cortex.serving.sweeping import QUEUE_TIMEOUT
+
 FINAL = ("completed", "failed", "cancelled")
 #: What a workload keeps that failed by deaths.
 DIED = '{"fingerprint": "ddddddddddd1"}'
 #: The payload bytes of one reply beyond which the rest waits for its turn.
 REPLY_BYTES = 1 << 20
+
+
+def fingerprint_in(details: str) -> str:
+    return details.partition('"fingerprint": "')[2][:12]
+
+
+#: What is kept of one that was not begun in time.
+ALIKE = of_reason(QUEUE_TIMEOUT, "")
+NOT_BEGUN = execution.details(ALIKE, [], "", [])
 
 
 @dataclass
@@ -39,11 +52,19 @@ class Workload:
     run: int = 1
     fingerprint: str = ""  #: of a failure whose details name one
     redacted: bool = False  #: what is kept is not what came
+    due: bool | None = None  #: whether its queue timeout is over; None: it has none
+    timeout: int = 0  #: ms, 0: none
+    progress: str | None = None
     told: list[str] = field(default_factory=lambda: ["in_queue"])  #: its states as the event stream tells them, repetitions left out
 
     @property
     def final(self) -> bool:
         return self.status in FINAL
+
+    @property
+    def overdue(self) -> bool:
+        """A queue timeout counts until it is begun for the first time."""
+        return bool(self.due) and self.status == "in_queue" and not self.started
 
     def move(self, status: str) -> None:
         self.status = status
@@ -66,7 +87,7 @@ class End:
 
     @property
     def fingerprint(self) -> str:
-        return self.details.partition('"fingerprint": "')[2][:12]
+        return fingerprint_in(self.details)
 
 
 @dataclass(frozen=True)
@@ -206,6 +227,10 @@ class Model:
             if found is None or found.final:
                 source.pop(0)  # it ended while it waited: by a replica that was taken for dead
                 continue
+            if found.overdue:
+                source.pop(0)
+                self._overdue(found, commit.terms)
+                continue
             size += found.size
             if taken and size > REPLY_BYTES:
                 break
@@ -260,6 +285,7 @@ class Model:
         found.run += 1
         found.attempts = found.deaths = found.version = 0
         found.started, found.replica, found.error, found.details, found.fingerprint = False, "", None, "", ""
+        found.due = found.progress = None
         found.move("in_queue")
         self.queue.append(found.id)
         self.counts["accepted"] += 1
@@ -267,6 +293,41 @@ class Model:
     def alike(self, fingerprint: str) -> set[str]:
         """The failures with one fingerprint."""
         return {name for name, found in self.workloads.items() if found.fingerprint == fingerprint}
+
+    def _overdue(self, workload: Workload, terms: Terms) -> None:
+        workload.kept = terms.retain in ("failed", "always") and (terms.retain_max < 0 or workload.size <= terms.retain_max)
+        workload.error, workload.details, workload.due = "", NOT_BEGUN, None
+        self._file(workload, ALIKE)
+        self._final(workload, "failed", ran=False)
+
+    def sweep(self, terms: Terms) -> int:
+        """How many have waited for too long. What a replica has in its hands is left to it."""
+        swept = [found for name in self.queue if (found := self.workloads.get(name)) and found.overdue]
+        for found in swept:
+            self.queue.remove(found.id)
+            self._overdue(found, terms)
+        return len(swept)
+
+    def overrun(self, name: str, replica: str, keep: bool, error: str, details: str) -> bool:
+        """It did not end when its time was over."""
+        found = self.workloads.get(name)
+        if found is None or found.final or name not in self.held.get(replica, ()):
+            return False
+        found.kept, found.error, found.details = keep, error, details
+        self._file(found, fingerprint_in(details))
+        self.held[replica].discard(name)
+        self._final(found, "failed", ran=False)
+        return True
+
+    def progress(self, name: str, terms: Terms, said: str) -> bool:
+        """Only who holds a workload speaks for it."""
+        found = self.workloads.get(name)
+        if found is None or found.final or name not in self.held.get(terms.replica, ()):
+            return False
+        self._start(name, terms)
+        found.progress = said
+        found.told += ["progress"] if found.told[-1] != "progress" else []
+        return True
 
     def resync(self, replica: str, known: Iterable[tuple[str, int]]) -> int:
         """A replica is back and says what it has, and of which run: the rest was in replies that never came. How many go back to the queue."""

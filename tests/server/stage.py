@@ -42,10 +42,16 @@ class Staged:
         return request_id
 
     def commit(
-        self, start: Sequence[str] = (), finish: Sequence[tuple[str, str, str, str, str]] = (), take: int = 0, run_ms: float = 3.0, run: int = 1
+        self,
+        start: Sequence[str] = (),
+        finish: Sequence[tuple[str, str, str, str, str]] = (),
+        take: int = 0,
+        run_ms: float = 3.0,
+        run: int = 1,
+        began: int = 0,
     ) -> Any:
-        """``finish``: (id, status, result, error, details)."""
-        ended = [part for one in finish for part in (*one, run_ms, "1" if run == 1 else f"1 {run}")]
+        """``finish``: (id, status, result, error, details). ``began``: 1 when their start is not marked yet."""
+        ended = [part for one in finish for part in (*one, run_ms, began if run == 1 else f"{began} {run}")]
         retain = self.spec["retain"]
         terms = (REPLICA, 1, retain["days"] * 86400, retain["payload"], retain["max_bytes"])
         return COMMIT.run(self.store, self.name, *terms, "queue", take, 0, len(start), len(finish), 0, *start, *ended)

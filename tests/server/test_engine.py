@@ -179,14 +179,14 @@ def test_a_large_body_comes_in_pieces_and_only_its_submit_makes_it_a_workload(cl
     assert client.llen(keys.queue(API)) == 0
     assert all(client.ttl(name) > 0 for name in client.scan_iter(f"{keys.prefix(API)}:u:*")), "what is never submitted goes"
     piece(client, "a", 8, b"three")
-    assert SUBMIT.run(client, API, "a", "text/plain", "d", 13, b"t") == b"ok"
+    assert SUBMIT.run(client, API, "a", "text/plain", "d", -13, b"t") == b"ok"
     assert (client.get(keys.body(API, "a")), client.ttl(keys.body(API, "a"))) == (b"one two three", -1)
     assert not list(client.scan_iter(f"{keys.prefix(API)}:u:*"))
 
 
 def test_a_body_with_a_piece_missing_is_not_accepted(client: redis.Redis) -> None:
     piece(client, "a", 0, b"one ")
-    assert SUBMIT.run(client, API, "a", "text/plain", "d", 13, b"t") == b"again"
+    assert SUBMIT.run(client, API, "a", "text/plain", "d", -13, b"t") == b"again"
     assert not client.exists(keys.record(API, "a"))
     assert not list(client.scan_iter(f"{keys.prefix(API)}:u:*"))
 
@@ -195,7 +195,7 @@ def test_pieces_of_what_was_accepted_before_are_not_kept(client: redis.Redis) ->
     submit(client, "a", body=b"one", content_type="text/plain")
     for digest, outcome in (("d", b"same"), ("other", b"conflict")):
         piece(client, "a", 0, b"two")
-        assert SUBMIT.run(client, API, "a", "text/plain", digest, 3, b"t") == outcome
+        assert SUBMIT.run(client, API, "a", "text/plain", digest, -3, b"t") == outcome
     assert client.get(keys.body(API, "a")) == b"one"
     assert not list(client.scan_iter(f"{keys.prefix(API)}:u:*"))
 

@@ -41,7 +41,7 @@ def fail(api: Staged, group: str, *ids: str, message: str = "m", frames: list[di
     names = [api.submit(one) for one in ids]
     told = details(MARKS[group], [FRAME] if frames is None else frames, "Traceback …", ["{}"])
     api.commit(take=len(names))
-    api.commit(finish=[(one, "failed", "", json.dumps({"type": "KeyError", "message": message}), told) for one in names])
+    api.commit(finish=[(one, "failed", "", json.dumps({"type": "KeyError", "message": message}), told) for one in names], began=1)
     return names
 
 
@@ -125,7 +125,7 @@ def test_its_next_run_ends_it_as_any(api: Staged, client: Client) -> None:
     late = api.commit(finish=[("a1", "failed", "", "{}", "")])
     assert late[0] == b"a1", "an end of the first run, said again, is too late"
     assert client.result(api.name, "a1").status == "in_queue"
-    api.commit(finish=[("a1", "completed", '{"fixed": 1}', "", "")], run=2)
+    api.commit(finish=[("a1", "completed", '{"fixed": 1}', "", "")], run=2, began=1)
     assert client.result(api.name, "a1").result == {"fixed": 1}
     shown = client.workload(api.name, "a1")
     assert (shown["run"], shown["attempts"], len(shown["requeues"])) == (2, 1, 1)

@@ -55,7 +55,7 @@ async def send(road: Road) -> Upload:
 
 def accepted(road: Road, upload: Upload) -> bytes | None:
     """The body that the submit made of it."""
-    assert SUBMIT.run(road.store, API, "a", "a/b", upload.digest, upload.size, upload.token) == b"ok"
+    assert SUBMIT.run(road.store, API, "a", "a/b", upload.digest, -upload.size, upload.token) == b"ok"
     return road.store.get(keys.body(API, "a"))
 
 

@@ -1,10 +1,11 @@
 -- A worker's heartbeat for itself and for its replicas (a handler may hold the GIL), and what it should do next. What is new in its status is an event.
 -- ARGV: worker, version, its status as JSON, lease in ms, sweep (1|0), then its replica ids.
--- Returns {state, replicas wanted, suspects waiting, stale replica ids...}; state is '' when the deployment is gone.
+-- Returns {state, replicas wanted, suspects waiting, {how many have waited for too long, cancelled id, its replica, ...}, stale replica ids...}; state is
+-- '' when the deployment is gone.
 local worker, version, status, lease, sweep = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local dep = p .. ':dep:' .. version
 local out = redis.call('HMGET', dep, 'state', 'replicas')
-if not out[1] or redis.call('EXISTS', p .. ':api') == 0 then return {'', '0', 0} end
+if not out[1] or redis.call('EXISTS', p .. ':api') == 0 then return {'', '0', 0, {0}} end
 if redis.call('HGET', p .. ':workers', worker) ~= status then
   redis.call('HSET', p .. ':workers', worker, status)
   event('deployment', version .. ' replicas')
@@ -12,7 +13,17 @@ if redis.call('HGET', p .. ':workers', worker) ~= status then
 end
 redis.call('ZADD', p .. ':beats', now, 'worker:' .. worker)
 for i = 6, #ARGV do redis.call('ZADD', p .. ':beats', now, ARGV[i]) end
-local reply = {out[1], out[2] or '0', redis.call('LLEN', p .. ':suspects')}
+-- Of what was cancelled in a replica's hands, what it has not let go yet.
+local ending = redis.call('HGETALL', p .. ':ending')
+local late = {redis.call('ZCOUNT', p .. ':due', '-inf', now)}
+for i = 1, #ending, 2 do
+  if redis.call('SISMEMBER', p .. ':held:' .. ending[i + 1], ending[i]) == 1 then
+    late[#late + 1], late[#late + 2] = ending[i], ending[i + 1]
+  else
+    redis.call('HDEL', p .. ':ending', ending[i])
+  end
+end
+local reply = {out[1], out[2] or '0', redis.call('LLEN', p .. ':suspects'), late}
 if sweep then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', p .. ':beats', '-inf', now - lease, 'LIMIT', 0, 20)) do
     reply[#reply + 1] = id

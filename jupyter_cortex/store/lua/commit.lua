@@ -70,8 +70,10 @@ local retired = take > 0 and tonumber(redis.call('HGET', p .. ':api', 'live') or
 if take > 0 and not retired and redis.call('EXISTS', p .. ':api') == 1 then
   local ids = redis.call('LPOP', source, take) or {}
   for i, id in ipairs(ids) do
-    local r = redis.call('HMGET', p .. ':w:' .. id, 'status', 'type', 'size', 'run')
-    if r[1] and not FINAL[r[1]] then
+    local r = redis.call('HMGET', p .. ':w:' .. id, 'status', 'type', 'size', 'run', 'timeout', 'due')
+    if r[6] and is_overdue(r[1], r[6], redis.call('HGET', p .. ':w:' .. id, 'started')) then
+      overdue(id, ttl, (retain == 'always' or retain == 'failed') and (retain_max < 0 or tonumber(r[3] or 0) <= retain_max))
+    elseif r[1] and not FINAL[r[1]] then
       bytes = bytes + tonumber(r[3] or 0)
       -- Look-ahead is for small payloads: past 1 MB in one reply the rest waits for its turn.
       if #taken > 0 and bytes > 1048576 then
@@ -85,7 +87,8 @@ if take > 0 and not retired and redis.call('EXISTS', p .. ':api') == 1 then
         start(id, replica, version)
         started, start_now = '1', start_now - 1
       end
-      if r[4] and r[4] ~= '1' then started = started .. ' ' .. r[4] end
+      -- Its run, where that is not the first, and its caller's timeout in ms, where it has one.
+      if r[5] or (r[4] and r[4] ~= '1') then started = started .. ' ' .. (r[4] or '1') .. ' ' .. (r[5] or '0') end
       local n = #out
       out[n + 1], out[n + 2], out[n + 3], out[n + 4] = id, r[2], '', started
     end

@@ -33,7 +33,7 @@ local function file_failures()
     redis.call('ZADD', key, unpack(group))
     redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. (now - group.ttl * 1000))
     redis.call('EXPIRE', key, group.ttl)
-    redis.call('ZADD', p .. ':groups', now, mark .. ' ' .. group.version)
+    for version in pairs(group.versions) do redis.call('ZADD', p .. ':groups', now, mark .. ' ' .. version) end
     redis.call('ZREMRANGEBYSCORE', p .. ':groups', '-inf', '(' .. (now - group.ttl * 1000))
     if redis.call('TTL', p .. ':groups') < group.ttl then redis.call('EXPIRE', p .. ':groups', group.ttl) end
   end
@@ -89,12 +89,13 @@ end
 
 local function start(id, replica, version)
   local w = p .. ':w:' .. id
-  local old = redis.call('HMGET', w, 'status', 'attempts', 'replica')
+  local old = redis.call('HMGET', w, 'status', 'attempts', 'replica', 'watched')
   if not old[1] or FINAL[old[1]] then return false end
   -- Said again, because the reply to the first time was lost.
   if old[1] == 'in_progress' and old[3] == replica then return true end
   redis.call('HSET', w, 'status', 'in_progress', 'started', now, 'replica', replica, 'version', version, 'attempts', tonumber(old[2] or 0) + 1)
   event(id, 'in_progress')
+  if old[4] then redis.call('PUBLISH', p .. ':n:' .. id, 'in_progress') end
   return true
 end
 
@@ -123,9 +124,9 @@ local function finish(id, status, ttl, keep, result, err, details, run_ms, began
     local mark = string.match(details, '^{"fingerprint": "(%x+)"')
     if mark then
       redis.call('HSET', w, 'fingerprint', mark)
-      local version = began and began[2] or redis.call('HGET', w, 'version') or '0'
-      -- One group for a batch is the rule: a version goes, and fails alike.
-      local group = alike[mark] or {ttl = ttl, version = version}
+      local group = alike[mark] or {ttl = ttl, versions = {}}
+      -- '0': its replica died before its start was marked.
+      group.versions[began and began[2] or redis.call('HGET', w, 'version') or '0'] = true
       group[#group + 1] = now
       group[#group + 1] = id
       alike[mark] = group
@@ -144,6 +145,24 @@ local function finish(id, status, ttl, keep, result, err, details, run_ms, began
     if run_ms then count('run:' .. bucket(run_ms)) end
   end
   return true
+end
+
+-- A queue timeout counts until a workload is begun for the first time. `due` (ms) is in its record only when it has one.
+local function is_overdue(status, due, started)
+  return due and status == 'in_queue' and not started and tonumber(due) <= now
+end
+
+-- What is kept of it: its group (handler/fingerprint.py, `of_reason`), and that it came to no frame.
+local NOT_BEGUN = '{"fingerprint": "1c5926d95dbb", "frames": [], "traceback": "", "logs": []}'
+
+-- It has waited for too long. The mark goes with it: put back by hand, it may wait again.
+local function overdue(id, ttl, keep)
+  local w = p .. ':w:' .. id
+  local r = redis.call('HMGET', w, 'accepted', 'due')
+  local limit, waited = (tonumber(r[2]) - tonumber(r[1])) / 1000, (now - tonumber(r[1])) / 1000
+  local said = string.format('the workload has waited for %.1f s, longer than its queue timeout of %g s; it was not begun', waited, limit)
+  finish(id, 'failed', ttl, keep, '', cjson.encode({type = 'QueueTimeout', message = said}), NOT_BEGUN, nil, nil)
+  redis.call('HDEL', w, 'due')
 end
 
 -- Index entries leave with their workloads; 200 a call keep the script short while outrunning any rate it is called at.

@@ -6,7 +6,7 @@ for _, status in ipairs({'open', 'completed', 'failed', 'cancelled'}) do
   local popped = redis.call('ZPOPMIN', p .. ':' .. status, 500)
   for i = 1, #popped, 2 do
     local id = popped[i]
-    redis.call('UNLINK', p .. ':w:' .. id, p .. ':b:' .. id, p .. ':r:' .. id, p .. ':e:' .. id)
+    redis.call('UNLINK', p .. ':w:' .. id, p .. ':b:' .. id, p .. ':r:' .. id, p .. ':e:' .. id, p .. ':p:' .. id)
     redis.call('PUBLISH', p .. ':d:' .. id, 'deleted')
     removed = removed + 1
   end
@@ -21,7 +21,7 @@ for m = minute - 10200, minute do redis.call('UNLINK', p .. ':m:' .. m) end
 for t = math.floor((minute - 10200) / 10), math.floor(minute / 10) do redis.call('UNLINK', p .. ':t:' .. t) end
 for h = math.floor((minute - 10200) / 60), math.floor(minute / 60) do redis.call('UNLINK', p .. ':h:' .. h) end
 for _, name in ipairs({'queue', 'suspects', 'wake', 'beats', 'workers', 'events', 'logs', 'metrics', 'active', 'bundles', 'exits', 'groups', 'audit',
-  'deleting'}) do
+  'ending', 'due', 'deleting'}) do
   redis.call('UNLINK', p .. ':' .. name)
 end
 return 0

@@ -1,5 +1,6 @@
 -- Failed workloads go back into the queue under their old ids: the one move out of a final state, and the beginning of their next run.
 -- ARGV: how many may wait in the queue, what the audit says beside time and ids (JSON members, or ''), then the ids.
+-- Its queue timeout was for its caller's first wait, and does not count again.
 -- Returns a word for each: 'ok', 'unknown', 'gone' (no payload), 'redacted' (it is not the caller's any more), 'full', or the status that it has.
 -- Refused when memory is out, and then nothing has been done: its first write is one that is.
 local room, about = tonumber(ARGV[1]) - redis.call('LLEN', p .. ':queue'), ARGV[2]
@@ -28,11 +29,12 @@ local function again(id)
     .. '", "error": ' .. err .. ', "accepted": ' .. (r[7] or 'null') .. ', "finished": ' .. (r[8] or 'null') .. '}'
   redis.call('HSET', w, 'status', 'in_queue', 'run', run + 1, 'accepted', now, 'requeue:' .. run, told)
   if r[9] then remove_elsewhere(id) end
-  redis.call('HDEL', w, 'started', 'finished', 'attempts', 'deaths', 'replica', 'version', 'error', 'fingerprint', 'moved', 'requeue:' .. (run - RUNS))
+  redis.call('HDEL', w, 'started', 'finished', 'attempts', 'deaths', 'replica', 'version', 'error', 'fingerprint', 'moved', 'progress', 'due', 'requeue:' .. (run - RUNS))
   redis.call('PERSIST', w)
   redis.call('PERSIST', b)
-  redis.call('UNLINK', p .. ':e:' .. id, p .. ':r:' .. id)
+  redis.call('UNLINK', p .. ':e:' .. id, p .. ':r:' .. id, p .. ':p:' .. id)
   redis.call('ZREM', p .. ':failed', id)
+  redis.call('ZREM', p .. ':due', id)
   if r[4] then redis.call('ZREM', p .. ':f:' .. r[4], id) end
   ids[#ids + 1] = id
   opened[#opened + 1] = now

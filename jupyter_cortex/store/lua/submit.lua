@@ -1,12 +1,16 @@
 -- Accept workloads: each with its record, its payload, its place in the queue and the wake-up, or nothing of it.
--- ARGV: per workload id, content type, body digest, size, body; then how many may wait in the queue (left out: any number). Of a body that came in
--- pieces (piece.lua) the token is said here, which is shorter.
+-- ARGV: per workload id, content type, body digest, size, body; then how many may wait in the queue (left out: any number), and behind that, where any of
+-- them has them, queue timeout and timeout of all of them in ms (0 = none). The size of a body that came in pieces (piece.lua) has a minus in front of
+-- it, and its token stands for it.
 -- Returns a word for each, a space between: 'ok', 'same', 'conflict', 'not_live', 'unknown', 'queue_full', or 'again': its pieces are not all there.
 -- Those that arrive together come together: what a script costs, and its one look at the API, are shared.
 local gate = redis.call('HGET', p .. ':api', 'gate')
 local refusal = not gate and 'unknown' or gate ~= 'open' and 'not_live'
 local room = math.huge
-if #ARGV % 5 == 1 then room = tonumber(ARGV[#ARGV]) - redis.call('LLEN', p .. ':queue') end
+local limits = #ARGV % 5
+if limits > 0 then room = tonumber(ARGV[#ARGV - limits + 1]) - redis.call('LLEN', p .. ':queue') end
+local wait_ms, run_ms = 0, 0
+if limits == 3 then wait_ms, run_ms = tonumber(ARGV[#ARGV - 1]), tonumber(ARGV[#ARGV]) end
 local words, ids, opened = {}, {}, {}
 
 local function accept(id, ctype, digest, size, body, pieces)
@@ -18,6 +22,11 @@ local function accept(id, ctype, digest, size, body, pieces)
   if #ids >= room then return 'queue_full' end
   if pieces and redis.call('STRLEN', pieces) ~= tonumber(size) then return 'again' end
   redis.call('HSET', w, 'status', 'in_queue', 'type', ctype, 'digest', digest, 'size', size, 'accepted', now, 'run', 1)
+  if run_ms > 0 then redis.call('HSET', w, 'timeout', run_ms) end
+  if wait_ms > 0 then
+    redis.call('HSET', w, 'due', now + wait_ms)
+    redis.call('ZADD', p .. ':due', now + wait_ms, id)
+  end
   if pieces then
     redis.call('RENAME', pieces, p .. ':b:' .. id)
     redis.call('PERSIST', p .. ':b:' .. id)
@@ -33,7 +42,8 @@ end
 
 for at = 1, #ARGV - #ARGV % 5, 5 do
   local id, digest, size, body = ARGV[at], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local pieces = #body ~= tonumber(size) and p .. ':u:' .. id .. ':' .. body
+  local pieces = string.byte(size) == 45 and p .. ':u:' .. id .. ':' .. body
+  if pieces then size = string.sub(size, 2) end
   local word = accept(id, ARGV[at + 1], digest, size, body, pieces)
   if pieces and word ~= 'ok' then redis.call('UNLINK', pieces) end
   words[#words + 1] = word

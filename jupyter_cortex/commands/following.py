@@ -1,0 +1,85 @@
+"""One workload, followed to its end: what a shell's line and a cell's widget draw from."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import commands
+from ..client import FINAL, Client, Event
+from ..core.errors import CortexError, RouteNotFound
+
+#: Seconds between two drawings when nothing happens: so that the elapsed time moves.
+TICK_S = 0.5
+
+
+@dataclass
+class Followed:
+    """How it stands. ``position``: how many wait in front of it; ``fraction`` and ``text`` as its Handler said last; ``records``: its log so far."""
+
+    id: str
+    status: str = "in_queue"
+    position: int | str | None = None
+    fraction: float | None = None
+    text: str = ""
+    records: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def take(self, event: Event) -> None:
+        if event.kind == "log":
+            self.records.append(event.data)
+        elif event.kind == "progress":
+            self.fraction, self.text = float(event.data["fraction"]), str(event.data["text"])
+        else:
+            self.status, self.position = event.kind, event.data.get("position")
+
+    @property
+    def words(self) -> str:
+        """Where it stands, in a few words."""
+        if self.status == "in_queue":
+            return "next in the queue" if self.position in (None, 0) else f"{self.position} in front of it"
+        return self.text if self.status == "in_progress" else ""
+
+
+def follow(client: Client, name: str, request_id: str, seconds: float, draw: Callable[[Followed], None]) -> tuple[dict[str, Any], Followed]:
+    """Until the workload ends or ``seconds`` are over; as `commands.result` says it then, and what was seen. ``draw`` is called with each news.
+
+    Raises what the client raises, and KeyboardInterrupt as it comes.
+    """
+    seen, began = Followed(request_id), time.monotonic()
+    if seconds <= 0:
+        return commands.result(client, name, request_id), seen
+    over = threading.Event()
+    news: queue.SimpleQueue[Event | Exception | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(client, name, request_id, over, news), name="cortex-events", daemon=True).start()
+    try:
+        while seen.status not in FINAL and (left := seconds - (time.monotonic() - began)) > 0:
+            try:
+                said = news.get(timeout=min(TICK_S, left))
+            except queue.Empty:
+                said = None
+            if isinstance(said, RouteNotFound):  # a gateway that has no events yet
+                return commands.result(client, name, request_id, left), seen
+            if isinstance(said, Exception):
+                raise said
+            if said is not None:
+                seen.take(said)
+            seen.seconds = time.monotonic() - began
+            draw(seen)
+    finally:
+        over.set()
+    return commands.result(client, name, request_id), seen
+
+
+def _read(client: Client, name: str, request_id: str, over: threading.Event, news: Any) -> None:
+    try:
+        for event in client.events(name, request_id, logs=bool(client.environment.token), stop=over.is_set):
+            news.put(event)
+    except CortexError as error:
+        news.put(error)
+    except Exception as error:  # the other thread must not wait for one that is gone
+        news.put(CortexError(f"following {request_id} failed: {error}"))
