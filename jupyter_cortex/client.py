@@ -316,11 +316,28 @@ class Client:
         """Fresh replicas of what is deployed, the new ones live before the old ones drain."""
         return self._again(self._control("POST", f"/apis/{quoted(name)}/refresh", params={"force": force}), wait)
 
-    def _again(self, said: dict[str, Any], wait: bool) -> Deployed:
+    def rollback(
+        self,
+        name: str,
+        version: int | None = None,
+        force: bool = False,
+        wait: bool = True,
+        source: str | None = None,
+        progress: Progress = lambda step: None,
+    ) -> Deployed:
+        """Make what an earlier version was (bundle, spec, `.env`) live again, as a new version; without ``version``, the one live before.
+
+        It goes live as a deploy does: what runs goes on, what waits is kept. Raises Conflict for one that cannot come back: it never was live, is
+        live now, or its bundle is gone. ``source`` (a notebook's path, say) is noted with user and machine.
+        """
+        body = {"version": version, "force": force, "who": f"{_user()}@{platform.node()}"[:200], "source": (source or "")[:1000]}
+        return self._again(self._control("POST", f"/apis/{quoted(name)}/rollback", json=body), wait, progress)
+
+    def _again(self, said: dict[str, Any], wait: bool, progress: Progress = lambda step: None) -> Deployed:
         deployed = Deployed(said["api"], said["outcome"], said["version"], said["message"], said["endpoint"], self.environment.url + said["endpoint"])
         self._endpoints[deployed.api] = deployed.endpoint
         if wait:
-            self.wait_live(deployed.api, deployed.version)
+            self.wait_live(deployed.api, deployed.version, progress)
         return deployed
 
     def delete(self, name: str, keep_cache: bool = False) -> dict[str, str]:
@@ -426,7 +443,7 @@ class Client:
         return done
 
     def audit(self, name: str) -> list[dict[str, Any]]:
-        """Who requeued what, newest first."""
+        """Who requeued or rolled back what, newest first."""
         return list(self._control("GET", f"/apis/{quoted(name)}/audit")["entries"])
 
     def logs(self, name: str, lines: int = 200) -> list[dict[str, Any]]:

@@ -145,6 +145,10 @@ def _notes(console: Console, api: dict[str, Any]) -> None:
         console.print(f"[yellow]{api['name']}:[/] {package} was {then} when it was deployed and is {now} now", highlight=False)
 
 
+def rolled_back(version: dict[str, Any]) -> str:
+    return f", a rollback to {version['rollback']['to']}" if version.get("rollback") else ""
+
+
 def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", verbose: bool = False) -> None:
     api = apis[0]
     counts = api["workloads"]
@@ -161,7 +165,7 @@ def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", v
             status_text(version["state"]),
             version["digest"][:12],
             version["python_version"],
-            age(version["times"]["created"]),
+            age(version["times"]["created"]) + rolled_back(version),
         )
     console.print(versions)
     for ended in api["exits"][:3]:

@@ -64,6 +64,16 @@ def complete_api(ctx: click.Context, param: click.Parameter, incomplete: str) ->
         return []
 
 
+def complete_version(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Earlier versions of the API named before that were live; quietly none when the environment is down."""
+    try:
+        api = ctx.find_root().obj("json", None).client().get_api(ctx.params["name"])
+        found = [str(one["version"]) for one in api["api_versions"] if "live_at" in one["times"] and one["version"] != api["live"]]
+        return [one for one in found if one.startswith(incomplete)]
+    except (CortexError, AttributeError, TypeError, KeyError):
+        return []
+
+
 api_argument = click.argument("name", metavar="API", shell_complete=complete_api)
 target_argument = click.argument("target", required=False, metavar="[TARGET]")
 name_option = click.option("--name", default=None, help="The API's name, for a notebook without a cortex.yaml.")
@@ -276,6 +286,18 @@ def refresh(door: Door, name: str, force: bool) -> None:
     with door.working(f"refreshing {name}"):
         row = commands.deployed_row(door.client().refresh(name, force))
     door.show("said", {"message": row["message"]}, text=f"{name} is live again (version {row['api']['version']})")
+
+
+@shared
+@api_argument
+@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_version)
+@click.option("-f", "--force", is_flag=True, help="Even while it is updating.")
+@click.option("--no-wait", is_flag=True, help="Return before it is live.")
+def rollback(door: Door, name: str, version: int | None, force: bool, no_wait: bool) -> None:
+    """Make an earlier version live again, as a new version; without VERSION, the one that was live before. What runs goes on."""
+    with door.working(f"rolling {name} back") as progress:
+        done = door.client().rollback(name, version, force, not no_wait, door.source(), progress)
+    door.show("deployed", [commands.deployed_row(done)], live=not no_wait, command=door.command)
 
 
 @shared

@@ -24,7 +24,7 @@ ALLOWED = {
         rf"status|apis|{_API}(/workloads(/{_ID}(/payload|/logs)?)?|/failures|/audit|/history|/logs/tail|/deployments/[0-9]{{1,9}}(/module|/report)?)?",
         re.ASCII,
     ),
-    "POST": re.compile(rf"{_API}/(refresh|stop|start|requeue)", re.ASCII),
+    "POST": re.compile(rf"{_API}/(refresh|rollback|stop|start|requeue)", re.ASCII),
     "DELETE": re.compile(_API, re.ASCII),
 }
 _SUMMARIES = re.compile(rf"apis|{_API}", re.ASCII)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import redis
 from pydantic import AfterValidator, BaseModel, Field
 
-from ..core.errors import ApiNotFound, SpecError
+from ..core.errors import ApiNotFound, Conflict, SpecError
 from ..core.spec import check_specs
 from ..project import bundle, dotenv
 from ..serving import metrics_store
@@ -17,7 +17,7 @@ from ..store import keys
 from ..store.connection import store_errors
 from ..store.glance import glances
 from ..store.records import Records
-from ..store.registry import Registry
+from ..store.registry import Api, Deployment, Registry
 from .artifact_routes import Shelf
 from .routes import check_endpoint
 from .summary import ready as replicas_ready
@@ -31,6 +31,14 @@ def _is_text(value: str) -> str:
 
 
 Line = Annotated[str, AfterValidator(_is_text)]
+
+
+def _shown(value: str) -> str:
+    """Who and where, as one line of a list."""
+    return "".join(char for char in value if char.isprintable())
+
+
+Said = Annotated[Line, AfterValidator(_shown)]
 
 
 class DeployRequest(BaseModel):
@@ -51,6 +59,15 @@ class DeployRequest(BaseModel):
 class PatchRequest(BaseModel):
     spec: dict[str, Any]
     force: bool = False
+
+
+class RollbackRequest(BaseModel):
+    """The body of POST rollback. Without ``version``: the one live before the present one. ``who`` and ``source`` (a notebook) are noted."""
+
+    version: int | None = Field(None, ge=1, le=999_999_999)
+    force: bool = False
+    who: Said = Field("", max_length=200)
+    source: Said = Field("", max_length=1000)
 
 
 class Control:
@@ -90,7 +107,11 @@ class Control:
     def again(self, name: str, *, raw_spec: dict[str, Any] | None, force: bool, anew: bool = False) -> dict[str, Any]:
         """Deploy what is there once more: with another spec (patch), or as it is (refresh: ``anew``)."""
         api = self.registry.get(name)
-        last = self.registry.deployment(name, api.live or api.wanted)
+        return self._again(api, self.registry.deployment(name, api.live or api.wanted), raw_spec, force=force, anew=anew)
+
+    def _again(self, api: Api, last: Deployment, raw_spec: dict[str, Any] | None, *, force: bool, **options: Any) -> dict[str, Any]:
+        """Deploy what a version was, its `.env` with it."""
+        name = api.name
         if raw_spec is None:
             with store_errors():
                 raw_spec = json.loads(self.client.hget(keys.deployment(name, last.version), "raw_spec") or b"{}")  # type: ignore[arg-type]
@@ -105,14 +126,60 @@ class Control:
             distributions=last.distributions,
             force=force,
         )
-        return self._record(name, request, self.check(name, request.spec, last.digest, last.dotenv, last.spec), anew=anew)
+        return self._record(name, request, self.check(name, request.spec, last.digest, last.dotenv, last.spec), **options)
 
-    def _record(self, name: str, request: DeployRequest, resolved: dict[str, Any], *, anew: bool = False) -> dict[str, Any]:
+    def rollback(self, name: str, request: RollbackRequest) -> dict[str, Any]:
+        """Make what an earlier version was live again, as a new version. Raises Conflict, DeploymentNotFound."""
+        api = self.registry.get(name)
+        version = request.version or (self.registry.live_before(name, api.live) if api.live else 0)
+        if not version:
+            raise Conflict(
+                f"no version of {name} was live before {f'version {api.live}' if api.live else 'this one'}: there is nothing to roll back to"
+            )
+        target = self.registry.deployment(name, version)
+        self._check_target(api, target)
+        by = {"who": request.who, "source": request.source}
+        done = self._again(
+            api,
+            target,
+            None,
+            force=request.force,
+            anew=True,
+            # The deployment tells where its handler came from; the API stays whose it is.
+            more={"source": target.source, "rollback": json.dumps({"to": version, **by})},
+            audit={"what": "rollback", **by, "to": version},
+        )
+        return {**done, "message": f"rolling {name} back to version {version}, as version {done['version']}"}
+
+    def _check_target(self, api: Api, target: Deployment) -> None:
+        """Raises Conflict for a version that cannot, or need not, be live again."""
+        name, version = api.name, target.version
+        if version == api.live:
+            raise Conflict(f"version {version} of {name} is the live one; `cortex refresh {name}` starts fresh replicas of it")
+        live = self.registry.find_deployment(name, api.live) if api.live else None
+        if live is not None and live.rollback.get("to") == version and live.spec_hash == target.spec_hash:
+            raise Conflict(f"version {version} of {name} is live already, as version {live.version}, a rollback to it")
+        if "live_at" not in target.times:
+            raise Conflict(f"version {version} of {name} never became live ({target.state}); roll back to one that did")
+        if not self.registry.has_bundle(name, target.digest):
+            raise Conflict(f"version {version} of {name} is too old: its bundle is not kept any more. Deploy it again from its project")
+
+    def _record(
+        self,
+        name: str,
+        request: DeployRequest,
+        resolved: dict[str, Any],
+        *,
+        anew: bool = False,
+        more: dict[str, str] | None = None,
+        audit: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         facts = {
             "python_version": request.python_version,
             "host": request.host,
             "distributions": json.dumps(request.distributions),
             "raw_spec": json.dumps(request.spec),
+            **(more or {}),
         }
         outcome, version = self.registry.deploy(
             name,
@@ -125,6 +192,7 @@ class Control:
             take_over=request.take_over,
             force=request.force,
             anew=anew,
+            audit=audit,
         )
         self._changed()
         endpoint = resolved["networking"]["endpoint"]

@@ -9,7 +9,7 @@ from ..core.errors import BodyTooLarge, Refused
 from ..project import bundle
 from .answers import Json
 from .artifact_routes import add_artifact_routes
-from .control import Control, DeployRequest, PatchRequest
+from .control import Control, DeployRequest, PatchRequest, RollbackRequest
 from .described import takes
 from .looking_routes import add_looking_routes
 from .public import CONTROL_BODY_BYTES
@@ -56,6 +56,10 @@ def _add_publishing(router: APIRouter, control: Control) -> None:
     @router.post("/apis/{name}/refresh")
     def refresh(name: str, force: bool = False) -> Response:
         return Json(control.again(name, raw_spec=None, force=force, anew=True))
+
+    @router.post("/apis/{name}/rollback")
+    def rollback(name: str, body: RollbackRequest) -> Response:
+        return Json(control.rollback(name, body))
 
     @router.post("/apis/{name}/stop")
     def stop(name: str) -> Response:

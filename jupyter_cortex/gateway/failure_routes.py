@@ -5,24 +5,16 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from ..store import failures
 from .answers import Json
-from .control import Control, Line
+from .control import Control, Said
 
 #: Ids of one call; a larger group is requeued by several, so that whoever asks sees how far it is.
 IDS_OF_A_CALL = 1000
 FINGERPRINT = "^[0-9a-f]{12,16}$"
 DAYS_MAX_S = 7 * 86400
-
-
-def _shown(value: str) -> str:
-    """Who and where, as one line of a list."""
-    return "".join(char for char in value if char.isprintable())
-
-
-Said = Annotated[Line, AfterValidator(_shown)]
 
 
 class RequeueRequest(BaseModel):
@@ -67,6 +59,6 @@ def add_failure_routes(router: APIRouter, control: Control, max_queued: int) -> 
 
     @router.get("/apis/{name}/audit")
     def audit(name: str) -> Response:
-        """Who requeued what, the last 200 times, newest first."""
+        """Who requeued or rolled back what, the last 200 times, newest first."""
         control.registry.get(name)
         return Json({"entries": failures.audit(control.client, name)})

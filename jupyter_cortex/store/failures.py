@@ -170,6 +170,6 @@ def _read_next(cursor: str) -> tuple[int, Place]:
 
 
 def audit(client: redis.Redis, api: str) -> list[dict[str, Any]]:
-    """Who requeued what, the last time first."""
+    """Who requeued or rolled back what, the last time first."""
     with store_errors():
         return [json.loads(raw) for raw in client.lrange(keys.audit(api), 0, -1)]  # type: ignore[union-attr]

@@ -29,7 +29,7 @@ What lies below the prefix (``<id>`` is a request id, ``<n>`` a version):
 ``:completed`` …   zset     ids in that final state by finish time
 ``:f:<mark>``      zset     ids of the failures with one fingerprint by finish time
 ``:groups``        zset     "<fingerprint> <version>" -> when that was last seen (ms), at most 1,000
-``:audit``         list     who requeued what, the last 200 times, JSON text
+``:audit``         list     who requeued or rolled back what, the last 200 times, JSON text
 ``:events``        stream   every move of every workload and deployment, capped
 ``:logs``          stream   batches of JSON log lines, capped
 ``:m:<minute>``    hash     counters and latency histograms of one minute

@@ -35,7 +35,10 @@ class Api:
 
 @dataclass(frozen=True)
 class Deployment:
-    """One bundle + spec of one API. Times are ms since the epoch; ``dotenv`` is secret and never leaves the server tower."""
+    """One bundle + spec of one API. Times are ms since the epoch; ``dotenv`` is secret and never leaves the server tower.
+
+    ``rollback``: ``{"to", "who", "source"}`` of one that brought an earlier version back, else empty.
+    """
 
     api: str
     version: int
@@ -54,11 +57,25 @@ class Deployment:
     distributions: dict[str, str]
     dotenv: str = field(repr=False)
     error: dict[str, Any]
+    rollback: dict[str, Any]
     times: dict[str, int]
 
     def public(self) -> dict[str, Any]:
         """What the control API shows of it."""
-        shown = ("version", "digest", "source", "replicas", "capped", "interpreter", "python_version", "host", "distributions", "error", "times")
+        shown = (
+            "version",
+            "digest",
+            "source",
+            "replicas",
+            "capped",
+            "interpreter",
+            "python_version",
+            "host",
+            "distributions",
+            "error",
+            "rollback",
+            "times",
+        )
         return {"state": str(self.state), "spec": self.spec, **{name: getattr(self, name) for name in shown}}
 
 
@@ -189,8 +206,12 @@ class Registry:
         take_over: bool = False,
         force: bool = False,
         anew: bool = False,
+        audit: dict[str, Any] | None = None,
     ) -> tuple[str, int]:
-        """Record a deployment. Returns (created|updating|changed|up_to_date, version); raises Conflict."""
+        """Record a deployment. Returns (created|updating|changed|up_to_date, version); raises Conflict.
+
+        ``audit``: what is noted beside time and version of one that is no deploy of its own.
+        """
         spec_hash, handler_hash = hashes(spec, digest, dotenv, interpreter)
         replicas = self._replicas_for(name, spec["autoscaling"])
         fields = {"digest": digest, "dotenv": dotenv, "interpreter": interpreter, **facts}
@@ -208,6 +229,7 @@ class Registry:
                 1 if force else 2 if anew else 0,
                 spec["networking"]["endpoint"],
                 replicas,
+                "".join(f", {json.dumps(key)}: {json.dumps(value)}" for key, value in (audit or {}).items()),
                 *flat,
             )
         outcome, detail = text(outcome), text(detail)
@@ -260,6 +282,7 @@ class Registry:
             distributions=_json(raw.get("distributions"), {}),
             dotenv=raw.get("dotenv", ""),
             error=_json(raw.get("error"), {}),
+            rollback=_json(raw.get("rollback"), {}),
             times=times,
         )
 
@@ -275,6 +298,17 @@ class Registry:
             last = int(self.client.hget(keys.api(name), "next") or 0)  # type: ignore[arg-type]
         found = (self.find_deployment(name, version) for version in range(last, max(0, last - newest), -1))
         return [deployment for deployment in found if deployment]
+
+    def live_before(self, name: str, version: int) -> int:
+        """The version that was live before this one became it; 0 for none."""
+        at = self.deployment(name, version).times.get("live_at", 0)
+        with store_errors():
+            last = int(self.client.hget(keys.api(name), "next") or 0)  # type: ignore[arg-type]
+            pipe = self.client.pipeline(transaction=False)
+            for one in range(1, last + 1):
+                pipe.hget(keys.deployment(name, one), "live_at")
+            went_live = [(int(raw), one) for one, raw in enumerate(pipe.execute(), 1) if raw]
+        return max(((when, one) for when, one in went_live if (when, one) < (at, version)), default=(0, 0))[1]
 
     def active(self, name: str) -> list[int]:
         with store_errors():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..commands import curl_line
-from ..render import STANDARD_KEYS, age
+from ..render import STANDARD_KEYS, age, rolled_back
 from . import failure_pages
 from .style import badge, box, copyable, esc, highlighted, page, pre, table, tree
 
@@ -52,7 +52,7 @@ def api(data: list[dict[str, Any]], *, url: str = "", verbose: bool = False) -> 
             badge(row["state"]),
             f"<span class=mono>{esc(row['digest'][:12])}</span>",
             esc(row["python_version"]),
-            age(row["times"]["created"]),
+            age(row["times"]["created"]) + rolled_back(row),
         ]
         for row in one["api_versions"]
     ]

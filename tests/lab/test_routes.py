@@ -87,6 +87,7 @@ def test_what_a_browser_may_ask_reaches_the_gateway_with_its_token(noting_lab: L
         ("GET", "apis/a-1/deployments/12/report"),
         ("POST", "apis/a-1/refresh?force=true"),
         ("POST", "apis/a-1/requeue"),
+        ("POST", "apis/a-1/rollback"),
         ("POST", "apis/a-1/stop"),
         ("POST", "apis/a-1/start"),
         ("DELETE", "apis/a-1"),

@@ -113,8 +113,8 @@ def test_what_is_not_there_is_a_404_with_a_code(control: httpx.Client) -> None:
     for path in ("", "/logs", "/workloads", "/workloads/x", "/history", "/events"):
         refused(control.get(f"{V1}/apis/control-none{path}"), 404, "api_not_found")
     refused(control.delete(f"{V1}/apis/control-none"), 404, "api_not_found")
-    for verb in ("refresh", "stop", "start"):
-        refused(control.post(f"{V1}/apis/control-none/{verb}"), 404, "api_not_found")
+    for verb in ("refresh", "rollback", "stop", "start"):
+        refused(control.post(f"{V1}/apis/control-none/{verb}", json={}), 404, "api_not_found")
     refused(control.patch(f"{V1}/apis/control-none", json={"spec": entry("control-none")}), 404, "api_not_found")
     refused(control.get(f"{V1}/apis/control-none/deployments/1"), 404, "deployment_not_found")
     refused(control.get(f"{V1}/nonsense"), 404, "route_not_found")

@@ -8,6 +8,8 @@ local DAY = 86400
 local FINAL = {completed = true, failed = true, cancelled = true}
 -- 10,000 entries are a few MB: enough to catch up after a lost connection, not an archive.
 local EVENTS = 10000
+-- Entries of an audit.
+local AUDITS = 200
 
 -- What a script has gathered; `flush` writes it at the end with one command each, whatever the size of the batch. Calls from Lua cost about as much as
 -- what they do, so a drain gains a factor of two by this.

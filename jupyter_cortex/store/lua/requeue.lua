@@ -5,7 +5,7 @@
 -- Refused when memory is out, and then nothing has been done: its first write is one that is.
 local room, about = tonumber(ARGV[1]) - redis.call('LLEN', p .. ':queue'), ARGV[2]
 -- What is told of earlier runs.
-local RUNS, AUDITS, SHORT = 20, 200, 1000
+local RUNS, SHORT = 20, 1000
 local words, ids, opened = {}, {}, {}
 
 -- It was given to another replica, and ended by one that had been taken for dead: the other may wait for it or hold it still.
