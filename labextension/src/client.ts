@@ -118,6 +118,11 @@ export class CortexClient {
     return this.json(`api/apis/${part(name)}/refresh`, { method: 'POST' });
   }
 
+  /** Make an earlier version live again, as a new one. */
+  rollback(name: string, version: number, source: string): Promise<{ message: string; version: number }> {
+    return this.json(`api/apis/${part(name)}/rollback`, { method: 'POST', body: JSON.stringify({ version, source }) });
+  }
+
   stop(name: string): Promise<{ message: string }> {
     return this.json(`api/apis/${part(name)}/stop`, { method: 'POST' });
   }

@@ -233,6 +233,25 @@ function addLifeCycle({ model, pages }: IParts, commands: CommandRegistry): void
   act(CommandIDs.stop, 'Stop', 'stopping; requests are still accepted and wait', name => model.client.stop(name));
   act(CommandIDs.start, 'Start', 'starting', name => model.client.start(name));
 
+  commands.addCommand(CommandIDs.rollback, {
+    label: args => `Make Version ${args.version ?? ''} Live Again`,
+    describedBy: described({ name: NAME, version: { type: 'number', description: 'The version to bring back' } }, ['name', 'version']),
+    execute: async args => {
+      const [name, version] = [String(args.name), Number(args.version)];
+      const answer = await showDialog({
+        title: `Make version ${version} of ${name} live again?`,
+        body: `Its module, files, spec and .env come back as a new version. Version ${model.api(name)?.live ?? ''} serves until it is ready; what runs ends where it runs, and what waits runs on what came back. The notebook stays as it is.`,
+        buttons: [Dialog.cancelButton(), Dialog.okButton({ label: 'Make live again' })]
+      });
+      if (answer.button.accept) {
+        await saying(name, async () => {
+          const said = await model.client.rollback(name, version, model.api(name)?.notebook ?? 'JupyterLab');
+          Notification.success(said.message, { autoClose: 6000 });
+        });
+      }
+    }
+  });
+
   commands.addCommand(CommandIDs.remove, {
     label: args => (args.name ? `Delete ${args.name}…` : 'Delete an API…'),
     describedBy: described({ name: NAME }),

@@ -22,6 +22,7 @@ export namespace CommandIDs {
   export const openReport = 'cortex:open-report';
   export const replay = 'cortex:replay';
   export const requeue = 'cortex:requeue';
+  export const rollback = 'cortex:rollback';
   export const keepSample = 'cortex:keep-sample';
   export const help = 'cortex:help';
 }
@@ -180,6 +181,8 @@ export interface IDeployment {
   times: Record<string, number>;
   /** The contents manager's path of the notebook it was published from, where that is still there. */
   notebook?: string | null;
+  /** Of a version that brought an earlier one back: which. */
+  rollback?: { to?: number; who?: string; source?: string };
 }
 
 export interface IApiDetail extends ISummary {

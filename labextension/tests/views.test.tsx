@@ -246,6 +246,25 @@ describe('the logs', () => {
   });
 });
 
+describe('the versions', () => {
+  const version = (number: number, state: string, more: object = {}) => ({ version: number, state, digest: 'd'.repeat(64), source: 'ada@host:/iris.ipynb', python_version: '3.12', interpreter: 'python', error: {}, spec: {}, times: { created: 1000, live_at: 2000 }, ...more });
+
+  it('can be made live again where they served and do not serve now', async () => {
+    const rows = [version(4, 'live', { rollback: { to: 1 } }), version(3, 'failed', { times: { created: 1000 } }), version(2, 'stopped'), version(1, 'stopped')];
+    const server = new Server().on('GET api/apis/iris', json({ ...summary('iris', { live: 4 }), api_versions: rows }));
+    for (const one of [3, 4]) {
+      server.on(`GET api/apis/iris/deployments/${one}/module`, json({ path: 'handler.py', source: 'x', reasons: [], notebook: '', cells: {} }));
+    }
+    const { commands, ran } = commandsOf(CommandIDs.rollback);
+    render(<Shown model={await server.live([summary('iris', { live: 4 })])} commands={commands} tab="versions" />);
+    const buttons = await screen.findAllByRole('button', { name: /live again/ });
+    expect(buttons.map(one => one.getAttribute('aria-label'))).toEqual(['Make version 2 live again']);
+    expect(screen.getByText('a rollback to 1')).toBeTruthy();
+    fireEvent.click(buttons[0]);
+    expect(ran[0].args).toEqual({ name: 'iris', version: 2 });
+  });
+});
+
 describe('the Test tab', () => {
   it('sends what stands in the form and follows it to its result', async () => {
     const server = new Server().on('POST run/iris', json({ id: 'w1' }));
