@@ -205,6 +205,17 @@ describe('the workloads', () => {
     expect(screen.queryByRole('button', { name: 'Cancel this workload' })).toBeNull();
   });
 
+  it('draw the last lines of a long log, and all of them when asked to', async () => {
+    const records = Array.from({ length: 1000 }, (_, at) => ({ levelname: 'INFO', message: `line ${at}`, asctime: '2026-11-25 10:00:00,000' }));
+    const server = serve(new Server()).on('GET api/apis/iris/workloads/bad-1/logs', json({ records }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" workload="bad-1" />);
+    expect(await screen.findByText('line 999')).toBeTruthy();
+    expect(screen.queryByText('line 699')).toBeNull();
+    fireEvent.click(screen.getByRole('button', { name: 'Show the 700 lines before' }));
+    expect(screen.getByText('line 0')).toBeTruthy();
+    expect(screen.getAllByText(/^line \d+$/)).toHaveLength(1000);
+  });
+
   it('draw a picture only of the types that hold no scripts', async () => {
     const { waysOf } = await import('../src/inspector');
     const bytes = new TextEncoder().encode('<svg onload="alert(1)"/>');
