@@ -448,7 +448,8 @@ def test_an_id_of_the_callers_own_is_accepted_once(calls: str, environment: Envi
 
 def test_more_callers_at_once_than_a_connection_pool_holds_are_all_answered(calls: str, environment: Environment) -> None:
     async def ask() -> list[int]:
-        limits = httpx.Limits(max_connections=300)
+        # Idle ones are not used again: on a slow machine they come near the moment at which the gateway closes them.
+        limits = httpx.Limits(max_connections=300, keepalive_expiry=5)
         async with httpx.AsyncClient(base_url=environment.url, trust_env=False, timeout=60, limits=limits) as web:
             posted = await asyncio.gather(*(web.post(f"/{calls}", json={}) for _ in range(300)))
             looked = await asyncio.gather(*(web.get(f"/{calls}/{answer.json()['id']}?wait=20") for answer in posted))

@@ -11,7 +11,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', p .. ':due', '-inf', now, 'LIMIT
     if budget < 0 then break end
     if redis.call('LREM', p .. ':queue', 1, id) == 1 then
       redis.call('ZREM', p .. ':due', id)
-      overdue(id, ttl, retain ~= 'never' and (retain_max < 0 or tonumber(r[4] or 0) <= retain_max))
+      overdue(id, ttl, (retain == 'always' or retain == 'failed') and (retain_max < 0 or tonumber(r[4] or 0) <= retain_max))
       swept = swept + 1
     else
       -- In a replica's hands, about to begin or to come back: then it is looked at again.
