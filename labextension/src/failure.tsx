@@ -46,7 +46,7 @@ export function Remedies({ row, run }: { row: IWorkloadDetails; run: (command: s
   }
   return (
     <div className="cx-buttons" role="group" aria-label="What can be done with it">
-      <Button kind={row.status === 'failed' ? 'accept' : 'plain'} label="Replay in notebook" title="Run it in the notebook's kernel, with the Handler as it is there now" onClick={() => run(CommandIDs.replay, { id: row.id })} />
+      <Button kind={row.status === 'failed' ? 'accept' : 'plain'} label="Replay in notebook" title="Run it in the notebook's kernel, with the Handler as it is there now" onClick={() => run(CommandIDs.replay, { id: row.id, ...(row.version ? { version: row.version } : {}) })} />
       {row.status === 'failed' && !row.redacted && <Button label="Requeue…" describe="Requeue this request" title="Run it again on what is live, under its old id" onClick={() => run(CommandIDs.requeue, { id: row.id })} />}
       <Button label="Keep as sample" title="The checks before each deploy then run it" onClick={() => run(CommandIDs.keepSample, { id: row.id })} />
     </div>

@@ -156,12 +156,13 @@ function Opened({ one, id, openPlace, ...props }: IFailuresProps & { one: IFailu
   const { model, api, run } = props;
   const { value, problem } = useLoaded(() => model.client.workloads(api.name, { fingerprint: one.fingerprint, limit: NEWEST }), `${one.fingerprint}:${one.count}:${one.last}`);
   const rows = value?.workloads ?? [];
-  const about = { id: one.newest, group: one.fingerprint };
+  const version = rows.find(row => row.id === one.newest)?.version;
+  const about = { id: one.newest, ...(version ? { version } : {}) };
   return (
     <div id={id} className="cx-group-body">
       <div className="cx-buttons">
-        <Button kind="accept" label="Replay in notebook" describe={`Replay the newest ${one.type} in its notebook`} title="Run the newest of them in the notebook's kernel, with the Handler as it is there now" onClick={() => run(CommandIDs.replay, { id: one.newest })} />
-        {one.count > 1 && <Button label="Replay all" describe={`Replay all of this group in the notebook`} title="%cortex replay --group: each kept payload, one after the other" onClick={() => run(CommandIDs.replay, about)} />}
+        <Button kind="accept" label="Replay in notebook" describe={`Replay the newest ${one.type} in its notebook`} title="Run the newest of them in the notebook's kernel, with the Handler as it is there now" onClick={() => run(CommandIDs.replay, about)} />
+        {one.count > 1 && <Button label="Replay all" describe={`Replay all of this group in the notebook`} title="%cortex replay --group: each kept payload, one after the other" onClick={() => run(CommandIDs.replay, { ...about, group: one.fingerprint })} />}
         <Button label="Requeue…" describe={`Requeue ${plural(one.count, 'request')} that failed with ${one.type}`} title="Run them again on what is live, under their old ids" onClick={() => run(CommandIDs.requeue, { group: one.fingerprint })} />
         <Button label="Keep as sample" describe="Keep the newest payload as a sample" title="The checks before each deploy then run it, so that it never fails again" onClick={() => run(CommandIDs.keepSample, { id: one.newest })} />
       </div>

@@ -26,7 +26,7 @@ export interface IInspectorProps {
 
 export function Inspector({ model, name, id, close, openCell, run, openGroup }: IInspectorProps): JSX.Element {
   const { value, problem, reload } = useLoaded(() => model.client.workload(name, id), id);
-  const logs = useLoaded(() => model.client.workloadLogs(name, id), `${id}:${value?.status}`);
+  const logs = useLoaded(() => model.client.workloadLogs(name, id), id);
   const heading = React.useRef<HTMLHeadingElement>(null);
   const [refused, setRefused] = React.useState<IProblem | null>(null);
   // What the stream has said since the workload was loaded: a bar that moves ten times a second must not load it ten times.
@@ -53,6 +53,13 @@ export function Inspector({ model, name, id, close, openCell, run, openGroup }: 
       model.changed.disconnect(changed);
     };
   }, [id]);
+  const before = React.useRef('');
+  React.useEffect(() => {
+    if (before.current && value && before.current !== value.status) {
+      logs.reload();
+    }
+    before.current = value?.status ?? '';
+  }, [value?.status]);
   // Workers ship log lines in batches: the last ones may come a moment after the result.
   React.useEffect(() => {
     if (value && value.finished && Date.now() - value.finished < 5000) {

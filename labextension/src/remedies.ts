@@ -35,11 +35,11 @@ export function addRemedies({ app, model, notebooks }: IParts, commands: Command
   commands.addCommand(CommandIDs.replay, {
     label: 'Replay in Notebook',
     caption: "Run a request of production in the notebook's kernel, with its Handler as it is now",
-    describedBy: described({ name: NAME, id: ID, group: { ...GROUP, description: 'Replay all of this group; `id` is its newest' } }, ['name', 'id']),
+    describedBy: described({ name: NAME, id: ID, version: { type: 'number', description: 'On which it ran' }, group: { ...GROUP, description: 'Replay all of this group; `id` is its newest' } }, ['name', 'id']),
     execute: args =>
       saying('Replay', async () => {
         const [name, id] = [String(args.name), String(args.id)];
-        const { version } = await client.workload(name, id);
+        const version = typeof args.version === 'number' ? args.version : (await client.workload(name, id)).version;
         const path = await notebookOf(client, name, version, `\`%cortex replay ${id} --name ${name}${version ? ` --in ${version}` : ''}\` replays it in any notebook`);
         await replayIn(await opened(path), client, { name, id, ...(typeof args.group === 'string' ? { group: args.group } : {}) }, version);
       })

@@ -76,11 +76,12 @@ describe('the Failures tab', () => {
       'cell 2, line 8measurementsreturn [float(payload[field])]',
       'sklearn/base.py, line 90predictreturn check(x)'
     ]);
+    await screen.findByRole('button', { name: 'Open workload bad-1' });
     for (const name of ['Replay the newest KeyError in its notebook', 'Requeue 2 requests that failed with KeyError', 'Keep the newest payload as a sample']) {
       fireEvent.click(screen.getByRole('button', { name }));
     }
     expect(ran).toEqual([
-      [CommandIDs.replay, { name: 'iris', id: 'bad-1' }],
+      [CommandIDs.replay, { name: 'iris', id: 'bad-1', version: 2 }],
       [CommandIDs.requeue, { name: 'iris', group: 'abcdef012345' }],
       [CommandIDs.keepSample, { name: 'iris', id: 'bad-1' }]
     ]);

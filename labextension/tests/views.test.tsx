@@ -191,7 +191,7 @@ describe('the workloads', () => {
     const bar = await screen.findByRole('group', { name: 'Progress' });
     expect(bar.textContent).toContain('25 % decoding');
     expect(screen.getByRole('group', { name: 'Result so far' }).textContent).toContain('lines');
-    const loads = () => server.asked.filter(one => one.path === 'api/apis/iris/workloads/run-1').length;
+    const loads = () => server.asked.filter(one => one.path.startsWith('api/apis/iris/workloads/run-1?')).length;
     const before = loads();
     const row = { ...workload('run-1', 'in_progress'), progress: { fraction: 0.5, text: 'scoring', at: 2 } };
     server.socket.say({ changes: { iris: { seq: '9-0', moves: { progress: 1 }, workloads: [row], more: 0, gap: false } } });

@@ -100,7 +100,10 @@ def test_a_requeue_notes_who_runs_the_server_whatever_the_page_says(lab: Lab, en
         wait_until(lambda: environment.client().result("requeued", identity, 5).status == "failed", "it failed again")
         (entry, *_) = lab.get("api/apis/requeued/audit").json()["entries"]
         assert (entry["who"], entry["source"], entry["ids"]) == (who, source, [identity])
-    row = lab.get(f"api/apis/requeued/workloads/{identity}").json()
+    row = lab.get(f"api/apis/requeued/workloads/{identity}", params={"logs": "false"}).json()
+    assert row["failure"]["traceback"]
+    assert "logs" not in row["failure"]
+    assert lab.get(f"api/apis/requeued/workloads/{identity}").json()["failure"]["logs"]
     assert (row["run"], [one["who"] for one in row["requeues"]]) == (3, [who, who])
     (group,) = lab.get("api/apis/requeued/failures", params={"since": 3600}).json()["groups"]
     assert (group["count"], group["newest"], group["place"]) == (1, identity, "cell 1, line 3")
