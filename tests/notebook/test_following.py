@@ -95,7 +95,9 @@ def tell(payload: dict[str, Any]) -> tuple[Any, list[Progress]]:
 
     told: list[Progress] = []
     with Instance(Echo) as instance:
-        outcome = execution.execute(instance, json.dumps(payload).encode(), "application/json", "id", "/", Stage(lambda _, said: told.append(said)))
+        outcome = execution.execute(
+            instance, json.dumps(payload).encode(), "application/json", "id", "/", stage=Stage(lambda _, said: told.append(said))
+        )
     return outcome, told
 
 
@@ -129,5 +131,5 @@ def test_threads_with_a_copied_context_belong_to_their_request() -> None:
 
     told: list[Progress] = []
     with Instance(Threads) as instance:
-        execution.execute(instance, b"{}", "application/json", "id", "/", Stage(lambda _, said: told.append(said)))
+        execution.execute(instance, b"{}", "application/json", "id", "/", stage=Stage(lambda _, said: told.append(said)))
     assert [said.text for said in told] == ["from a thread"]

@@ -121,7 +121,7 @@ def test_its_next_run_ends_it_as_any(api: Staged, client: Client) -> None:
     fail(api, "a", "a1")
     client.requeue(api.name, ["a1"])
     fetched = api.commit(take=1)
-    assert (fetched[2], fetched[5]) == (b"a1", b"0 2"), "its replica is told which run it is"
+    assert (fetched[2], fetched[5]) == (b"a1", b"0 2 0"), "its replica is told which run it is"
     late = api.commit(finish=[("a1", "failed", "", "{}", "")])
     assert late[0] == b"a1", "an end of the first run, said again, is too late"
     assert client.result(api.name, "a1").status == "in_queue"

@@ -62,7 +62,7 @@ def _work(interrupter: Interrupter, handler: Instance, current: dict[str, str], 
             ends["not begun"] += 1
             continue
         body = f'{{"seconds": {dice.random() * 0.0006}}}'.encode()
-        outcome = execution.execute(handler, body, "application/json", request_id, "/", stage)
+        outcome = execution.execute(handler, body, "application/json", request_id, "/", stage=stage)
         assert outcome.status in ("completed", "cancelled"), outcome.error
         assert outcome.result in (b'{"whole":true}', b"")
         ends[f"{outcome.status} {type(outcome.exception).__name__}"] += 1
@@ -149,7 +149,7 @@ def test_a_log_line_is_written_whole(interrupter: Interrupter) -> None:
     disturbing.start()
     try:
         with Instance(Writing) as handler:
-            ends = [execution.execute(handler, b"", "text/plain", f"w{number}", "/", stage) for number in range(60)]
+            ends = [execution.execute(handler, b"", "text/plain", f"w{number}", "/", stage=stage) for number in range(60)]
     finally:
         over.set()
         disturbing.join()
@@ -181,7 +181,7 @@ def test_one_that_swallows_an_interruption_is_interrupted_again(interrupter: Int
     disturbing.start()
     try:
         with Instance(Swallowing) as handler:
-            assert execution.execute(handler, b"", "text/plain", "one", "/", stage).status == "cancelled"
+            assert execution.execute(handler, b"", "text/plain", "one", "/", stage=stage).status == "cancelled"
     finally:
         over.set()
         disturbing.join()
