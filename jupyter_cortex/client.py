@@ -460,7 +460,7 @@ class Client:
         ``{"requeued": [ids], "refused": [{"id", "reason"}]}``. Safe to repeat: what is not failed any more is refused. ``source`` (a notebook's
         path, say) is noted with user and machine. ``progress`` is told after each batch.
         """
-        about: dict[str, Any] = {"who": f"{_user()}@{platform.node()}"[:200], "source": (source or "")[:1000]}
+        about: dict[str, Any] = {"who": whoami(), "source": (source or "")[:1000]}
         path = f"/apis/{quoted(name)}/requeue"
         done: dict[str, Any] = {"requeued": [], "refused": []}
         if ids is not None:
@@ -644,6 +644,11 @@ def _record(line: str) -> dict[str, Any]:
 def _seconds_since(ms: int) -> int:
     """How long ago that was, for a server whose clock may be another."""
     return min(max(1, math.ceil(time.time() - ms / 1000)), 7 * 86400)
+
+
+def whoami() -> str:
+    """``user@machine``, for the records of who did what."""
+    return f"{_user()}@{platform.node()}"[:200]
 
 
 def _user() -> str:

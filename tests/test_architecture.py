@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "render": {"core", "commands"},
     "widgets": {"core", "handler", "client", "commands", "render"},
     "magics": GROUND | {"client", "commands", "render", "environments", "widgets"},
-    "extension": {"core", "environments"},
+    "extension": {"core", "environments", "client", "commands"},
     "demo": {"core", "project"},
     "cli": GROUND | {"client", "commands", "render", "environments", "demo", "operator", "gateway"},
 }

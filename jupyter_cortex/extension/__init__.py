@@ -15,6 +15,7 @@ from .help import HelpHandler
 from .link import Link
 from .notebook import NotebookHandler
 from .run import RunHandler
+from .samples import SampleHandler
 from .stream import SnapshotHandler, StreamHandler
 
 __all__ = ["ROUTES", "CortexExtension"]
@@ -28,7 +29,8 @@ ROUTES: tuple[tuple[str, type[JupyterHandler]], ...] = (
     (r"/cortex/help", HelpHandler),
     (r"/cortex/snapshot", SnapshotHandler),
     (r"/cortex/stream", StreamHandler),
-    (r"/cortex/notebook/(show|check|deploy)", NotebookHandler),
+    (r"/cortex/sample", SampleHandler),
+    (r"/cortex/notebook/(show|check|deploy|prepare)", NotebookHandler),
 )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+from typing import Any
 
 from jupyter_server.auth.decorator import authorized
 from tornado.web import authenticated
@@ -11,7 +14,7 @@ from tornado.web import authenticated
 from ..core.errors import RouteNotFound
 from .answers import INERT, CortexHandler, answering
 from .link import Answer
-from .paths import root_of, with_notebook, with_notebooks
+from .paths import root_of, with_notebooks, with_version_notebooks
 
 _API = "apis/[a-z]([-a-z0-9]*[a-z0-9])?"
 _ID = r"(?!\.+(?:/|$))[A-Za-z0-9._-]{1,128}"
@@ -25,6 +28,7 @@ ALLOWED = {
     "DELETE": re.compile(_API, re.ASCII),
 }
 _SUMMARIES = re.compile(rf"apis|{_API}", re.ASCII)
+_AUDITED = re.compile(rf"{_API}/(requeue|rollback)", re.ASCII)
 _BYTES = re.compile(r".*/(payload|report)", re.ASCII)
 HEADERS = ("retry-after", "allow", "x-payload-content-type", "x-payload-redacted")
 
@@ -53,20 +57,36 @@ class ForwardHandler(CortexHandler):
         path = self.below("/cortex/api/")
         if not ALLOWED[method].fullmatch(path):
             raise RouteNotFound(f"{method} {path[:200]} is no route of the Jupyter server")
-        answer = await self.link.control(method, f"/{path}", query=self.query(), body=self.request.body or None)
+        body = self.request.body or None
+        if body and method == "POST" and _AUDITED.fullmatch(path):
+            body = json.dumps({"source": "JupyterLab", **self.json_object(), "who": await self._who()}).encode()
+        answer = await self.link.control(method, f"/{path}", query=self.query(), body=body)
         if answer.status != 200 and not answer.is_problem:
             raise answer.foreign()
         if answer.status == 200 and method == "GET":
             answer = self._made_safe(path, answer)
         self.pass_on(answer, HEADERS)
 
+    async def _who(self) -> str:
+        """Who is noted, whatever the page says: on a hub whom it has signed in; elsewhere whoever runs this server, as Jupyter makes up its users."""
+        found = await asyncio.to_thread(_whoami)
+        user: Any = self.current_user
+        name = str(getattr(user, "username", "") or "")
+        return f"{name}@{found.partition('@')[2]}"[:200] if name and "JUPYTERHUB_SERVICE_PREFIX" in os.environ else found
+
     def _made_safe(self, path: str, answer: Answer) -> Answer:
         """Summaries get the path of their notebook; what others have written goes out as bytes to be kept, not to be shown."""
         if _SUMMARIES.fullmatch(path):
             root = root_of(self.contents_manager)
-            told = with_notebooks(answer, root) if path == "apis" else with_notebook(answer.document(dict), root)
+            told = with_notebooks(answer, root) if path == "apis" else with_version_notebooks(answer.document(dict), root)
             return Answer(answer.status, answer.headers, json.dumps(told).encode())
         if _BYTES.fullmatch(path):
             for name, value in INERT.items():
                 self.set_header(name, value)
         return answer
+
+
+def _whoami() -> str:
+    from ..client import whoami
+
+    return whoami()

@@ -1,4 +1,4 @@
-"""``/cortex/notebook/show|check|deploy``: what the notebook's own kernel does with it, told line by line."""
+"""``/cortex/notebook/show|check|deploy|prepare``: what the notebook's own kernel does with it, told line by line."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class NotebookHandler(CortexHandler):
             if wish["verb"] == "deploy":
                 async for step in self._environment_up():
                     yield json.dumps(step)
-            if wish["verb"] != "check":  # which asks no gateway, and needs no token
+            if wish["verb"] not in ("check", "prepare"):  # which ask no gateway, and need no token
                 environment = self.link.environment()
                 wish["environment"] = {"name": environment.name, "url": environment.url, "token": environment.token}
             conversation = kernels.ask(kernel, wish)

@@ -57,3 +57,9 @@ def with_notebooks(answer: Answer, root: str | None) -> list[dict[str, Any]]:
 def with_notebook(summary: dict[str, Any], root: str | None) -> dict[str, Any]:
     """An API's summary with ``notebook``."""
     return {**summary, "notebook": notebook_path(root, summary.get("source", ""))}
+
+
+def with_version_notebooks(api: dict[str, Any], root: str | None) -> dict[str, Any]:
+    """An API with ``notebook``, and with that of each of its versions: another one may have taken the name over."""
+    versions = [with_notebook(one, root) if isinstance(one, dict) else one for one in api.get("api_versions") or []]
+    return {**with_notebook(api, root), **({"api_versions": versions} if "api_versions" in api else {})}

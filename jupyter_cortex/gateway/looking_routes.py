@@ -83,9 +83,13 @@ def _add_workloads(router: APIRouter, control: Control) -> None:
         return Json({"workloads": [record.public() for record in page.records], "next": page.next, "scanned": page.scanned})
 
     @router.get("/apis/{name}/workloads/{request_id}")
-    def workload(name: str, request_id: str) -> Response:
+    def workload(name: str, request_id: str, logs: bool = True) -> Response:
+        """``logs=false``: without a failure's own lines, which may be 1 MB."""
         control.registry.get(name)
-        return Json(control.records.details(name, request_id))
+        shown = control.records.details(name, request_id)
+        if not logs and shown["failure"]:
+            shown["failure"].pop("logs", None)
+        return Json(shown)
 
     @router.get("/apis/{name}/workloads/{request_id}/payload", response_class=Response, responses=answers("application/octet-stream"))
     def payload(name: str, request_id: str) -> Response:

@@ -107,7 +107,7 @@ class Job:
     def __init__(self, shell: Any, wish: dict[str, Any], reporter: Reporter) -> None:
         from . import ATTRIBUTE
 
-        self._session = getattr(shell, ATTRIBUTE, None)
+        self._shell, self._session = shell, getattr(shell, ATTRIBUTE, None)
         self._wish, self._reporter = wish, reporter
         path = Path(wish["path"])
         #: A kernel on another machine has the notebook's directory as its own, if at all.
@@ -115,7 +115,7 @@ class Job:
 
     def run(self) -> dict[str, Any]:
         """Raises CortexError."""
-        verbs = {"show": self._show, "check": self._check, "deploy": self._deploy}
+        verbs = {"show": self._show, "check": self._check, "deploy": self._deploy, "prepare": self._prepare}
         return verbs[self._wish["verb"]]()
 
     def _built(self) -> NotebookProject:
@@ -144,6 +144,12 @@ class Job:
                 """It is up, or it is not ours to start."""
 
         return Given(Environment(**self._wish["environment"]), Settings.read())
+
+    def _prepare(self) -> dict[str, Any]:
+        """`%cortex` works in the notebook's cells from now on. ``handler``: whether its Handler has run in this kernel."""
+        if self._session is None:
+            self._shell.extension_manager.load_extension("jupyter_cortex")
+        return {"handler": isinstance(self._shell.user_ns.get("Handler"), type)}
 
     def _show(self) -> dict[str, Any]:
         from ..commands import publishing

@@ -147,7 +147,7 @@ def production_row(record: dict[str, Any], lines: list[dict[str, Any]]) -> dict[
         "result": record.get("result"),
         "error": error,
         "fingerprint": record.get("fingerprint") or "",
-        "traceback": record.get("traceback") or "",
+        "traceback": (record.get("failure") or {}).get("traceback") or "",
         "records": [line for line in lines if line.get("message") != "failed to process workload"],
         "run_ms": record.get("run_ms"),
         "attempts": record.get("attempts"),

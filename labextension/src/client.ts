@@ -9,10 +9,12 @@ import type {
   IChecked,
   IDeployed,
   IEnvironment,
+  IFailureGroup,
   IHistory,
   IModule,
   INotebookRequest,
   IProblem,
+  IRequeued,
   IShown,
   ISnapshot,
   IStep,
@@ -67,7 +69,8 @@ export class CortexClient {
   }
 
   workload(name: string, id: string): Promise<IWorkloadDetails> {
-    return this.json(`api/apis/${part(name)}/workloads/${part(id)}`);
+    // Its lines are asked for by themselves; a failure keeps up to 1 MB of them.
+    return this.json(`api/apis/${part(name)}/workloads/${part(id)}${query({ logs: false })}`);
   }
 
   async workloadLogs(name: string, id: string): Promise<LogRecord[]> {
@@ -78,6 +81,11 @@ export class CortexClient {
     const answer = await this.request(`api/apis/${part(name)}/workloads/${part(id)}/payload`);
     const contentType = decodeURIComponent(answer.headers.get('x-payload-content-type') ?? '');
     return { contentType, bytes: new Uint8Array(await answer.arrayBuffer()) };
+  }
+
+  /** Failures of the last so many seconds, grouped; the group that failed last first. */
+  async failures(name: string, since?: number): Promise<IFailureGroup[]> {
+    return (await this.json<{ groups: IFailureGroup[] }>(`api/apis/${part(name)}/failures${query({ since })}`)).groups;
   }
 
   history(name: string, minutes: number, step: number): Promise<IHistory> {
@@ -111,6 +119,11 @@ export class CortexClient {
     return this.json(`api/apis/${part(name)}/refresh`, { method: 'POST' });
   }
 
+  /** Make an earlier version live again, as a new one. */
+  rollback(name: string, version: number, source: string): Promise<{ message: string; version: number }> {
+    return this.json(`api/apis/${part(name)}/rollback`, { method: 'POST', body: JSON.stringify({ version, source }) });
+  }
+
   stop(name: string): Promise<{ message: string }> {
     return this.json(`api/apis/${part(name)}/stop`, { method: 'POST' });
   }
@@ -121,6 +134,21 @@ export class CortexClient {
 
   remove(name: string): Promise<{ message: string }> {
     return this.json(`api/apis/${part(name)}`, { method: 'DELETE' });
+  }
+
+  /** Put failed workloads back under their ids: one call's worth. `next` of the answer, given again, goes on with a group. */
+  requeue(name: string, wanted: IRequeueWish): Promise<IRequeued> {
+    return this.json(`api/apis/${part(name)}/requeue`, { method: 'POST', body: JSON.stringify(wanted) });
+  }
+
+  /** Keep a workload's payload as a sample beside a notebook. */
+  keepSample(api: string, id: string, path: string): Promise<{ name: string; file: string; message: string }> {
+    return this.json('sample', { method: 'POST', body: JSON.stringify({ api, id, path }) });
+  }
+
+  /** `%cortex` works in the notebook's kernel from then on; whether its Handler has run there. */
+  prepare(request: INotebookRequest, step: (said: IStep) => void): Promise<{ handler: boolean }> {
+    return this.notebook('prepare', request, step);
   }
 
   show(request: INotebookRequest, step: (said: IStep) => void, signal?: AbortSignal): Promise<IShown> {
@@ -207,6 +235,16 @@ export interface IWorkloadQuery {
   limit?: number;
   cursor?: string;
   q?: string;
+  fingerprint?: string;
+}
+
+/** `ids`, or a group by its `fingerprint`, of the last `since` seconds. `source`: where it was asked for. */
+export interface IRequeueWish {
+  ids?: string[];
+  fingerprint?: string;
+  since?: number;
+  next?: string;
+  source?: string;
 }
 
 export interface IWorkloadPage {

@@ -2,22 +2,23 @@
  * Everything that can be done, by name: for buttons, the palette, menus and other extensions.
  */
 import type { ILabShell, JupyterFrontEnd } from '@jupyterlab/application';
-import { Dialog, InputDialog, MainAreaWidget, Notification, showDialog, WidgetTracker } from '@jupyterlab/apputils';
+import { Dialog, MainAreaWidget, Notification, showDialog, WidgetTracker } from '@jupyterlab/apputils';
 import type { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
 import type { INotebookTracker } from '@jupyterlab/notebook';
 import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import type { CommandRegistry } from '@lumino/commands';
 import { SplitPanel, type Widget } from '@lumino/widgets';
-import type { ReadonlyJSONObject, ReadonlyPartialJSONObject } from '@lumino/coreutils';
+import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
-import { asProblem } from './client';
 import { deployDialog } from './deploy';
 import { apiIcon, notebookIcon } from './icons';
 import type { CortexModel } from './model';
 import { cellPlace, NotebookWatch, openCell, panelOf } from './notebooks';
 import { ApiPage, IPageState, pageId, PAGE_TABS, PageTab } from './page';
 import { PANEL_ID } from './panel';
+import { addRemedies } from './remedies';
 import { reportPath } from './reports';
+import { ask, described, NAME, saying } from './said';
 import { TEMPLATE } from './template';
 import { CommandIDs } from './tokens';
 
@@ -32,13 +33,12 @@ export interface IParts {
   rendermime: IRenderMimeRegistry | null;
 }
 
-const NAME = { type: 'string', description: "The API's name" };
-
 export function addCommands(parts: IParts): void {
   const { commands } = parts.app;
   addPublishing(parts, commands);
   addOpening(parts, commands);
   addLifeCycle(parts, commands);
+  addRemedies(parts, commands);
 }
 
 function addPublishing({ app, model, notebooks, watches, browser }: IParts, commands: CommandRegistry): void {
@@ -108,7 +108,8 @@ function addOpening({ app, model, notebooks, pages, labShell, rendermime }: IPar
     describedBy: described({
       name: NAME,
       tab: { type: 'string', enum: [...PAGE_TABS], description: 'The tab to show' },
-      workload: { type: 'string', description: 'The request id to show in the Workloads tab' }
+      workload: { type: 'string', description: 'The request id to show in the Workloads tab' },
+      group: { type: 'string', description: 'The fingerprint of the group to open in the Failures tab' }
     }),
     isVisible: () => model.connection !== 'missing',
     execute: async args => {
@@ -232,6 +233,25 @@ function addLifeCycle({ model, pages }: IParts, commands: CommandRegistry): void
   act(CommandIDs.stop, 'Stop', 'stopping; requests are still accepted and wait', name => model.client.stop(name));
   act(CommandIDs.start, 'Start', 'starting', name => model.client.start(name));
 
+  commands.addCommand(CommandIDs.rollback, {
+    label: args => `Make Version ${args.version ?? ''} Live Again`,
+    describedBy: described({ name: NAME, version: { type: 'number', description: 'The version to bring back' } }, ['name', 'version']),
+    execute: async args => {
+      const [name, version] = [String(args.name), Number(args.version)];
+      const answer = await showDialog({
+        title: `Make version ${version} of ${name} live again?`,
+        body: `Its module, files, spec and .env come back as a new version. Version ${model.api(name)?.live ?? ''} serves until it is ready; what runs ends where it runs, and what waits runs on what came back. The notebook stays as it is.`,
+        buttons: [Dialog.cancelButton(), Dialog.okButton({ label: 'Make live again' })]
+      });
+      if (answer.button.accept) {
+        await saying(name, async () => {
+          const said = await model.client.rollback(name, version, model.api(name)?.notebook ?? 'JupyterLab');
+          Notification.success(said.message, { autoClose: 6000 });
+        });
+      }
+    }
+  });
+
   commands.addCommand(CommandIDs.remove, {
     label: args => (args.name ? `Delete ${args.name}…` : 'Delete an API…'),
     describedBy: described({ name: NAME }),
@@ -279,33 +299,10 @@ export function widen(widget: Widget): void {
   }
 }
 
-/** Do it; a refusal becomes a notification with its remedy. */
-async function saying(what: string, action: () => Promise<unknown>): Promise<void> {
-  try {
-    await action();
-  } catch (error) {
-    Notification.error(`${what}: ${asProblem(error).detail}`, { autoClose: false });
-  }
-}
-
-/** Which API, where a command from the palette does not say. */
-async function ask(model: CortexModel): Promise<string | null> {
-  model.start();
-  const items = model.apis.map(api => api.name);
-  if (!items.length) {
-    Notification.info('No API is deployed yet: open a notebook with a Handler and press Deploy.');
-    return null;
-  }
-  return items.length === 1 ? items[0] : (await InputDialog.getItem({ title: 'Which API?', items })).value;
-}
-
 function stateOf(args: ReadonlyPartialJSONObject): Partial<IPageState> {
   return {
     ...(PAGE_TABS.includes(args.tab as PageTab) ? { tab: args.tab as PageTab } : {}),
-    ...(typeof args.workload === 'string' ? { workload: args.workload } : {})
+    ...(typeof args.workload === 'string' ? { workload: args.workload } : {}),
+    ...(typeof args.group === 'string' ? { group: args.group } : {})
   };
-}
-
-function described(properties: Record<string, object>, required: string[] = []): { args: ReadonlyJSONObject } {
-  return { args: { type: 'object', properties, required } as unknown as ReadonlyJSONObject };
 }

@@ -45,7 +45,7 @@ export class DeployButton extends ReactWidget {
 // The dialog -------------------------------------------------------------------------------------------------------------------------------------
 
 /** A dialog whose body has its own buttons and forms: Enter and the arrows are theirs. */
-class FormDialog extends Dialog<void> {
+export class FormDialog extends Dialog<void> {
   protected _evtKeydown(event: KeyboardEvent): void {
     if (event.key === 'Escape') {
       super._evtKeydown(event);

@@ -85,7 +85,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     if (restorer) {
       void restorer.restore(pages, {
         command: CommandIDs.openApi,
-        args: page => ({ name: page.content.name, tab: page.content.state.tab, ...(page.content.state.workload ? { workload: page.content.state.workload } : {}) }),
+        args: page => ({ name: page.content.name, tab: page.content.state.tab, ...(page.content.state.workload ? { workload: page.content.state.workload } : {}), ...(page.content.state.group ? { group: page.content.state.group } : {}) }),
         name: page => page.content.name
       });
     }

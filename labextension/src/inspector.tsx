@@ -5,10 +5,11 @@ import * as React from 'react';
 import { allExpanded, collapseAllNested, JsonView } from 'react-json-view-lite';
 
 import { asProblem, IPayload } from './client';
+import { Failure, Remedies, Runs } from './failure';
 import { bytes, duration, localTime } from './format';
 import { LogTable } from './logs';
 import type { CortexModel, IChange } from './model';
-import { Badge, Button, Copy, Loading, Places, ProblemBox, Tabs, useLoaded } from './parts';
+import { Badge, Button, Copy, Loading, ProblemBox, Tabs, useLoaded } from './parts';
 import { callOf, curl, curlLookUp } from './snippets';
 import type { IModule, IProblem, IProgress, IWorkloadDetails } from './tokens';
 
@@ -18,11 +19,14 @@ export interface IInspectorProps {
   id: string;
   close: () => void;
   openCell: (cell: string, line: number, ids: Record<string, string>, notebook: string) => void;
+  /** One of the commands, for this API. */
+  run: (command: string, more: Record<string, any>) => void;
+  openGroup: (fingerprint: string) => void;
 }
 
-export function Inspector({ model, name, id, close, openCell }: IInspectorProps): JSX.Element {
+export function Inspector({ model, name, id, close, openCell, run, openGroup }: IInspectorProps): JSX.Element {
   const { value, problem, reload } = useLoaded(() => model.client.workload(name, id), id);
-  const logs = useLoaded(() => model.client.workloadLogs(name, id), `${id}:${value?.status}`);
+  const logs = useLoaded(() => model.client.workloadLogs(name, id), id);
   const heading = React.useRef<HTMLHeadingElement>(null);
   const [refused, setRefused] = React.useState<IProblem | null>(null);
   // What the stream has said since the workload was loaded: a bar that moves ten times a second must not load it ten times.
@@ -49,6 +53,13 @@ export function Inspector({ model, name, id, close, openCell }: IInspectorProps)
       model.changed.disconnect(changed);
     };
   }, [id]);
+  const before = React.useRef('');
+  React.useEffect(() => {
+    if (before.current && value && before.current !== value.status) {
+      logs.reload();
+    }
+    before.current = value?.status ?? '';
+  }, [value?.status]);
   // Workers ship log lines in batches: the last ones may come a moment after the result.
   React.useEffect(() => {
     if (value && value.finished && Date.now() - value.finished < 5000) {
@@ -108,7 +119,8 @@ export function Inspector({ model, name, id, close, openCell }: IInspectorProps)
               <Json value={value.partial} label="Result so far" />
             </div>
           )}
-          {value.error && <Failure row={value} open={open} />}
+          <Remedies row={value} run={run} />
+          {value.error && <Failure row={value} open={open} openGroup={openGroup} />}
           {value.status === 'completed' && (
             <div role="group" aria-label="Result">
               <h4>
@@ -117,6 +129,7 @@ export function Inspector({ model, name, id, close, openCell }: IInspectorProps)
               <Json value={value.result} label="Result" />
             </div>
           )}
+          <Runs requeues={value.requeues ?? []} />
           <Payload model={model} name={name} row={value} />
           <h4>Log</h4>
           {logs.value?.length ? (
@@ -133,7 +146,7 @@ export function Inspector({ model, name, id, close, openCell }: IInspectorProps)
 /** How far it is, as its handler said last. */
 export function Progress({ progress }: { progress: IProgress }): JSX.Element {
   return (
-    <p className="cx-progress" role="group" aria-label="Progress">
+    <p className="cx-how-far" role="group" aria-label="Progress">
       <progress value={progress.fraction} max={1} aria-label="How far it is" /> {Math.round(progress.fraction * 100)} % <span className="cx-dim">{progress.text}</span>
     </p>
   );
@@ -161,26 +174,6 @@ export function Timeline({ row }: { row: IWorkloadDetails }): JSX.Element {
         ))}
       </ol>
       {notes.length > 0 && <p className="cx-warn">{notes.join(' · ')}</p>}
-    </div>
-  );
-}
-
-function Failure({ row, open }: { row: IWorkloadDetails; open?: (cell: string, line: number) => void }): JSX.Element {
-  const traceback = String(row.failure?.traceback ?? '');
-  return (
-    <div className="cx-problem" role="group" aria-label="Error">
-      <strong>{row.error!.type}</strong>
-      <p>
-        <Places text={row.error!.message} open={open} />
-      </p>
-      {traceback && (
-        <>
-          <pre className="cx-traceback" tabIndex={0} aria-label="Traceback">
-            <Places text={traceback} open={open} />
-          </pre>
-          <Copy text={traceback} what="the traceback" label="Copy traceback" />
-        </>
-      )}
     </div>
   );
 }

@@ -33,31 +33,39 @@ function textOf(value: unknown): string {
   return stripAnsi(typeof value === 'string' ? value : JSON.stringify(value));
 }
 
-/** Few lines, each whole: a workload's own log. */
+/** The last lines of a workload are drawn at once, the ones before when they are asked for: 10,000 rows take a second. */
+const LAST = 300;
+
+/** A workload's own log, each line whole. */
 export function LogTable(props: { records: LogRecord[]; label: string; openCell?: (cell: string, line: number) => void }): JSX.Element {
+  const [all, showAll] = React.useState(false);
+  const before = all ? 0 : Math.max(0, props.records.length - LAST);
   return (
-    <table className="cx-log">
-      <caption className="cx-hidden">{props.label}</caption>
-      <thead className="cx-hidden">
-        <tr>
-          <th scope="col">Time</th>
-          <th scope="col">Level</th>
-          <th scope="col">Message</th>
-        </tr>
-      </thead>
-      <tbody>
-        {props.records.map((record, at) => (
-          <tr key={at} className={`cx-level-${String(record.levelname ?? '').toLowerCase()}`}>
-            <td className="cx-dim">{String(record.asctime ?? '').slice(11)}</td>
-            <td>{record.levelname ?? ''}</td>
-            <td>
-              <Places text={messageOf(record)} open={props.openCell} />
-              <Extras record={record} />
-            </td>
+    <>
+      {before > 0 && <Button label={`Show the ${count(before)} lines before`} onClick={() => showAll(true)} />}
+      <table className="cx-log">
+        <caption className="cx-hidden">{props.label}</caption>
+        <thead className="cx-hidden">
+          <tr>
+            <th scope="col">Time</th>
+            <th scope="col">Level</th>
+            <th scope="col">Message</th>
           </tr>
-        ))}
-      </tbody>
-    </table>
+        </thead>
+        <tbody>
+          {props.records.slice(before).map((record, at) => (
+            <tr key={before + at} className={`cx-level-${String(record.levelname ?? '').toLowerCase()}`}>
+              <td className="cx-dim">{String(record.asctime ?? '').slice(11)}</td>
+              <td>{record.levelname ?? ''}</td>
+              <td>
+                <Places text={messageOf(record)} open={props.openCell} />
+                <Extras record={record} />
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </>
   );
 }
 

@@ -7,6 +7,7 @@ import type { CommandRegistry } from '@lumino/commands';
 import { ISignal, Signal } from '@lumino/signaling';
 import * as React from 'react';
 
+import { Failures } from './failures';
 import { apiIcon } from './icons';
 import { Logs } from './logs';
 import type { CortexModel } from './model';
@@ -18,15 +19,17 @@ import { Test } from './try';
 import { Versions } from './versions';
 import { Workloads } from './workloads';
 
-export const PAGE_TABS = ['overview', 'workloads', 'logs', 'versions', 'test'] as const;
+export const PAGE_TABS = ['overview', 'workloads', 'failures', 'logs', 'versions', 'test'] as const;
 export type PageTab = (typeof PAGE_TABS)[number];
 
-const LABELS: Record<PageTab, string> = { overview: 'Overview', workloads: 'Workloads', logs: 'Logs', versions: 'Versions', test: 'Test' };
+const LABELS: Record<PageTab, string> = { overview: 'Overview', workloads: 'Workloads', failures: 'Failures', logs: 'Logs', versions: 'Versions', test: 'Test' };
 
 /** What a page shows; kept over a reload. */
 export interface IPageState {
   tab: PageTab;
   workload: string | null;
+  /** The fingerprint of the group that is open in the Failures tab. */
+  group: string | null;
 }
 
 export class ApiPage extends ReactWidget {
@@ -38,7 +41,7 @@ export class ApiPage extends ReactWidget {
     state: Partial<IPageState> = {}
   ) {
     super();
-    this._state = { tab: state.tab ?? 'overview', workload: state.workload ?? null };
+    this._state = { tab: state.tab ?? 'overview', workload: state.workload ?? null, group: state.group ?? null };
     this.id = pageId(name);
     this.addClass('cx-page-widget');
     this.title.label = name;
@@ -118,7 +121,10 @@ export function Page({ model, commands, name, state, show, contents }: IPageProp
           <div id="cx-page-panel" className={`cx-tab-panel cx-tab-${state.tab}`} role="tabpanel" aria-labelledby={`cx-page-tab-${state.tab}`}>
             {state.tab === 'overview' && <Overview model={model} api={api} samples={samples} />}
             {state.tab === 'workloads' && (
-              <Workloads model={model} name={name} chosen={state.workload} choose={workload => show({ workload })} openCell={openCell} test={() => show({ tab: 'test' })} />
+              <Workloads model={model} name={name} chosen={state.workload} choose={workload => show({ workload })} openCell={openCell} test={() => show({ tab: 'test' })} run={run} openGroup={group => show({ tab: 'failures', group })} />
+            )}
+            {state.tab === 'failures' && (
+              <Failures model={model} api={api} group={state.group} choose={group => show({ group })} openWorkload={workload => show({ tab: 'workloads', workload })} openCell={openCell} run={run} />
             )}
             {state.tab === 'logs' && <Logs model={model} name={name} openWorkload={workload => show({ tab: 'workloads', workload })} openCell={notebook ? (cell, line, ids) => openCell(cell, line, ids, notebook) : undefined} />}
             {state.tab === 'versions' && <Versions model={model} api={api} commands={commands} openCell={openCell} />}

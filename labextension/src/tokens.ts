@@ -20,6 +20,10 @@ export namespace CommandIDs {
   export const openCell = 'cortex:open-cell';
   export const openNotebook = 'cortex:open-notebook';
   export const openReport = 'cortex:open-report';
+  export const replay = 'cortex:replay';
+  export const requeue = 'cortex:requeue';
+  export const rollback = 'cortex:rollback';
+  export const keepSample = 'cortex:keep-sample';
   export const help = 'cortex:help';
 }
 
@@ -73,7 +77,6 @@ export interface ISummary {
   workloads: Record<WorkloadStatus, number>;
 }
 
-/** One workload as the table shows it. */
 /** How far a workload is, as its handler said last. ``at``: ms since the epoch. */
 export interface IProgress {
   fraction: number;
@@ -81,6 +84,7 @@ export interface IProgress {
   at: number;
 }
 
+/** One workload as the table shows it. */
 export interface IWorkload {
   id: string;
   status: WorkloadStatus;
@@ -106,9 +110,58 @@ export interface IWorkloadDetails extends IWorkload {
   result: unknown;
   failure: { traceback?: string; [key: string]: unknown } | null;
   payload_kept: boolean;
+  /** Which failures are this one; "" where it did not fail. */
+  fingerprint?: string;
+  /** The payload that is kept is not the caller's any more. */
+  redacted?: boolean;
+  /** Earlier runs, the last one first. */
+  requeues?: IRequeue[];
   /** Of one that has not ended: what its handler has told of the result, and how many wait in front of it. */
   partial?: unknown;
   position?: number | null;
+}
+
+/** What a run ended with, and who put it back into the queue, when and from where. */
+export interface IRequeue {
+  run: number;
+  at: number;
+  who?: string;
+  source?: string;
+  version: number | null;
+  fingerprint: string;
+  error: { type: string; message: string } | null;
+}
+
+/** One line on the way to an exception. `place`: `cell 2, line 8` where a notebook is the source. */
+export interface IFailureFrame {
+  file: string;
+  line: number;
+  function: string;
+  text: string;
+  place: string;
+  user: boolean;
+}
+
+/** Failures that are one mistake. Message and frames are those of `newest`. */
+export interface IFailureGroup {
+  fingerprint: string;
+  type: string;
+  message: string;
+  place: string;
+  frames: IFailureFrame[];
+  count: number;
+  first: number;
+  last: number;
+  versions: number[];
+  newest: string;
+}
+
+/** What a requeue did. `next`: what a group still has is asked for with it; `remaining`: how many those are. */
+export interface IRequeued {
+  requeued: string[];
+  refused: { id: string; reason: string }[];
+  next: string | null;
+  remaining: number;
 }
 
 export type LogRecord = { message?: string; levelname?: string; asctime?: string; request_id?: string; [key: string]: unknown };
@@ -126,6 +179,10 @@ export interface IDeployment {
   error: { message?: string; [key: string]: unknown };
   spec: Record<string, any>;
   times: Record<string, number>;
+  /** The contents manager's path of the notebook it was published from, where that is still there. */
+  notebook?: string | null;
+  /** Of a version that brought an earlier one back: which. */
+  rollback?: { to?: number; who?: string; source?: string };
 }
 
 export interface IApiDetail extends ISummary {

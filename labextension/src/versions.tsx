@@ -48,11 +48,14 @@ export function Versions({ model, api, commands, openCell }: IVersionsProps): JS
             <th scope="col">Digest</th>
             <th scope="col">Python</th>
             <th scope="col">Report</th>
+            <th scope="col">
+              <span className="cx-hidden">Bring back</span>
+            </th>
           </tr>
         </thead>
         <tbody>
           {versions.map(one => (
-            <Version key={one.version} one={one} chosen={one === shown} choose={choose} report={() => void commands.execute(CommandIDs.openReport, { name: api.name, version: one.version })} />
+            <Version key={one.version} one={one} chosen={one === shown} choose={choose} report={() => void commands.execute(CommandIDs.openReport, { name: api.name, version: one.version })} again={canComeBack(one, api, versions) ? () => void commands.execute(CommandIDs.rollback, { name: api.name, version: one.version }) : undefined} />
           ))}
         </tbody>
       </table>
@@ -61,7 +64,22 @@ export function Versions({ model, api, commands, openCell }: IVersionsProps): JS
   );
 }
 
-function Version({ one, chosen, choose, report }: { one: IDeployment; chosen: boolean; choose: (version: number) => void; report: () => void }): JSX.Element {
+/** One that served, unless it is what serves now. */
+export function canComeBack(one: IDeployment, api: ISummary, versions: IDeployment[]): boolean {
+  const live = versions.find(other => other.version === api.live);
+  return !!one.times.live_at && one.version !== api.live && live?.rollback?.to !== one.version;
+}
+
+interface IVersionProps {
+  one: IDeployment;
+  chosen: boolean;
+  choose: (version: number) => void;
+  report: () => void;
+  /** Make it live again. */
+  again?: () => void;
+}
+
+function Version({ one, chosen, choose, report, again }: IVersionProps): JSX.Element {
   const [who, ...path] = one.source.split(':');
   return (
     <tr className={chosen ? 'cx-chosen' : ''}>
@@ -72,6 +90,7 @@ function Version({ one, chosen, choose, report }: { one: IDeployment; chosen: bo
       </td>
       <td>
         <Badge status={one.state} />
+        {one.rollback?.to ? <div className="cx-dim">a rollback to {one.rollback.to}</div> : null}
         {one.error?.message && <div className="cx-bad">{one.error.message}</div>}
       </td>
       <td>
@@ -87,6 +106,7 @@ function Version({ one, chosen, choose, report }: { one: IDeployment; chosen: bo
       <td>
         <Button kind="link" label="Open" describe={`Open the check report of version ${one.version}`} onClick={report} />
       </td>
+      <td>{again && <Button kind="link" label="Make live again" describe={`Make version ${one.version} live again`} title="Its module, files, spec and .env, as a new version; what runs is kept" onClick={again} />}</td>
     </tr>
   );
 }

@@ -19,6 +19,9 @@ export interface IWorkloadsProps {
   choose: (id: string | null) => void;
   openCell: (cell: string, line: number, ids: Record<string, string>, notebook: string) => void;
   test: () => void;
+  /** One of the commands, for this API. */
+  run: (command: string, more: Record<string, any>) => void;
+  openGroup: (fingerprint: string) => void;
 }
 
 const ROW = 26;
@@ -118,7 +121,7 @@ export function Workloads(props: IWorkloadsProps): JSX.Element {
         {!list.rows.length && !problem && (list.loading ? <Loading what="the workloads" /> : <Nothing filtered={!!status || !!text} test={props.test} />)}
       </div>
       {props.chosen && (
-        <Inspector key={props.chosen} model={model} name={name} id={props.chosen} close={() => props.choose(null)} openCell={props.openCell} />
+        <Inspector key={props.chosen} model={model} name={name} id={props.chosen} close={() => props.choose(null)} openCell={props.openCell} run={props.run} openGroup={props.openGroup} />
       )}
     </div>
   );

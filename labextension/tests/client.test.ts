@@ -9,7 +9,7 @@ describe('the client', () => {
   it('speaks to the routes below the base URL, names in paths quoted', async () => {
     const server = new Server().on('GET *', json({ name: 'x' }));
     await server.client.workload('iris', '../other?x=1');
-    expect(server.asked[0].path).toBe('api/apis/iris/workloads/..%2Fother%3Fx%3D1');
+    expect(server.asked[0].path).toBe('api/apis/iris/workloads/..%2Fother%3Fx%3D1?logs=false');
     await server.client.workload('iris', '..');
     expect(server.asked[1].path.split('/')).not.toContain('..');
   });

@@ -44,6 +44,22 @@ describe('the commands', () => {
     expect(server.asked.some(one => one.method === 'DELETE' && one.path === 'api/apis/iris')).toBe(true);
   });
 
+  it('bring an earlier version back only after asking', async () => {
+    const server = new Server().on('POST api/apis/iris/rollback', json({ message: 'rolling iris back to version 1, as version 3', version: 3 }));
+    const { commands } = await registry(server, [summary('iris', { live: 2 })]);
+    const first = commands.execute(CommandIDs.rollback, { name: 'iris', version: 1 });
+    expect((await screen.findByText(/what waits runs on what came back/)).textContent).toContain('Version 2 serves until it is ready');
+    fireEvent.click(screen.getByText('Cancel'));
+    await first;
+    expect(server.asked.some(one => one.method === 'POST')).toBe(false);
+    const second = commands.execute(CommandIDs.rollback, { name: 'iris', version: 1 });
+    await screen.findByText(/what waits runs/);
+    fireEvent.click(screen.getByText('Make live again'));
+    await second;
+    expect(JSON.parse(server.asked.find(one => one.path === 'api/apis/iris/rollback')!.body)).toEqual({ version: 1, source: 'iris.ipynb' });
+    expect(Notification.manager.notifications.map(one => one.message)).toContain('rolling iris back to version 1, as version 3');
+  });
+
   it('tell a refusal with its remedy as a notification', async () => {
     const server = new Server().on('POST api/apis/iris/refresh', json({ code: 'conflict', title: 'x', detail: 'iris is updating (override with --force)', status: 409 }, 409));
     const { commands } = await registry(server);

@@ -191,7 +191,7 @@ describe('the workloads', () => {
     const bar = await screen.findByRole('group', { name: 'Progress' });
     expect(bar.textContent).toContain('25 % decoding');
     expect(screen.getByRole('group', { name: 'Result so far' }).textContent).toContain('lines');
-    const loads = () => server.asked.filter(one => one.path === 'api/apis/iris/workloads/run-1').length;
+    const loads = () => server.asked.filter(one => one.path.startsWith('api/apis/iris/workloads/run-1?')).length;
     const before = loads();
     const row = { ...workload('run-1', 'in_progress'), progress: { fraction: 0.5, text: 'scoring', at: 2 } };
     server.socket.say({ changes: { iris: { seq: '9-0', moves: { progress: 1 }, workloads: [row], more: 0, gap: false } } });
@@ -203,6 +203,17 @@ describe('the workloads', () => {
     await waitFor(() => expect(server.asked.some(one => one.method === 'DELETE')).toBe(true));
     await waitFor(() => expect(screen.queryByRole('group', { name: 'Progress' })).toBeNull());
     expect(screen.queryByRole('button', { name: 'Cancel this workload' })).toBeNull();
+  });
+
+  it('draw the last lines of a long log, and all of them when asked to', async () => {
+    const records = Array.from({ length: 1000 }, (_, at) => ({ levelname: 'INFO', message: `line ${at}`, asctime: '2026-11-25 10:00:00,000' }));
+    const server = serve(new Server()).on('GET api/apis/iris/workloads/bad-1/logs', json({ records }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" workload="bad-1" />);
+    expect(await screen.findByText('line 999')).toBeTruthy();
+    expect(screen.queryByText('line 699')).toBeNull();
+    fireEvent.click(screen.getByRole('button', { name: 'Show the 700 lines before' }));
+    expect(screen.getByText('line 0')).toBeTruthy();
+    expect(screen.getAllByText(/^line \d+$/)).toHaveLength(1000);
   });
 
   it('draw a picture only of the types that hold no scripts', async () => {
@@ -243,6 +254,25 @@ describe('the logs', () => {
     fireEvent.click(screen.getByRole('button', { name: 'Open workload req-12345678' }));
     await waitFor(() => expect(server.socket.sent.at(-1)).toEqual({ logs: {} }));
     expect(await screen.findByRole('region', { name: 'Workload req-12345678' })).toBeTruthy();
+  });
+});
+
+describe('the versions', () => {
+  const version = (number: number, state: string, more: object = {}) => ({ version: number, state, digest: 'd'.repeat(64), source: 'ada@host:/iris.ipynb', python_version: '3.12', interpreter: 'python', error: {}, spec: {}, times: { created: 1000, live_at: 2000 }, ...more });
+
+  it('can be made live again where they served and do not serve now', async () => {
+    const rows = [version(4, 'live', { rollback: { to: 1 } }), version(3, 'failed', { times: { created: 1000 } }), version(2, 'stopped'), version(1, 'stopped')];
+    const server = new Server().on('GET api/apis/iris', json({ ...summary('iris', { live: 4 }), api_versions: rows }));
+    for (const one of [3, 4]) {
+      server.on(`GET api/apis/iris/deployments/${one}/module`, json({ path: 'handler.py', source: 'x', reasons: [], notebook: '', cells: {} }));
+    }
+    const { commands, ran } = commandsOf(CommandIDs.rollback);
+    render(<Shown model={await server.live([summary('iris', { live: 4 })])} commands={commands} tab="versions" />);
+    const buttons = await screen.findAllByRole('button', { name: /live again/ });
+    expect(buttons.map(one => one.getAttribute('aria-label'))).toEqual(['Make version 2 live again']);
+    expect(screen.getByText('a rollback to 1')).toBeTruthy();
+    fireEvent.click(buttons[0]);
+    expect(ran[0].args).toEqual({ name: 'iris', version: 2 });
   });
 });
 

@@ -1,4 +1,6 @@
-"""JupyterLab's page of an API: 10,000 workloads in its table, and 500 events a second. Needs Chromium and `pip install '.[test]'`."""
+"""JupyterLab's page of an API: 10,000 workloads in its table, 500 events a second, the way from a failure into its notebook.
+
+Needs Chromium and `pip install '.[test]'`."""
 
 from __future__ import annotations
 
@@ -19,6 +21,14 @@ NAME = "lab"
 WORKLOADS = 10_000
 #: Three events a request: accepted, started, completed.
 EVENTS, PER_REQUEST = 500, 3
+#: Lines that one workload logs before it fails; it keeps 1 MB of them.
+LINES = 10_000
+FAILING = """class Handler:
+    def handle_async(self, payload):
+        for number in range(payload.get("lines", 0)):
+            print("line", number)
+        return {"x": payload["x"]}
+"""
 #: 60 Hz; a frame is dropped when the next one comes later than one and a half of them.
 FRAME_MS = 1000 / 60
 FRAMES = """seconds => new Promise(done => {
@@ -39,6 +49,7 @@ def run(stage: Stage, quick: bool) -> list[Figure]:
     from playwright.sync_api import sync_playwright
 
     from tests.browser.conftest import launch, new_context
+    from tests.browser.greeter import Greeter
     from tests.browser.jupyter import Jupyter
     from tests.conftest import Environment
 
@@ -55,6 +66,9 @@ def run(stage: Stage, quick: bool) -> list[Figure]:
             try:
                 page = new_context(browser).new_page()
                 figures = Page(page, jupyter).measure(lambda seconds: _in_thread(_post, address, int(EVENTS / PER_REQUEST * seconds), seconds), quick)
+                greeter = Greeter(jupyter, "failing").write(FAILING).deploy("--no-check")
+                figures += Failing(new_context(browser).new_page(), greeter).measure()
+                greeter.delete()
             finally:
                 browser.close()
     finally:
@@ -138,6 +152,58 @@ class Page:
 
     def _settled(self) -> None:
         self.page.get_by_role("status").filter(has_text="shown").first.wait_for()
+
+
+class Failing:
+    """An API whose requests fail, and its notebook, run and open beside its page."""
+
+    def __init__(self, page: Any, greeter: Any) -> None:
+        from tests.browser.conftest import Tab
+
+        self.page, self.greeter = page, greeter
+        self.tab = Tab(page, greeter.jupyter)
+        self.tab.lab(greeter.notebook)
+        self.tab.run("notebook:run-all-cells")
+        self.tab.wait_for_idle_kernel()
+
+    def measure(self) -> list[Figure]:
+        first, again = (self._replay() for _ in range(2))
+        return [
+            Figure("Lab: click on Replay → the failing frame in the notebook, the first in its kernel", first, "ms", most=3000),
+            Figure("Lab: the same, again", again, "ms", most=3000),
+            Figure(f"Lab: opening a workload that logged {LINES:,} lines → its last line is shown", self._open_long(), "ms", most=300),
+        ]
+
+    def _show(self, tab: str) -> None:
+        self.tab.run("cortex:open-api", f"{{ name: '{self.greeter.name}', tab: '{tab}' }}")
+
+    def _replay(self) -> float:
+        """ms; each of another request, so that what is waited for is new."""
+        identity = self.greeter.post(y=1)
+        self.greeter.ended(identity)
+        self._show("workloads")
+        self.page.get_by_role("gridcell", name=identity).click()
+        button = self.page.get_by_role("region", name=f"Workload {identity}").get_by_role("button", name="Replay in notebook")
+        button.wait_for()
+        begun = time.monotonic()
+        button.click()
+        shown = (
+            self.page.locator(".jp-Notebook:visible .jp-OutputArea").filter(has_text=identity).filter(has_text="the same failure as in production")
+        )
+        shown.get_by_text("Traceback (most recent call last)").last.wait_for()
+        return (time.monotonic() - begun) * 1000
+
+    def _open_long(self) -> float:
+        identity = self.greeter.post(lines=LINES)
+        self.greeter.ended(identity)
+        last = self.greeter.jupyter.environment.client().workload_log(self.greeter.name, identity)[-1]["message"]
+        self._show("workloads")
+        row = self.page.get_by_role("gridcell", name=identity)
+        row.wait_for()
+        begun = time.monotonic()
+        row.click()
+        self.page.get_by_role("table", name="This workload's log").get_by_text(str(last).splitlines()[0]).last.wait_for()
+        return (time.monotonic() - begun) * 1000
 
 
 def _dropped(gaps: list[float]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -62,6 +63,9 @@ def main() -> None:
             flowers = [{"sepal_length": 5.1 + at / 10, "sepal_width": 3.5, "petal_length": 1.4 + at / 3, "petal_width": 0.2} for at in range(18)]
             for flower in flowers:
                 httpx.post(url, json=flower, trust_env=False)
+            for broken in ("5.1,3.5,,0.2", "6.3,3.3,six,2.5"):
+                httpx.post(url, content=broken, headers={"content-type": "text/plain"}, trust_env=False)
+            httpx.post(url, json={"sepal_length": 5.9, "sepal_width": 3.0, "petal_length": 5.1}, trust_env=False)
             failed = httpx.post(url, json={"sepal_length": 6.3, "sepal_width": 3.3, "petal_length": 6.0}, trust_env=False).json()["id"]
             for flower in flowers[:3]:
                 httpx.post(url, json=flower, trust_env=False)
@@ -69,6 +73,14 @@ def main() -> None:
             expect(region.get_by_role("group", name="Error")).to_contain_text("KeyError")
             expect(region.get_by_role("region", name=f"Workload {failed}").get_by_role("table")).to_contain_text("Traceback")
             take(page, "lab-workload.png", renamed)
+            region.get_by_role("button", name=re.compile("^Open the group of failures")).click()
+            group = views.failures(region).filter(has_text="KeyError")
+            expect(group.get_by_role("button", name=f"Open workload {failed}")).to_be_visible()
+            take(page, "lab-failures.png", renamed)
+            group.get_by_role("button", name="Replay the newest KeyError in its notebook").click()
+            expect(views.replayed(page)).to_contain_text("the same failure as in production")
+            page.wait_for_timeout(1000)
+            take(page, "lab-replay.png", renamed)
         finally:
             browser.close()
             jupyter.stop()

@@ -132,6 +132,19 @@ def test_versions_show_what_changed_and_open_their_report(tab: TabMaker, greeter
     expect(page.get_by_role("tab", name="versions-v2-checks.ipynb")).to_be_visible()
 
 
+def test_an_earlier_version_is_live_again_in_one_step(tab: TabMaker, greeter: GreeterMaker) -> None:
+    api = greeter("back")
+    api.write(HANDLER.replace("hello", "good day")).deploy("--no-check")
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Versions")
+    region.get_by_role("button", name="Make version 1 live again").click()
+    page.get_by_role("dialog").get_by_role("button", name="Make live again").click()
+    expect(region.get_by_role("row").filter(has_text="a rollback to 1")).to_contain_text("live")
+    assert api.ended(api.post(name="Ada"))["result"] == {"text": "hello, Ada"}
+    (entry,) = (one for one in api.jupyter.environment.client().audit(api.name) if one["what"] == "rollback")
+    assert (entry["to"], entry["source"], "@" in entry["who"]) == (1, api.notebook, True)
+
+
 def test_stop_start_and_delete(tab: TabMaker, greeter: GreeterMaker) -> None:
     api = greeter("deleted")
     page = tab().lab()

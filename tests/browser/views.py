@@ -48,3 +48,18 @@ def api_page(page: Page, name: str, tab: str = "") -> Locator:
 def workload(region: Locator, identity: str) -> Locator:
     """A row of the Workloads tab."""
     return region.get_by_role("grid", name="Workloads").get_by_role("row").filter(has_text=identity)
+
+
+def failures(region: Locator) -> Locator:
+    """The groups of the Failures tab."""
+    return region.get_by_role("list", name="Groups of failures").get_by_role("listitem")
+
+
+def replays(page: Page) -> Locator:
+    """The notebook's cells that replay one request."""
+    return page.locator(".jp-Notebook:visible .jp-CodeCell").filter(has_text=re.compile(r"^\W*\d*\W*%cortex replay [0-9a-f-]+ --name"))
+
+
+def replayed(page: Page) -> Locator:
+    """What the replay cell shows."""
+    return replays(page).locator(".jp-Cell-outputArea")

@@ -17,7 +17,7 @@ from .conftest import KernelMaker, Lab, LabMaker, model
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 HANDLER = "class Handler:\n    def handle_async(self, payload): return {'got': payload}"
 #: What each group of a route's pattern may stand for.
-EXAMPLES = {"(.*)": "apis", "(/.*)": "/some/api", "(show|check|deploy)": "show"}
+EXAMPLES = {"(.*)": "apis", "(/.*)": "/some/api", "(show|check|deploy|prepare)": "show"}
 
 
 def paths() -> list[str]:

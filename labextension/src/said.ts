@@ -1,0 +1,34 @@
+/**
+ * How commands are described, and how they say what went wrong.
+ */
+import { InputDialog, Notification } from '@jupyterlab/apputils';
+import type { ReadonlyJSONObject } from '@lumino/coreutils';
+
+import { asProblem } from './client';
+import type { CortexModel } from './model';
+
+export const NAME = { type: 'string', description: "The API's name" };
+
+/** Do it; a refusal becomes a notification with its remedy. */
+export async function saying(what: string, action: () => Promise<unknown>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    Notification.error(`${what}: ${asProblem(error).detail}`, { autoClose: false });
+  }
+}
+
+/** Which API, where a command from the palette does not say. */
+export async function ask(model: CortexModel): Promise<string | null> {
+  model.start();
+  const items = model.apis.map(api => api.name);
+  if (!items.length) {
+    Notification.info('No API is deployed yet: open a notebook with a Handler and press Deploy.');
+    return null;
+  }
+  return items.length === 1 ? items[0] : (await InputDialog.getItem({ title: 'Which API?', items })).value;
+}
+
+export function described(properties: Record<string, object>, required: string[] = []): { args: ReadonlyJSONObject } {
+  return { args: { type: 'object', properties, required } as unknown as ReadonlyJSONObject };
+}
