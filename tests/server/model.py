@@ -282,6 +282,7 @@ class Model:
         for held in self.held.values():
             held.discard(found.id)
         self.requeues.setdefault(found.id, []).append(found.run)
+        self.stale.discard((found.id, "failed"))  # one entry stands for both
         found.run += 1
         found.attempts = found.deaths = found.version = 0
         found.started, found.replica, found.error, found.details, found.fingerprint = False, "", None, "", ""
