@@ -65,7 +65,7 @@ def sweep(environment: Environment, api: str, seconds: float, lease_ms: int = LE
     with environment.redis() as store:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            seen.update(name.decode() for name in BEAT.run(store, api, "judge", 1, "{}", lease_ms, 1)[3:])
+            seen.update(name.decode() for name in BEAT.run(store, api, "judge", 1, "{}", lease_ms, 1)[4:])
             time.sleep(0.2)
         store.hdel(keys.workers(api), "judge")
         store.zrem(keys.beats(api), "worker:judge")
