@@ -39,6 +39,7 @@ def test_a_version_s_module_runs_with_its_own_files_and_leaves_the_process_as_it
         assert "cortex_async_handler" not in sys.modules
     finally:
         version.close()
+        del sys.modules["helper"]
     assert not version.project.exists()
 
 

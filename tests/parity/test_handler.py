@@ -82,11 +82,11 @@ def test_a_syntax_error_names_file_and_line(project: Project) -> None:
 
 
 def test_a_failing_import_keeps_the_authors_frames_and_drops_ours(project: Project) -> None:
-    root = project("import helper\n", **{"helper.py": "def f():\n    1 / 0\nf()\n"})
+    root = project("import breaking\n", **{"breaking.py": "def f():\n    1 / 0\nf()\n"})
     error = refusal(root)
     trace = error.details["traceback"]
     assert error.details["line"] == 1
-    assert 'File "helper.py", line 2, in f' in trace
+    assert 'File "breaking.py", line 2, in f' in trace
     assert "jupyter_cortex" not in trace
     assert str(root) not in trace
     assert "importlib" not in trace
