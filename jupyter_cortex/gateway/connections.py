@@ -11,6 +11,7 @@ import logging
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -18,6 +19,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..core.errors import BadRequest, CortexError, HeadTooLarge, RequestTimeout, TooManyConnections, UrlTooLong
 from .answers import problem_body, problem_headers, refuse
+from .cycle import Cycle
+from .express import Express
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +30,10 @@ HEAD_BYTES, HEADERS, URL_BYTES = 64 * 1024, 100, 8 * 1024
 BYTES_PER_S = 1024
 #: Connections above the cap that are still listened to, so that their caller reads why he is refused; above these they are closed at once.
 REFUSED_AT_ONCE = 64
-#: Of what comes after the last answer, so much is read and thrown away: of a body that was refused, and of what was no request. Seconds for it.
-LINGER_BODY_BYTES, LINGER_HEAD_BYTES, LINGER_S = 64 << 20, 1 << 20, 5.0
+#: Of what comes after the last answer and was no request, so much is read and thrown away; seconds for that, and for the rest of a refused body.
+LINGER_HEAD_BYTES, LINGER_S = 1 << 20, 5.0
 #: Files of the gateway that are no callers' connections: the store's, pipes, bundles and artifacts on their way.
 OTHER_FILES = 256
-#: A body up to this size is copied behind its head; a larger one is handed over as it is.
-TOGETHER_BYTES = 64 * 1024
 
 # What is being read of a connection.
 _NOTHING, _HEAD, _BODY = range(3)
@@ -76,17 +77,20 @@ class Doorkeeper:
                 connection.transport.abort()
 
 
-def protocol(limits: Limits) -> type[HttpToolsProtocol]:
-    """The protocol class for uvicorn, which makes one instance for each connection."""
-    return type("Connection", (Connection,), {"keeper": Doorkeeper(limits)})
+def protocol(limits: Limits, express: Express | None = None) -> type[HttpToolsProtocol]:
+    """The protocol class for uvicorn, which makes one instance for each connection. ``express``: the short way past the application."""
+    return type("Connection", (Connection,), {"keeper": Doorkeeper(limits), "express": express})
 
 
 # Called by name: `super()` would cost as much again as what it calls.
 _data_received, _on_headers_complete, _on_body = HttpToolsProtocol.data_received, HttpToolsProtocol.on_headers_complete, HttpToolsProtocol.on_body
+_on_response_complete, _on_message_complete = HttpToolsProtocol.on_response_complete, HttpToolsProtocol.on_message_complete
+_start_asgi_task = HttpToolsProtocol._start_asgi_task
 
 
 class Connection(HttpToolsProtocol):
     keeper: ClassVar[Doorkeeper]
+    express: ClassVar[Express | None]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -98,6 +102,10 @@ class Connection(HttpToolsProtocol):
         self._answered: tuple[Any, float] = self, 0.0
         self._unread: tuple[int, float] | None = None
         self._left: float | None = None
+        #: A request of which the end has not come, with its application: until that is known, who answers it is open.
+        self._held: tuple[Any, Any] | None = None
+        #: Since when nothing has come behind the last answer. uvicorn sets and takes away a timer for that with each request, 3 % of a GET.
+        self._idle_since: float | None = None
         self.keeper.enter(self.connections, self.loop)
         if (many := len(self.connections)) > (most := self.keeper.limits.connections):
             error = TooManyConnections(f"this gateway has {most} connections, as many as JUPYTER_CORTEX_MAX_CONNECTIONS says; try again")
@@ -110,7 +118,10 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._pending += len(data)
+        self._idle_since = None
         _data_received(self, data)
+        if self._held is not None:
+            self._start()
         cycle = self.cycle
         if cycle is not None and not cycle.more_body and cycle.scope is self.scope:
             self._pending = 0
@@ -130,7 +141,9 @@ class Connection(HttpToolsProtocol):
             _on_headers_complete(self)
         else:
             self._refuse(error)
-        self.cycle.transport = _Answer(self)  # type: ignore[assignment]
+        cycle = self.cycle
+        # uvicorn makes the cycle itself, and offers no way to say which.
+        cycle.__class__, cycle.connection = Cycle, self  # type: ignore[attr-defined]
         self._body = 0
 
     def on_body(self, body: bytes) -> None:
@@ -138,12 +151,53 @@ class Connection(HttpToolsProtocol):
         self._body += len(body)
         _on_body(self, body)
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """uvicorn calls it when the head has come and no request before this one is unanswered."""
+        self._held = cycle, app
+        if not cycle.more_body:  # it had to wait for its turn
+            self._choose()
+        elif cycle is not self.cycle:
+            self._start()
+
+    def on_message_complete(self) -> None:
+        _on_message_complete(self)
+        if self._held is not None:
+            self._choose()
+
+    def _choose(self) -> None:
+        """Answer the request that has come as a whole, on the short way if it may go there."""
+        assert self._held is not None
+        cycle, app = self._held
+        start = partial(self._start_late, cycle, app)
+        if self.express is not None and app is self.app and self.express.take(cycle, start):
+            self._held = None
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        assert self._held is not None
+        (cycle, app), self._held = self._held, None
+        _start_asgi_task(self, cycle, app)
+
+    def _start_late(self, cycle: Any, app: Any, other: Any | None) -> None:
+        _start_asgi_task(self, cycle, other or app)
+
+    def on_response_complete(self) -> None:
+        if self.pipeline or self.flow.read_paused or self.transport.is_closing():
+            _on_response_complete(self)
+        else:
+            self.server_state.total_requests += 1
+            self._idle_since = self.keeper.now
+
     def _reading(self) -> int:
         """What is being read. A request that was answered before the end of its body counts as unfinished, also when that has come."""
         cycle = self.cycle
         if cycle is not None and cycle.scope is self.scope:
             return _BODY if cycle.more_body else _NOTHING
         return _NOTHING if self.scope is None else _HEAD
+
+    def is_reading_body(self) -> bool:
+        return self._reading() == _BODY
 
     # Refusals ---------------------------------------------------------------------------------------------------------------------------
 
@@ -242,6 +296,9 @@ class Connection(HttpToolsProtocol):
         elif reading == _BODY and not answered:
             if waited > timeout + self._body / BYTES_PER_S:
                 self._end(RequestTimeout(f"the body came too slowly: {self._body} bytes in {waited:.0f} s ({_SETTING}); nothing was accepted"))
+        elif answered and self._idle_since is not None:
+            if now - self._idle_since > self.timeout_keep_alive:
+                self.transport.close()
         elif answered and (reading == _BODY or self.timeout_keep_alive_task is None):
             self._linger(now)
 
@@ -271,45 +328,6 @@ def _refusal(error: CortexError, headers: Sequence[tuple[bytes, bytes]] = ()) ->
         await refuse(send, error, headers)
 
     return refusal
-
-
-class _Answer:
-    """The transport of one answer. Its head leaves together with the first bytes of its body, in one write to the socket: a second one was 17 % of
-    what a GET costs. An answer that comes before the end of its request is not broken off by what still comes of that."""
-
-    __slots__ = ("_connection", "_head", "_started", "is_closing")
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._head = b""
-        self._started = False
-        self.is_closing = connection.transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            if len(data) > TOGETHER_BYTES:
-                self._connection.transport.writelines((head, data))
-            else:
-                self._connection.transport.write(head + data)
-        elif self._started or data.startswith(b"HTTP/1.1 100"):
-            self._connection.transport.write(data)
-        else:
-            self._started, self._head = True, data
-            # An answer without a body, or one whose body is long in coming: the head does not wait for it.
-            self._connection.loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._connection.transport.write(head)
-
-    def close(self) -> None:
-        self._flush()
-        if self._connection._reading() == _BODY:
-            self._connection.leave(LINGER_BODY_BYTES)
-        else:
-            self._connection.transport.close()
 
 
 class _Deaf(asyncio.Protocol):

@@ -46,6 +46,7 @@ from ..serving.upload import Upload
 from . import events
 from .answers import refuse, respond, without_mark, workload_body
 from .deadlines import limits_of
+from .express import Express
 from .peer import is_own
 from .polls import AGAIN, Polls, WaitOver
 from .routes import Route, RouteTable
@@ -143,6 +144,7 @@ class PublicDoor:
         self._arriving = 0
         self._looked = 0.0
         self._random = ""
+        self.express = Express(self, intake)
         self._control, self._table, self._intake, self._guard, self._is_control = control, table, intake, guard, is_control
 
     def end_waits(self) -> None:
@@ -332,36 +334,68 @@ class PublicDoor:
             limits_of(request.limits, None)  # what is wrong with them is said before the body is read
         request_id = request.request_id
         if request_id is None:
-            request_id = self._new_id()
-        elif not REQUEST_ID.fullmatch(request_id) or request_id == "healthz":
+            request_id = self.new_id()
+        elif not self.is_id(request_id):
             raise RequestIdError(
                 "x-request-id must be 1 to 128 letters, digits, dots, dashes or underscores (and not `healthz`); leave it out to get one"
             )
         outcome = await self._take_in(request, route, request_id, receive)
         if outcome is None:
             return  # the caller went away before the end of the body: nothing was accepted
+        if error := self.refusal(outcome, route, request_id):
+            raise error
+        await respond(send, 200, f'{{"id": "{request_id}"}}'.encode(), cors)
+
+    def refusal(self, outcome: str, route: Route, request_id: str) -> CortexError | None:
+        """What is said to a submit's outcome; None where it was accepted."""
         if outcome in ("ok", "same"):
-            await respond(send, 200, f'{{"id": "{request_id}"}}'.encode(), cors)
-        elif outcome == "conflict":
-            raise IdConflict(f"the id {request_id} belongs to a request with another body or content type; use a new x-request-id")
-        elif outcome == "not_live":
-            raise NotLive(f"{route.api} has not been live yet; `cortex get {route.api}` says why")
-        elif outcome == "queue_full":
-            raise QueueFull(
+            return None
+        if outcome == "conflict":
+            return IdConflict(f"the id {request_id} belongs to a request with another body or content type; use a new x-request-id")
+        if outcome == "not_live":
+            return NotLive(f"{route.api} has not been live yet; `cortex get {route.api}` says why")
+        if outcome == "queue_full":
+            return QueueFull(
                 f"{self._intake.max_queued} requests of {route.api} are waiting, as many as JUPYTER_CORTEX_MAX_QUEUED says; try again when some "
                 "have been worked off, or give the API more replicas",
                 retry_after=FULL_AGAIN_S,
             )
-        elif outcome == "store_full":
-            raise StoreFull(
+        if outcome == "store_full":
+            return StoreFull(
                 f"{self._intake.watermark:.0%} of the store's memory are used (JUPYTER_CORTEX_MEMORY_WATERMARK); what is left is for the results of "
                 "requests already accepted. Try again when some have ended or expired, or give the store more memory",
                 retry_after=FULL_AGAIN_S,
             )
-        else:
-            raise ApiNotFound(f"{route.api} is not deployed any more")
+        return ApiNotFound(f"{route.api} is not deployed any more")
 
-    def _new_id(self) -> str:
+    # What the short way asks (express.py) -----------------------------------------------------------------------------------------------
+
+    def plain(self, scope: dict[str, Any]) -> tuple[Request, Route, str] | None:
+        """The request, its route and the rest of its path, where nothing about it but these matters: no token, no other site, no query, no deadline."""
+        if self._guard.call_token or scope["query_string"]:
+            return None
+        request = Request(scope)
+        if request.origin or request.limits:
+            return None
+        host, chained = _host_name(request.host)
+        if chained is None and self._guard.hosts and host not in self._guard.hosts:
+            return None
+        path = scope["path"]
+        if "//" in path or (chained is None and self._is_control(path)):
+            return None
+        found = self._find(path, chained)
+        return (request, *found) if found else None
+
+    def is_id(self, text: str) -> bool:
+        return text != "healthz" and REQUEST_ID.fullmatch(text) is not None
+
+    def check(self, body: bytes, content_type: str | None) -> None:
+        """Raises what the body is refused with."""
+        if len(body) > self._guard.max_body:
+            raise _too_large(self._guard.max_body)
+        payload.parse(body, content_type)
+
+    def new_id(self) -> str:
         """A random UUID (version 4). Random bytes are drawn in blocks: a system call for each id was 7 % of a request, and the uuid module 4 %."""
         if len(self._random) < 32:
             self._random = os.urandom(1024).hex()

@@ -86,12 +86,12 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(app: Any, sockets: list[socket.socket], *, limits: Limits, access_log: bool, on_stop: Callable[[], None]) -> None:
+def serve(app: PublicDoor, sockets: list[socket.socket], *, limits: Limits, access_log: bool, on_stop: Callable[[], None]) -> None:
     """Until SIGTERM, which calls ``on_stop``: finishes what is under way, for at most 5 s."""
     config = uvicorn.Config(
         app,
         loop="auto",
-        http=protocol(allow_files(limits)),
+        http=protocol(allow_files(limits), app.express),
         ws="none",
         log_config=None,
         access_log=access_log,

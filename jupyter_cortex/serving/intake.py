@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import redis
@@ -50,12 +52,36 @@ class Found:
         return self.due is not None and self.status == "in_queue" and int(self.due) <= time.time() * 1000
 
 
+def _looks(api: str, request_id: str) -> tuple[tuple[str, ...], ...]:
+    """What a look at a workload asks the store."""
+    record = ("HMGET", keys.record(api, request_id), "status", "error", "finished", "progress", "due")
+    return record, ("GET", keys.result(api, request_id))
+
+
+def _found(replies: list[Any]) -> Found | None:
+    (status, error, finished, progress, due), result = replies
+    if status is None:
+        return None
+    return Found(status.decode(), error, result, int(finished) if finished else None, progress, due)
+
+
+def _fulfil(outcome: asyncio.Future[str], word: str, error: BaseException | None) -> None:
+    if outcome.done():  # whoever asked has gone
+        return
+    if error is None:
+        outcome.set_result(word)
+    else:
+        outcome.set_exception(error)
+
+
 def _digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()[:32]
 
 
-#: Where its outcome is awaited, and the script's arguments for one workload.
-_Submit = tuple[asyncio.Future[str], tuple[Any, ...]]
+#: Hears the outcome of a submit (see `Intake.submit`), or the error that came in its place.
+Told = Callable[[str, BaseException | None], object]
+#: Who hears it, and the script's arguments for one workload.
+_Submit = tuple[Told, tuple[Any, ...]]
 
 
 #: Queue timeout and timeout of a workload in ms, 0 = none; empty for one that has neither.
@@ -125,15 +151,23 @@ class Intake:
         arguments = (request_id, kind, digest, len(body), body)
         if len(body) > BULK_BYTES:
             return (await self._accept(self._bulk, api, arguments, limits=limits))[0]
-        loop = asyncio.get_running_loop()
-        key = api, limits
+        outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._gather((api, limits), partial(_fulfil, outcome), arguments)
+        return await outcome
+
+    def submit_soon(self, told: Told, api: str, request_id: str, content_type: str, body: bytes) -> bool:
+        """Like `submit`, for who does not wait. Whether it can be done so: else nothing was sent, and ``told`` hears nothing."""
+        if len(body) > BULK_BYTES or not self._fits(len(body)):
+            return False
+        self._gather((api, ()), told, (request_id, content_type.encode("latin-1"), _digest(body), len(body), body))
+        return True
+
+    def _gather(self, key: tuple[str, Limits], told: Told, arguments: tuple[Any, ...]) -> None:
         gathered = self._gathering.get(key)
         if gathered is None or len(gathered) >= TOGETHER:
             gathered = self._gathering[key] = []
-            loop.call_soon(self._send, key, gathered)
-        outcome: asyncio.Future[str] = loop.create_future()
-        gathered.append((outcome, arguments))
-        return await outcome
+            asyncio.get_running_loop().call_soon(self._send, key, gathered)
+        gathered.append((told, arguments))
 
     def upload(self, api: str, request_id: str) -> Upload | None:
         """For a body that goes to the store while it comes in; None when the store has no room for it."""
@@ -189,13 +223,11 @@ class Intake:
         try:
             words = await self._accept(self._quick, api, *(arguments for _, arguments in gathered), limits=limits)
         except Exception as error:
-            for outcome, _ in gathered:
-                if not outcome.done():
-                    outcome.set_exception(error)
+            for told, _ in gathered:
+                told("", error)
             return
-        for (outcome, _), word in zip(gathered, words, strict=True):
-            if not outcome.done():
-                outcome.set_result(word)
+        for (told, _), word in zip(gathered, words, strict=True):
+            told(word, None)
 
     async def _accept(self, line: Line, api: str, *workloads: tuple[Any, ...], limits: Limits = ()) -> list[str]:
         command = ("EVALSHA", SUBMIT.sha, 1, keys.prefix(api), *(part for arguments in workloads for part in arguments), self.max_queued, *limits)
@@ -219,14 +251,14 @@ class Intake:
         self._room = self.watermark * most - used
 
     async def get(self, api: str, request_id: str) -> Found | None:
-        record, result = await self._patiently(
-            self._quick,
-            ("HMGET", keys.record(api, request_id), "status", "error", "finished", "progress", "due"),
-            ("GET", keys.result(api, request_id)),
-        )
-        if record[0] is None:
-            return None
-        return Found(record[0].decode(), record[1], result, int(record[2]) if record[2] else None, record[3], record[4])
+        return _found(await self._patiently(self._quick, *_looks(api, request_id)))
+
+    def get_soon(self, told: Callable[[Found | None], object], api: str, request_id: str) -> bool:
+        """Like `get`, for who does not wait; None also stands for a store that does not answer. Whether it can be done so, else ``told`` hears nothing."""
+        if not self._quick.connected:
+            return False
+        self._quick.send(lambda replies, error: told(None if error else _found(replies)), *_looks(api, request_id))
+        return True
 
     async def wait(self, api: str, request_id: str, seconds: float) -> Found | None:
         """Like get, but not before the workload has ended or the time is over."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -21,12 +23,25 @@ from ..store.scripts import CANCEL, FOLLOW, PIECE, SUBMIT, SWEEP
 COPIED_BYTES = 64 * 1024
 
 
+#: Hears the replies to commands that were sent together, or the error that came in their place.
+Tell = Callable[[list[Any], BaseException | None], object]
+
+
 def _packed(command: tuple[Any, ...]) -> list[bytes]:
     last = command[-1]
     if not isinstance(last, bytes) or len(last) <= COPIED_BYTES:
         return [hiredis.pack_command(command)]
     head = hiredis.pack_command((*command[:-1], b"")).removesuffix(b"$0\r\n\r\n")
     return [head + b"$%d\r\n" % len(last), last, b"\r\n"]
+
+
+def _fulfil(future: asyncio.Future[list[Any]], replies: list[Any], error: BaseException | None) -> None:
+    if future.done():  # whoever asked has gone
+        return
+    if error is None:
+        future.set_result(replies)
+    else:
+        future.set_exception(error)
 
 
 class Line:
@@ -40,8 +55,8 @@ class Line:
         self._url = url
         self._writer: asyncio.StreamWriter | None = None
         self._patience = patience
-        #: Future of the replies, how many they are, and when they were asked for.
-        self._waiting: deque[tuple[asyncio.Future[list[Any]], int, float]] = deque()
+        #: Who is told the replies, how many they are, and when they were asked for.
+        self._waiting: deque[tuple[Tell, int, float]] = deque()
         self._watching = False
         self._outgoing: list[bytes] = []
         self._connecting: asyncio.Lock | None = None
@@ -52,21 +67,25 @@ class Line:
         """Send commands together; their replies in order. Raises ConnectionError, or redis.ResponseError for an error reply."""
         if self._writer is None:
             await self._connect()
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self.send(partial(_fulfil, future), *commands)
+        return await future
+
+    @property
+    def connected(self) -> bool:
+        return self._writer is not None
+
+    def send(self, tell: Tell, *commands: tuple[Any, ...]) -> None:
+        """Like `call`, on a line that is connected, for who does not wait: ``tell`` hears the replies, or the error, exactly once."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Any]] = loop.create_future()
         if not self._outgoing:
             loop.call_soon(self._flush)
         for command in commands:
             self._outgoing += _packed(command)
-        self._waiting.append((future, len(commands), loop.time()))
+        self._waiting.append((tell, len(commands), loop.time()))
         if not self._watching:
             self._watching = True
             loop.call_later(self._patience / 4, self._watch)
-        replies = await future
-        for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
-                raise redis.ResponseError(str(reply))
-        return replies
 
     def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -126,13 +145,17 @@ class Line:
                 self._drop(error)
 
     def _replied(self, reply: Any) -> None:
-        future, needed, _ = self._waiting[0]
+        tell, needed, _ = self._waiting[0]
         self._replies.append(reply)
         if len(self._replies) == needed:
             self._waiting.popleft()
             replies, self._replies = self._replies, []
-            if not future.done():
-                future.set_result(replies)
+            for reply in replies:
+                if isinstance(reply, hiredis.ReplyError):
+                    tell([], redis.ResponseError(str(reply)))
+                    break
+            else:
+                tell(replies, None)
 
     def _drop(self, error: BaseException) -> None:
         """The connection is gone: everybody who waits learns it and may try again."""
@@ -142,9 +165,8 @@ class Line:
                 writer.close()
         waiting, self._waiting = self._waiting, deque()
         self._outgoing = []
-        for future, _, _ in waiting:
-            if not future.done():
-                future.set_exception(error if isinstance(error, TimeoutError) else ConnectionResetError(str(error)))
+        for tell, _, _ in waiting:
+            tell([], error if isinstance(error, TimeoutError) else ConnectionResetError(str(error)))
 
     def reset(self, error: BaseException) -> None:
         """Give up this connection; the next call makes a new one."""

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from jupyter_cortex.gateway.connections import TOGETHER_BYTES, Limits, protocol
+from jupyter_cortex.gateway.connections import Limits, protocol
+from jupyter_cortex.gateway.cycle import TOGETHER_BYTES
 from jupyter_cortex.gateway.server import bind
 from tests.conftest import wait_until
 
