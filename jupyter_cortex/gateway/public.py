@@ -371,7 +371,7 @@ class PublicDoor:
     # What the short way asks (express.py) -----------------------------------------------------------------------------------------------
 
     def plain(self, scope: dict[str, Any]) -> tuple[Request, Route, str] | None:
-        """The request, its route and the rest of its path, where nothing about it but these matters: no token, no other site, no query, no deadline."""
+        """The request, its route and the rest of its path, where nothing else matters: it has no token, no other site, no query, no deadline."""
         if self._guard.call_token or scope["query_string"]:
             return None
         request = Request(scope)

@@ -20,6 +20,7 @@ from ..core.errors import EnvironmentProblem
 from ..handler.chaining import PORT as CHAIN_PORT
 from ..operator.processes import Watch
 from .connections import Limits, allow_files, protocol
+from .public import PublicDoor
 
 log = logging.getLogger(__name__)
 BACKLOG = 2048

@@ -21,7 +21,7 @@ from ..store.connection import explain, is_temporary
 from ..store.records import PLACES
 from ..store.scripts import CANCEL, FOLLOW, SUBMIT, SWEEP
 from .ends import Ends
-from .line import Line
+from .line import Command, Line, Packed
 from .sweeping import SWEPT_AT_ONCE
 from .upload import PIECE_BYTES, Upload
 
@@ -52,10 +52,16 @@ class Found:
         return self.due is not None and self.status == "in_queue" and int(self.due) <= time.time() * 1000
 
 
-def _looks(api: str, request_id: str) -> tuple[tuple[str, ...], ...]:
-    """What a look at a workload asks the store."""
-    record = ("HMGET", keys.record(api, request_id), "status", "error", "finished", "progress", "due")
-    return record, ("GET", keys.result(api, request_id))
+#: What a look at a workload asks the store, packed: with hiredis that took three times as long, 5 % of a GET.
+_LOOK = (
+    b"*7\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n$6\r\nstatus\r\n$5\r\nerror\r\n$8\r\nfinished\r\n$8\r\nprogress\r\n$3\r\ndue\r\n"
+    b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n"
+)
+
+
+def _looks(api: str, request_id: str) -> Packed:
+    record, result = keys.record(api, request_id).encode(), keys.result(api, request_id).encode()
+    return Packed(_LOOK % (len(record), record, len(result), result), 2)
 
 
 def _found(replies: list[Any]) -> Found | None:
@@ -123,7 +129,7 @@ class Intake:
         await self._bulk.close()
         await self._ends.close()
 
-    async def _patiently(self, line: Line, *commands: tuple[Any, ...]) -> list[Any]:
+    async def _patiently(self, line: Line, *commands: Command) -> list[Any]:
         """Every command here may be repeated: a submit knows its id, the others only read or end."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._store_wait
@@ -251,13 +257,13 @@ class Intake:
         self._room = self.watermark * most - used
 
     async def get(self, api: str, request_id: str) -> Found | None:
-        return _found(await self._patiently(self._quick, *_looks(api, request_id)))
+        return _found(await self._patiently(self._quick, _looks(api, request_id)))
 
     def get_soon(self, told: Callable[[Found | None], object], api: str, request_id: str) -> bool:
-        """Like `get`, for who does not wait; None also stands for a store that does not answer. Whether it can be done so, else ``told`` hears nothing."""
+        """Like `get`, for who does not wait; None also stands for a store that does not answer. Whether it can be: else nothing is heard."""
         if not self._quick.connected:
             return False
-        self._quick.send(lambda replies, error: told(None if error else _found(replies)), *_looks(api, request_id))
+        self._quick.send(lambda replies, error: told(None if error else _found(replies)), _looks(api, request_id))
         return True
 
     async def wait(self, api: str, request_id: str, seconds: float) -> Found | None:

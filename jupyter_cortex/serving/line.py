@@ -11,7 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import hiredis
 import redis
@@ -25,6 +25,16 @@ COPIED_BYTES = 64 * 1024
 
 #: Hears the replies to commands that were sent together, or the error that came in their place.
 Tell = Callable[[list[Any], BaseException | None], object]
+
+
+class Packed(NamedTuple):
+    """Commands as they go out, and how many they are."""
+
+    data: bytes
+    replies: int
+
+
+Command = tuple[Any, ...] | Packed
 
 
 def _packed(command: tuple[Any, ...]) -> list[bytes]:
@@ -63,7 +73,7 @@ class Line:
         self._reading: asyncio.Task[None] | None = None
         self._replies: list[Any] = []
 
-    async def call(self, *commands: tuple[Any, ...]) -> list[Any]:
+    async def call(self, *commands: Command) -> list[Any]:
         """Send commands together; their replies in order. Raises ConnectionError, or redis.ResponseError for an error reply."""
         if self._writer is None:
             await self._connect()
@@ -75,14 +85,20 @@ class Line:
     def connected(self) -> bool:
         return self._writer is not None
 
-    def send(self, tell: Tell, *commands: tuple[Any, ...]) -> None:
+    def send(self, tell: Tell, *commands: Command) -> None:
         """Like `call`, on a line that is connected, for who does not wait: ``tell`` hears the replies, or the error, exactly once."""
         loop = asyncio.get_running_loop()
         if not self._outgoing:
             loop.call_soon(self._flush)
+        replies = 0
         for command in commands:
-            self._outgoing += _packed(command)
-        self._waiting.append((tell, len(commands), loop.time()))
+            if type(command) is Packed:
+                self._outgoing.append(command.data)
+                replies += command.replies
+            else:
+                self._outgoing += _packed(command)
+                replies += 1
+        self._waiting.append((tell, replies, loop.time()))
         if not self._watching:
             self._watching = True
             loop.call_later(self._patience / 4, self._watch)
