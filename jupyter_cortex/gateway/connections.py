@@ -185,6 +185,8 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         if self.pipeline or self.flow.read_paused or self.transport.is_closing():
             _on_response_complete(self)
+            if self._held is not None:  # the rest of the next request may wait for a word of its application
+                self._start()
         else:
             self.server_state.total_requests += 1
             self._idle_since = self.keeper.now

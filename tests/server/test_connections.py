@@ -17,7 +17,7 @@ from jupyter_cortex.gateway.cycle import TOGETHER_BYTES
 from jupyter_cortex.gateway.server import bind
 from tests.conftest import wait_until
 
-Serve = Callable[[Any], socket.socket]
+Serve = Callable[..., socket.socket]
 HEADERS = [(b"content-type", b"text/plain")]
 
 
@@ -26,9 +26,9 @@ def serve() -> Iterator[Serve]:
     """Serves an application; a connection to it."""
     ends: list[Callable[[], None]] = []
 
-    def start(app: Any) -> socket.socket:
+    def start(app: Any, **settings: Any) -> socket.socket:
         door = bind("127.0.0.1", 0)
-        server = uvicorn.Server(uvicorn.Config(app, http=protocol(Limits(10, 30.0)), ws="none", lifespan="off", log_config=None))
+        server = uvicorn.Server(uvicorn.Config(app, http=protocol(Limits(10, 30.0)), ws="none", lifespan="off", log_config=None, **settings))
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})
         thread.start()
@@ -170,3 +170,11 @@ def test_an_application_that_breaks_off_closes_what_it_began(serve: Serve) -> No
     got = b"".join(iter(lambda: line.recv(4096), b""))
     assert got.startswith(b"HTTP/1.1 200 OK")
     assert got.endswith(b"\r\n\r\n")
+
+
+def test_a_connection_on_which_nothing_comes_any_more_is_closed(serve: Serve) -> None:
+    line = serve(answering(b"whole"), timeout_keep_alive=1)
+    for _ in range(2):
+        ask(line)
+        until(line, b"\r\n\r\nwhole")
+    assert line.recv(1) == b""
