@@ -112,9 +112,21 @@ def _add_workloads(router: APIRouter, control: Control) -> None:
         return Response(shown, media_type="application/octet-stream", headers=headers)
 
     @router.get("/apis/{name}/workloads/{request_id}/logs")
-    def own_log(name: str, request_id: str) -> Response:
+    def own_log(
+        name: str,
+        request_id: str,
+        limit: int | None = Query(None, ge=1, le=2000),
+        first: int | None = Query(None, ge=0),
+        q: str = Query("", max_length=200),
+    ) -> Response:
+        """All of its records. With ``limit`` only so many: from number ``first`` on, else the last ones, of those whose text holds ``q``;
+        ``first`` and ``total`` of the answer say which these are."""
         control.registry.get(name)
-        return Json({"records": logs.of_workload(control.client, name, control.records.get(name, request_id))})
+        record = control.records.get(name, request_id)
+        if limit is None:
+            return Json({"records": logs.of_workload(control.client, name, record)})
+        page = logs.page_of_workload(control.client, name, record, limit, first, q)
+        return Json({"records": page.records, "first": page.first, "total": page.total})
 
 
 def _payload_gone(record: Record, retain: dict[str, Any]) -> PayloadGone:
