@@ -86,10 +86,7 @@ def _add_workloads(router: APIRouter, control: Control) -> None:
     def workload(name: str, request_id: str, logs: bool = True) -> Response:
         """``logs=false``: without a failure's own lines, which may be 1 MB."""
         control.registry.get(name)
-        shown = control.records.details(name, request_id)
-        if not logs and shown["failure"]:
-            shown["failure"].pop("logs", None)
-        return Json(shown)
+        return Json(control.records.details(name, request_id, logs=logs))
 
     @router.get("/apis/{name}/workloads/{request_id}/payload", response_class=Response, responses=answers("application/octet-stream"))
     def payload(name: str, request_id: str) -> Response:

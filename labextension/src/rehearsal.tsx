@@ -18,16 +18,31 @@ export interface IRehearsalProps {
   openCell: (cell: string, line: number, ids: Record<string, string>, notebook: string) => void;
 }
 
-/** The verdicts in the words of the shell, those that want a look first; what each says of a request, and how it looks. */
-const VERDICTS: readonly { id: Verdict; words: string; says: string; looks: string }[] = [
-  { id: 'fails_here', words: 'new errors', says: 'newly failing', looks: 'failed' },
-  { id: 'another_failure', words: 'other errors', says: 'failing otherwise', looks: 'failed' },
-  { id: 'changed', words: 'changed results', says: 'another result', looks: 'changed' },
-  { id: 'fixed', words: 'fixed errors', says: 'newly succeeding', looks: 'completed' },
-  { id: 'same_result', words: 'same results', says: 'as before', looks: 'completed' },
-  { id: 'same_failure', words: 'same errors', says: 'as before', looks: 'note' },
-  { id: 'gone', words: 'not comparable', says: 'payload gone, not run', looks: 'note' }
+interface IVerdict {
+  id: Verdict;
+  /** What is counted: one of them. */
+  word: string;
+  /** What it says of a request. */
+  says: string;
+  looks: string;
+}
+
+/** The verdicts in the words of the shell, those that want a look first. */
+const VERDICTS: readonly IVerdict[] = [
+  { id: 'fails_here', word: 'new error', says: 'newly failing', looks: 'failed' },
+  { id: 'another_failure', word: 'other error', says: 'failing otherwise', looks: 'failed' },
+  { id: 'changed', word: 'changed result', says: 'another result', looks: 'changed' },
+  { id: 'fixed', word: 'fixed error', says: 'newly succeeding', looks: 'completed' },
+  { id: 'same_result', word: 'same result', says: 'as before', looks: 'completed' },
+  { id: 'same_failure', word: 'same error', says: 'as before', looks: 'note' },
+  { id: 'gone', word: 'not comparable', says: 'payload gone, not run', looks: 'note' }
 ];
+
+/** "new errors": what so many of them are. */
+function wordsOf({ id, word }: IVerdict, many: number): string {
+  return many === 1 || id === 'gone' ? word : `${word}s`;
+}
+
 const SAME: readonly Verdict[] = ['same_result', 'same_failure'];
 /** Requests that are drawn at once, and differences of one of them. */
 const DRAWN = 50;
@@ -42,7 +57,7 @@ export function sentence(told: IRehearsal): string {
     return `version ${told.version} rehearses: ${count(told.done)} of ${plural(told.total, 'request')}`;
   }
   const other = VERDICTS.filter(one => !SAME.includes(one.id) && told.counts[one.id]);
-  return `version ${told.version} was rehearsed with ${plural(told.total, 'request')}: ${other.map(one => `${count(told.counts[one.id]!)} ${one.words}`).join(', ') || 'all ended as before'}`;
+  return `version ${told.version} was rehearsed with ${plural(told.total, 'request')}: ${other.map(one => `${count(told.counts[one.id]!)} ${wordsOf(one, told.counts[one.id]!)}`).join(', ') || 'all ended as before'}`;
 }
 
 /** Above the other tabs, so that nobody has to know where to look. */
@@ -124,7 +139,7 @@ function Counts({ counts }: { counts: IRehearsal['counts'] }): JSX.Element | nul
       {found.map(one => (
         <li key={one.id}>
           <b>{count(counts[one.id]!)}</b>
-          <Badge status={one.looks} text={one.words} />
+          <Badge status={one.looks} text={wordsOf(one, counts[one.id]!)} />
           <span className="cx-dim">{one.says}</span>
         </li>
       ))}
@@ -199,6 +214,7 @@ function Speed({ report }: { report: IRehearsalReport }): JSX.Element {
       ) : (
         <p className="cx-dim">No request was timed on both sides.</p>
       )}
+      {speed && <p className="cx-dim">Production&apos;s are in whole ms and include writing the end down; here one runs after the other, with nothing beside it.</p>}
     </>
   );
 }
@@ -216,7 +232,7 @@ function Different(props: IRehearsalProps & { report: IRehearsalReport }): JSX.E
     return <p className="cx-good">Every request ended as in production.</p>;
   }
   const kinds = VERDICTS.filter(one => rows.some(row => row.verdict === one.id));
-  const tabs = [{ id: 'all', label: `All (${count(rows.length)})` }, ...kinds.map(one => ({ id: one.id, label: `${one.words} (${count(rows.filter(row => row.verdict === one.id).length)})` }))];
+  const tabs = [{ id: 'all', label: `All (${count(rows.length)})` }, ...kinds.map(one => ({ id: one.id, label: `${wordsOf(one, 2)} (${count(rows.filter(row => row.verdict === one.id).length)})` }))];
   const shown = rows.filter(row => kind === 'all' || row.verdict === kind);
   return (
     <>

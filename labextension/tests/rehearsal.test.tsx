@@ -76,7 +76,7 @@ describe('a rehearsal', () => {
     expect([bar.value, bar.max]).toEqual([12, 50]);
     server.socket.say({ apis: [summary('iris', { rehearsal: told({ state: 'rehearsing', done: 13, total: 50, counts: { same_result: 12, changed: 1 } }) })] });
     await waitFor(() => expect(bar.value).toBe(13));
-    expect(screen.getByRole('list', { name: 'What came of them' }).textContent).toContain('1changed results');
+    expect(screen.getByRole('list', { name: 'What came of them' }).textContent).toContain('1changed result');
     expect(screen.queryByRole('button', { name: 'Make version 2 live' })).toBeNull();
     expect(server.asked.filter(one => one.path.includes('rehearsal'))).toHaveLength(0);
   });
@@ -137,7 +137,7 @@ describe('a rehearsal', () => {
   });
 
   it('is said in a sentence', () => {
-    expect(sentence(told())).toBe('version 2 was rehearsed with 4 requests: 1 new errors, 1 changed results, 1 not comparable');
+    expect(sentence(told())).toBe('version 2 was rehearsed with 4 requests: 1 new error, 1 changed result, 1 not comparable');
     expect(sentence(told({ counts: { same_result: 4 } }))).toContain('all ended as before');
     expect([change(10, 10), change(10, 25), change(20, 19), change(0, 3)]).toEqual(['as before', '+150 %', '−5 %', '–']);
   });
