@@ -10,6 +10,7 @@ import type { CommandRegistry } from '@lumino/commands';
 import { SplitPanel, type Widget } from '@lumino/widgets';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
+import { addDecisions } from './deciding';
 import { deployDialog } from './deploy';
 import { apiIcon, notebookIcon } from './icons';
 import type { CortexModel } from './model';
@@ -17,7 +18,6 @@ import { cellPlace, NotebookWatch, openCell, panelOf } from './notebooks';
 import { ApiPage, IPageState, pageId, PAGE_TABS, PageTab } from './page';
 import { PANEL_ID } from './panel';
 import { addRemedies } from './remedies';
-import { sentence } from './rehearsal';
 import { reportPath } from './reports';
 import { ask, described, NAME, saying } from './said';
 import { TEMPLATE } from './template';
@@ -39,6 +39,7 @@ export function addCommands(parts: IParts): void {
   addPublishing(parts, commands);
   addOpening(parts, commands);
   addLifeCycle(parts, commands);
+  addDecisions(parts, commands);
   addRemedies(parts, commands);
 }
 
@@ -247,49 +248,6 @@ function addLifeCycle({ model, pages }: IParts, commands: CommandRegistry): void
       if (answer.button.accept) {
         await saying(name, async () => {
           const said = await model.client.rollback(name, version, model.api(name)?.notebook ?? 'JupyterLab');
-          Notification.success(said.message, { autoClose: 6000 });
-        });
-      }
-    }
-  });
-
-  const VERSION = { type: 'number', description: 'The version that was rehearsed' };
-  commands.addCommand(CommandIDs.promote, {
-    label: args => `Promote Version ${args.version ?? ''}`,
-    describedBy: described({ name: NAME, version: VERSION }, ['name', 'version']),
-    execute: async args => {
-      const [name, version] = [String(args.name), Number(args.version)];
-      const api = model.api(name);
-      const told = api?.rehearsal;
-      const found = told?.version === version ? `${sentence(told).replace(/^v/, 'V')}. ` : '';
-      const answer = await showDialog({
-        title: `Make version ${version} of ${name} live?`,
-        body: `${found}It goes live as any deploy does: version ${api?.live ?? ''} serves until it is ready, and what runs ends where it runs.`,
-        buttons: [Dialog.cancelButton(), Dialog.okButton({ label: 'Promote' })]
-      });
-      if (answer.button.accept) {
-        await saying(name, async () => {
-          const said = await model.client.promote(name, version, api?.notebook ?? 'JupyterLab');
-          Notification.success(said.message, { autoClose: 6000 });
-        });
-      }
-    }
-  });
-  commands.addCommand(CommandIDs.drop, {
-    label: args => `Drop Version ${args.version ?? ''}`,
-    describedBy: described({ name: NAME, version: VERSION }, ['name', 'version']),
-    execute: async args => {
-      const [name, version] = [String(args.name), Number(args.version)];
-      const running = model.api(name)?.rehearsal?.state === 'rehearsing';
-      const answer = await showDialog({
-        title: `Drop version ${version} of ${name}?`,
-        body: `${running ? 'Its rehearsal ends, and nothing of it stays' : 'Its report goes with it'}. Version ${model.api(name)?.live ?? ''} serves as before, and the notebook stays as it is.`,
-        buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: 'Drop' })],
-        defaultButton: 0
-      });
-      if (answer.button.accept) {
-        await saying(name, async () => {
-          const said = await model.client.drop(name, version);
           Notification.success(said.message, { autoClose: 6000 });
         });
       }

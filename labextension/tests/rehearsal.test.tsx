@@ -5,8 +5,9 @@ import { describe, expect, it } from 'vitest';
 
 import type { CortexModel } from '../src/model';
 import { Page } from '../src/page';
-import { change, sentence } from '../src/rehearsal';
+import { change } from '../src/rehearsed';
 import { CommandIDs, IRehearsal, IRehearsalReport } from '../src/tokens';
+import { sentence } from '../src/verdicts';
 import { json, Server, summary } from './server';
 
 const told = (more: Partial<IRehearsal> = {}): IRehearsal => ({ version: 2, state: 'rehearsed', message: '', live: 1, total: 4, done: 4, counts: { same_result: 1, changed: 1, fails_here: 1, gone: 1 }, who: 'ada@host', ...more });
