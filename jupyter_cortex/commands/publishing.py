@@ -117,7 +117,7 @@ def _live_diff(built: NotebookProject, client: Client) -> dict[str, Any] | None:
         lineterm="",
         n=3,
     )
-    return {"version": api["live"], "diff": list(diff)}
+    return {"version": api["live"], "diff": list(diff), "keeps_payloads": api["spec"].get("retain", {}).get("payload") == "always"}
 
 
 def checked_specs(project: Project) -> list[APISpec]:

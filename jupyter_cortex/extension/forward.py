@@ -28,7 +28,7 @@ ALLOWED = {
     "DELETE": re.compile(_API, re.ASCII),
 }
 _SUMMARIES = re.compile(rf"apis|{_API}", re.ASCII)
-_AUDITED = re.compile(rf"{_API}/(requeue|rollback)", re.ASCII)
+_AUDITED = re.compile(rf"{_API}/(requeue|rollback|deployments/[0-9]{{1,9}}/promote)", re.ASCII)
 _BYTES = re.compile(r".*/(payload|report)", re.ASCII)
 HEADERS = ("retry-after", "allow", "x-payload-content-type", "x-payload-redacted")
 

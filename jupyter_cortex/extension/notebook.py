@@ -25,6 +25,7 @@ OPTIONS: dict[str, tuple[type, str]] = {
     "yes": (bool, "true or false"),
     "take_over": (bool, "true or false"),
     "force": (bool, "true or false"),
+    "rehearse": (int, "a whole number"),
 }
 #: Seconds without a word after which the last step is told again: proxies cut connections that look dead, most of them after 60 s.
 QUIET_S = 20.0

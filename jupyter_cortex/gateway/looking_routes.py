@@ -86,10 +86,7 @@ def _add_workloads(router: APIRouter, control: Control) -> None:
     def workload(name: str, request_id: str, logs: bool = True) -> Response:
         """``logs=false``: without a failure's own lines, which may be 1 MB."""
         control.registry.get(name)
-        shown = control.records.details(name, request_id)
-        if not logs and shown["failure"]:
-            shown["failure"].pop("logs", None)
-        return Json(shown)
+        return Json(control.records.details(name, request_id, logs=logs))
 
     @router.get("/apis/{name}/workloads/{request_id}/payload", response_class=Response, responses=answers("application/octet-stream"))
     def payload(name: str, request_id: str) -> Response:
@@ -112,9 +109,21 @@ def _add_workloads(router: APIRouter, control: Control) -> None:
         return Response(shown, media_type="application/octet-stream", headers=headers)
 
     @router.get("/apis/{name}/workloads/{request_id}/logs")
-    def own_log(name: str, request_id: str) -> Response:
+    def own_log(
+        name: str,
+        request_id: str,
+        limit: int | None = Query(None, ge=1, le=2000),
+        first: int | None = Query(None, ge=0),
+        q: str = Query("", max_length=200),
+    ) -> Response:
+        """All of its records. With ``limit`` only so many: from number ``first`` on, else the last ones, of those whose text holds ``q``;
+        ``first`` and ``total`` of the answer say which these are."""
         control.registry.get(name)
-        return Json({"records": logs.of_workload(control.client, name, control.records.get(name, request_id))})
+        record = control.records.get(name, request_id)
+        if limit is None:
+            return Json({"records": logs.of_workload(control.client, name, record)})
+        page = logs.page_of_workload(control.client, name, record, limit, first, q)
+        return Json({"records": page.records, "first": page.first, "total": page.total})
 
 
 def _payload_gone(record: Record, retain: dict[str, Any]) -> PayloadGone:

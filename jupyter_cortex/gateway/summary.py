@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ..core.workload import DeploymentState
 from ..store.glance import Glance
+from ..store.rehearsals import UNDECIDED_S
 
 
 def summary(api: Glance, *, recent: bool = False) -> dict[str, Any]:
@@ -33,9 +35,22 @@ def summary(api: Glance, *, recent: bool = False) -> dict[str, Any]:
         "updated": api.updated,
         "workloads": api.counts,
         "failed_hour": api.failed_hour,
+        "rehearsal": rehearsal(api),
         "minute": api.minutes[-1],
         **({"recent": api.minutes} if recent else {}),
     }
+
+
+def rehearsal(api: Glance) -> dict[str, Any] | None:
+    """``{"version", "state", "message", "live", "total", "done", "counts", "who"}`` of a version that is rehearsing, waits for a decision, or did not
+    start to be rehearsed, for a day or until the next deploy; else None."""
+    found = api.rehearsed
+    undecided = found is not None and found.state in (DeploymentState.REHEARSING, DeploymentState.REHEARSED)
+    failed = found is not None and found.state is DeploymentState.FAILED and max(api.updated, (time.time() - UNDECIDED_S) * 1000) < found.failed_at
+    if found is None or not (undecided or failed):
+        return None
+    told = {"live": 0, "total": 0, "done": 0, "counts": {}, "who": "", **found.progress}
+    return {"version": found.version, "state": str(found.state), "message": str(found.error.get("message", "")), **told}
 
 
 def ready(api: Glance) -> int:

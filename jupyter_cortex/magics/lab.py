@@ -99,7 +99,8 @@ class Reporter:
 
 
 class Job:
-    """One wish, from JSON: ``{"verb", "path", "model", "environment"?, "name"?, "config"?, "replicas"?, "yes"?, "take_over"?, "force"?}``.
+    """One wish, from JSON: ``{"verb", "path", "model", "environment"?, "name"?, "config"?, "replicas"?, "yes"?, "take_over"?, "force"?,
+    "rehearse"?}``.
 
     ``path``: of the notebook's file, where the Jupyter server sees it. ``model``: the notebook as it is in the browser, saved or not.
     """
@@ -193,6 +194,9 @@ class Job:
                 progress=self._reporter.step,
                 force=bool(wish.get("force")),
                 take_over=bool(wish.get("take_over")),
+                # The API's page tells how far a rehearsal is: the kernel is the author's again meanwhile.
+                rehearse=wish.get("rehearse"),
+                wait=not wish.get("rehearse"),
             )
         warnings = [warning for one in deployed for warning in one.warnings] + [str(row) for row in built.surprises]
         return {"deployed": [asdict(one) for one in deployed], "curl": curl_line(deployed[0].url, sample), "warnings": warnings}

@@ -19,6 +19,7 @@ from ..commands import publishing
 from ..commands.failures import api_of, find_group, redaction_note
 from ..commands.verbs import complete_api, config_option, verb
 from ..core.errors import BadRequest, CortexError, PayloadGone
+from ..core.variables import variables
 from ..handler import masking
 from ..project.deployed import Deployed
 from ..project.difference import difference, verdict
@@ -75,16 +76,8 @@ def config_for(session: Session, api: str, version: Version | None, pairs: tuple
 def this_handler(session: Session, config: dict[str, Any], version: Version | None) -> Iterator[Run]:
     """The notebook's current Handler. Without a cortex.yaml the version's environment variables are those of its spec."""
     env = {} if version is None or (session.root / CONFIG).is_file() else version.facts["spec"]["handler"]["env"]
-    before = {name: os.environ.get(name) for name in env}
-    os.environ.update(env)
-    try:
+    with variables(env):
         yield lambda body, content_type, request_id, watcher: session.run(body, content_type, config, {"x-request-id": request_id}, watcher)
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

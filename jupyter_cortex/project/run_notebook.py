@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import NotebookError
+from ..core.variables import variables
 
 #: Told after each cell: its kind ("markdown" or "code"), source, and outputs (nbformat).
 Told = Callable[[str, str, list[dict[str, Any]]], None]
@@ -42,30 +43,23 @@ def run(notebook: Path, parameters: dict[str, Any], told: Told = lambda kind, so
     papermill_engines.register("cortex-telling", Telling)
     with tempfile.TemporaryDirectory(prefix="cortex-kernel-") as directory:
         _write_kernel(Path(directory))
-        before = {name: os.environ.get(name) for name in ("JUPYTER_PATH", "JPY_SESSION_NAME")}
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [directory, before["JUPYTER_PATH"]]))
-        os.environ["JPY_SESSION_NAME"] = str(notebook)
+        kernels = os.pathsep.join(filter(None, [directory, os.environ.get("JUPYTER_PATH")]))
         try:
-            papermill.execute_notebook(
-                str(notebook),
-                str(notebook),
-                parameters=parameters,
-                engine_name="cortex-telling",
-                kernel_name=KERNEL,
-                cwd=str(notebook.parent),
-                progress_bar=False,
-                log_output=False,
-                stdout_file=None,
-                stderr_file=None,
-            )
+            with variables({"JUPYTER_PATH": kernels, "JPY_SESSION_NAME": str(notebook)}):
+                papermill.execute_notebook(
+                    str(notebook),
+                    str(notebook),
+                    parameters=parameters,
+                    engine_name="cortex-telling",
+                    kernel_name=KERNEL,
+                    cwd=str(notebook.parent),
+                    progress_bar=False,
+                    log_output=False,
+                    stdout_file=None,
+                    stderr_file=None,
+                )
         except papermill.PapermillExecutionError as error:
             raise NotebookError(f"{notebook.name}: cell {error.cell_index + 1} failed: {error.ename}: {error.evalue}", kind="failed") from None
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
     _restore_kernel(notebook)
 
 

@@ -28,6 +28,17 @@ class Glimpse:
 
 
 @dataclass(frozen=True)
+class Rehearsed:
+    """The version that was rehearsed last, whatever became of it. ``progress``: see `Deployment.rehearsal`; ``failed_at``: ms, 0 where it did not."""
+
+    version: int
+    state: DeploymentState
+    progress: dict[str, Any]
+    error: dict[str, Any]
+    failed_at: int
+
+
+@dataclass(frozen=True)
 class Glance:
     """One API. ``live`` and ``wanted``: None where there is no such version. ``minutes``: counters of each with traffic and of the current one."""
 
@@ -45,6 +56,7 @@ class Glance:
     counts: dict[str, int]
     failed_hour: int
     minutes: list[dict[str, int]]
+    rehearsed: Rehearsed | None = None
 
 
 def glances(client: redis.Redis, names: Sequence[str], minutes: int = 1) -> list[Glance]:
@@ -55,8 +67,8 @@ def glances(client: redis.Redis, names: Sequence[str], minutes: int = 1) -> list
 
 
 def _glance(name: str, reply: list[Any]) -> Glance:
-    _, fields, live, wanted, workers, numbers, minutes = reply
-    endpoint, source, live_version, wanted_version, stopped, created, updated = (text(field) or "" for field in fields)
+    _, fields, live, wanted, rehearsed, workers, numbers, minutes = reply
+    endpoint, source, live_version, wanted_version, stopped, created, updated, rehearsed_version = (text(field) or "" for field in fields)
     queued, opened, completed, failed, cancelled, failed_hour = numbers
     counts = {"in_queue": queued, "in_progress": max(0, opened - queued), "completed": completed, "failed": failed, "cancelled": cancelled}
     return Glance(
@@ -74,6 +86,7 @@ def _glance(name: str, reply: list[Any]) -> Glance:
         counts=counts,
         failed_hour=failed_hour,
         minutes=[{"minute": number * 60, **dict(zip(COUNTERS, map(int, counted), strict=True))} for number, *counted in minutes],
+        rehearsed=_rehearsed(rehearsed_version, rehearsed),
     )
 
 
@@ -82,3 +95,11 @@ def _glimpse(version: str, fields: list[Any]) -> Glimpse | None:
     if not state:
         return None
     return Glimpse(int(version), DeploymentState(state), int(replicas or 1), capped or "", digest or "", json.loads(error) if error else {})
+
+
+def _rehearsed(version: str, fields: list[Any]) -> Rehearsed | None:
+    state, progress, error, failed_at = map(text, fields or [None] * 4)
+    if not state:
+        return None
+    told, failure = (json.loads(raw) if raw else {} for raw in (progress, error))
+    return Rehearsed(int(version), DeploymentState(state), told, failure, int(failed_at or 0))

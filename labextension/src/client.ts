@@ -11,9 +11,11 @@ import type {
   IEnvironment,
   IFailureGroup,
   IHistory,
+  ILogPage,
   IModule,
   INotebookRequest,
   IProblem,
+  IRehearsalReport,
   IRequeued,
   IShown,
   ISnapshot,
@@ -73,8 +75,9 @@ export class CortexClient {
     return this.json(`api/apis/${part(name)}/workloads/${part(id)}${query({ logs: false })}`);
   }
 
-  async workloadLogs(name: string, id: string): Promise<LogRecord[]> {
-    return (await this.json<{ records: LogRecord[] }>(`api/apis/${part(name)}/workloads/${part(id)}/logs`)).records;
+  /** Some of its own lines: from number `first` on, else the last ones; with `q` of those that show this text. */
+  workloadLogs(name: string, id: string, wanted: { limit: number; first?: number; q?: string }): Promise<ILogPage> {
+    return this.json(`api/apis/${part(name)}/workloads/${part(id)}/logs${query(wanted)}`);
   }
 
   async payload(name: string, id: string): Promise<IPayload> {
@@ -122,6 +125,21 @@ export class CortexClient {
   /** Make an earlier version live again, as a new one. */
   rollback(name: string, version: number, source: string): Promise<{ message: string; version: number }> {
     return this.json(`api/apis/${part(name)}/rollback`, { method: 'POST', body: JSON.stringify({ version, source }) });
+  }
+
+  /** The report of a version that was rehearsed. */
+  rehearsal(name: string, version: number): Promise<IRehearsalReport> {
+    return this.json(`api/apis/${part(name)}/deployments/${version}/rehearsal`);
+  }
+
+  /** Make what was rehearsed live. */
+  promote(name: string, version: number, source: string): Promise<{ message: string; version: number }> {
+    return this.json(`api/apis/${part(name)}/deployments/${version}/promote`, { method: 'POST', body: JSON.stringify({ source }) });
+  }
+
+  /** End a rehearsal, or what was rehearsed. */
+  drop(name: string, version: number): Promise<{ message: string }> {
+    return this.json(`api/apis/${part(name)}/deployments/${version}/drop`, { method: 'POST' });
   }
 
   stop(name: string): Promise<{ message: string }> {

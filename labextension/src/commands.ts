@@ -10,6 +10,7 @@ import type { CommandRegistry } from '@lumino/commands';
 import { SplitPanel, type Widget } from '@lumino/widgets';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
+import { addDecisions } from './deciding';
 import { deployDialog } from './deploy';
 import { apiIcon, notebookIcon } from './icons';
 import type { CortexModel } from './model';
@@ -38,6 +39,7 @@ export function addCommands(parts: IParts): void {
   addPublishing(parts, commands);
   addOpening(parts, commands);
   addLifeCycle(parts, commands);
+  addDecisions(parts, commands);
   addRemedies(parts, commands);
 }
 

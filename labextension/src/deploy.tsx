@@ -14,6 +14,7 @@ import type { CortexModel } from './model';
 import { Module } from './module';
 import { cellPlace, goTo, NotebookWatch, requestOf } from './notebooks';
 import { Badge, Button, Code, placeIn, ProblemBox, Through } from './parts';
+import { missingOf, RehearseFirst } from './rehearsing';
 import { callOf, curl } from './snippets';
 import { CommandIDs, IDeployed, INotebookRequest, IProblem, IShown, IStep, ISurprise } from './tokens';
 
@@ -78,9 +79,9 @@ export async function deployDialog(panel: NotebookPanel, model: CortexModel, com
         close();
         void goTo(panel, cellPlace(cell, line, ids));
       }}
-      open={name => {
+      open={(name, tab) => {
         close();
-        void commands.execute(CommandIDs.openApi, { name });
+        void commands.execute(CommandIDs.openApi, { name, ...(tab ? { tab } : {}) });
       }}
       close={close}
       runAll={async () => {
@@ -106,7 +107,7 @@ export interface IDeployFormProps {
   request: () => INotebookRequest;
   told: (shown: IShown) => void;
   jump: (cell: string, line: number, ids: Record<string, string>) => void;
-  open: (name: string) => void;
+  open: (name: string, tab?: string) => void;
   close: () => void;
   /** Run the notebook from top to bottom. */
   runAll: () => Promise<void>;
@@ -127,6 +128,7 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
   const [config, setConfig] = React.useState<Record<string, unknown>>({});
   const [configError, setConfigError] = React.useState('');
   const [yes, setYes] = React.useState(false);
+  const [rehearse, setRehearse] = React.useState(0);
   const [steps, setSteps] = React.useState<IProgress[]>([]);
   const [problem, setProblem] = React.useState<IProblem | null>(null);
   const [said, setSaid] = React.useState<IDeployed | null>(null);
@@ -196,17 +198,19 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
     setPhase('ready');
   };
 
+  const first = shown?.live && !missingOf(shown).length ? rehearse : 0;
+
   const deploy = async (takeOver = false) => {
     setPhase('working');
     setProblem(null);
     setSteps([]);
     setAmount(0);
     try {
-      const found = await props.model.client.deploy({ ...wanted(), take_over: takeOver }, step);
+      const found = await props.model.client.deploy({ ...wanted(), take_over: takeOver, ...(first ? { rehearse: first } : {}) }, step);
       done('passed');
       setSaid(found);
       setPhase('live');
-      if (shown) {
+      if (shown && !first) {
         props.told({ ...shown, live: { version: found.deployed[0].version, diff: [] } });
       }
     } catch (error) {
@@ -255,6 +259,7 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
           </label>
         </div>
         {shown && !named && <p className="cx-bad">A name has lower-case letters, digits and dashes, begins with a letter and has at most 42 characters.</p>}
+        {shown && <RehearseFirst shown={shown} value={rehearse} change={setRehearse} disabled={busy} />}
         <Config value={config} change={setConfig} error={configError} setError={setConfigError} fromFile={shown?.has_config ?? false} />
       </fieldset>
       {shown && <Surprises rows={shown.surprises} recorded={shown.recorded} jump={jump} />}
@@ -277,7 +282,7 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
         <Button label="Check only" title="Import, construct and run the samples in a clean process; deploy nothing" onClick={() => void check()} disabled={busy || blocked || !named || !!configError} />
         <Button
           kind="accept"
-          label={phase === 'working' ? 'Working…' : shown?.live ? 'Deploy new version' : 'Deploy'}
+          label={phase === 'working' ? 'Working…' : first ? 'Rehearse new version' : shown?.live ? 'Deploy new version' : 'Deploy'}
           onClick={() => void deploy()}
           disabled={busy || blocked || !named || !!configError || (asks && !yes)}
         />
@@ -369,21 +374,30 @@ function Refusal({ problem, jump, takeOver, retry }: { problem: IProblem; jump: 
   );
 }
 
-function Live({ model, said, open, close, steps }: { model: CortexModel; said: IDeployed; open: (name: string) => void; close: () => void; steps: IProgress[] }): JSX.Element {
+function Live({ model, said, open, close, steps }: { model: CortexModel; said: IDeployed; open: IDeployFormProps['open']; close: () => void; steps: IProgress[] }): JSX.Element {
   const one = said.deployed[0];
   const call = callOf(model, one.endpoint);
+  const rehearsing = one.outcome === 'rehearsing';
   const first = React.useRef<HTMLDivElement>(null);
   React.useEffect(() => first.current?.querySelector('button')?.focus(), []);
   return (
     <div className="cx cx-deploy-form">
-      <p className="cx-live" role="status">
-        <Badge status="live" /> <strong>{one.api}</strong> version {one.version} {one.outcome === 'up_to_date' ? 'is live already: nothing changed' : 'is live'}
-      </p>
-      <h4>Endpoint</h4>
-      <Code text={call.through ? call.url : one.url} what="the endpoint" />
-      <h4>Try it in a shell</h4>
-      <Code text={call.through ? curl(call) : said.curl} what="the curl line" />
-      <Through call={call} />
+      {rehearsing ? (
+        <p className="cx-live" role="status">
+          <Badge status="rehearsing" /> <strong>{one.api}</strong> version {one.version} runs requests of production in the shadow. What is live answers callers as before, until you promote the new version.
+        </p>
+      ) : (
+        <>
+          <p className="cx-live" role="status">
+            <Badge status="live" /> <strong>{one.api}</strong> version {one.version} {one.outcome === 'up_to_date' ? 'is live already: nothing changed' : 'is live'}
+          </p>
+          <h4>Endpoint</h4>
+          <Code text={call.through ? call.url : one.url} what="the endpoint" />
+          <h4>Try it in a shell</h4>
+          <Code text={call.through ? curl(call) : said.curl} what="the curl line" />
+          <Through call={call} />
+        </>
+      )}
       {[...said.warnings, ...one.warnings].map((warning, at) => (
         <p key={at} className="cx-warn">
           {warning}
@@ -394,7 +408,7 @@ function Live({ model, said, open, close, steps }: { model: CortexModel; said: I
         <Steps steps={steps} looking={false} />
       </details>
       <div className="cx-buttons cx-footer" ref={first}>
-        <Button kind="accept" label="Open API" onClick={() => open(one.api)} />
+        {rehearsing ? <Button kind="accept" label="Show rehearsal" onClick={() => open(one.api, 'rehearsal')} /> : <Button kind="accept" label="Open API" onClick={() => open(one.api)} />}
         <Button label="Close" onClick={close} />
       </div>
     </div>

@@ -3,8 +3,8 @@
  */
 import * as React from 'react';
 
-import { Moment } from './failures';
 import { Button, Copy, Places } from './parts';
+import { Moment } from './places';
 import { CommandIDs, IRequeue, IWorkloadDetails } from './tokens';
 
 export interface IFailureProps {

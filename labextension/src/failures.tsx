@@ -3,9 +3,10 @@
  */
 import * as React from 'react';
 
-import { count, localTime, plural } from './format';
+import { count, plural } from './format';
 import type { CortexModel, IChange } from './model';
 import { Button, Empty, Loading, ProblemBox, useLoaded, words } from './parts';
+import { Moment, openPlace, Place } from './places';
 import { CommandIDs, IFailureFrame, IFailureGroup, ISummary, IWorkload } from './tokens';
 
 export interface IFailuresProps {
@@ -68,7 +69,7 @@ export function Failures(props: IFailuresProps): JSX.Element {
       {!!value?.length && (
         <ul className="cx-groups" aria-label="Groups of failures">
           {value.map(one => (
-            <Group key={one.fingerprint} {...props} one={one} open={one.fingerprint === props.group} />
+            <Group key={one.fingerprint} {...props} one={one} opened={one.fingerprint === props.group} />
           ))}
         </ul>
       )}
@@ -113,30 +114,28 @@ function useMoves(model: CortexModel, name: string): number {
 
 interface IGroupProps extends IFailuresProps {
   one: IFailureGroup;
-  open: boolean;
+  opened: boolean;
 }
 
-function Group({ one, open, ...props }: IGroupProps): JSX.Element {
+function Group({ one, opened, ...props }: IGroupProps): JSX.Element {
   const id = `cx-group-${one.fingerprint}`;
   const { model, api } = props;
-  // Which cell the third one was, the newest failure's version says; asked for when somebody wants to go there.
-  const openPlace =
+  // The newest failure says in which version it happened; asked for when somebody wants to go there.
+  const open =
     api.notebook && one.place.startsWith('cell ')
       ? async (place: string) => {
-          const [, cell, line] = /(cell \d+), line (\d+)/.exec(place) ?? [];
           const { version } = await model.client.workload(api.name, one.newest).catch(() => ({ version: null }));
-          const module = version ? await model.client.module(api.name, version).catch(() => null) : null;
-          props.openCell(cell, Number(line), module?.cells ?? {}, api.notebook!);
+          await openPlace(model, api.name, version, place, (cell, line, ids) => props.openCell(cell, line, ids, api.notebook!));
         }
       : undefined;
   return (
-    <li className={open ? 'cx-group cx-open' : 'cx-group'} aria-label={`${one.type} at ${one.place || 'an unknown place'}`}>
+    <li className={opened ? 'cx-group cx-open' : 'cx-group'} aria-label={`${one.type} at ${one.place || 'an unknown place'}`}>
       <div className="cx-group-head">
-        <button type="button" className="cx-group-toggle" aria-expanded={open} aria-controls={id} onClick={() => props.choose(open ? null : one.fingerprint)}>
+        <button type="button" className="cx-group-toggle" aria-expanded={opened} aria-controls={id} onClick={() => props.choose(opened ? null : one.fingerprint)}>
           <span className="cx-chevron" aria-hidden="true" />
           <strong>{one.type}</strong> <span className="cx-group-message">{one.message}</span>
         </button>
-        <Place place={one.place} open={openPlace} />
+        <Place place={one.place} open={open} />
         <span className="cx-group-count">
           {count(one.count)}
           <span aria-hidden="true">×</span>
@@ -147,12 +146,12 @@ function Group({ one, open, ...props }: IGroupProps): JSX.Element {
         last <Moment ms={one.last} /> · first <Moment ms={one.first} /> · {plural(one.versions.length, 'version').replace(/^\d+ /, '')} {one.versions.join(', ') || '–'} ·{' '}
         <span className="cx-mono">{one.fingerprint}</span>
       </p>
-      {open && <Opened {...props} id={id} one={one} openPlace={openPlace} />}
+      {opened && <Opened {...props} id={id} one={one} open={open} />}
     </li>
   );
 }
 
-function Opened({ one, id, openPlace, ...props }: IFailuresProps & { one: IFailureGroup; id: string; openPlace?: (place: string) => void }): JSX.Element {
+function Opened({ one, id, open, ...props }: IFailuresProps & { one: IFailureGroup; id: string; open?: (place: string) => void }): JSX.Element {
   const { model, api, run } = props;
   const { value, problem } = useLoaded(() => model.client.workloads(api.name, { fingerprint: one.fingerprint, limit: NEWEST }), `${one.fingerprint}:${one.count}:${one.last}`);
   const rows = value?.workloads ?? [];
@@ -166,7 +165,7 @@ function Opened({ one, id, openPlace, ...props }: IFailuresProps & { one: IFailu
         <Button label="Requeue…" describe={`Requeue ${plural(one.count, 'request')} that failed with ${one.type}`} title="Run them again on what is live, under their old ids" onClick={() => run(CommandIDs.requeue, { group: one.fingerprint })} />
         <Button label="Keep as sample" describe="Keep the newest payload as a sample" title="The checks before each deploy then run it, so that it never fails again" onClick={() => run(CommandIDs.keepSample, { id: one.newest })} />
       </div>
-      <Frames frames={one.frames} openPlace={openPlace} />
+      <Frames frames={one.frames} open={open} />
       <h3>Newest requests</h3>
       {problem && <ProblemBox problem={problem} />}
       {!value && !problem && <Loading what="the requests" />}
@@ -176,7 +175,7 @@ function Opened({ one, id, openPlace, ...props }: IFailuresProps & { one: IFailu
 }
 
 /** The way to the exception: the author's lines first, libraries' below them. */
-export function Frames({ frames, openPlace }: { frames: IFailureFrame[]; openPlace?: (place: string) => void }): JSX.Element {
+export function Frames({ frames, open }: { frames: IFailureFrame[]; open?: (place: string) => void }): JSX.Element {
   if (!frames.length) {
     return <p className="cx-dim">No line of code raised this: the replica ended, or its time was over. The newest request says more.</p>;
   }
@@ -195,7 +194,7 @@ export function Frames({ frames, openPlace }: { frames: IFailureFrame[]; openPla
         {sorted.map((one, at) => (
           <tr key={at} className={one.user ? '' : 'cx-dim'}>
             <td>
-              <Place place={one.place || `${one.file}, line ${one.line}`} open={one.place ? openPlace : undefined} />
+              <Place place={one.place || `${one.file}, line ${one.line}`} open={one.place ? open : undefined} />
             </td>
             <td className="cx-mono">{one.function}</td>
             <td className="cx-mono">{one.text}</td>
@@ -232,19 +231,4 @@ function Newest({ rows, open }: { rows: IWorkload[]; open: (id: string) => void 
       </tbody>
     </table>
   );
-}
-
-function Place({ place, open }: { place: string; open?: (place: string) => void }): JSX.Element {
-  return open && place ? (
-    <button type="button" className="cx-link" title="Go to the cell" onClick={() => open(place)}>
-      {place}
-    </button>
-  ) : (
-    <span className="cx-mono">{place}</span>
-  );
-}
-
-/** A moment without its milliseconds. */
-export function Moment({ ms }: { ms: number }): JSX.Element {
-  return <time dateTime={new Date(ms).toISOString()}>{localTime(ms).replace(/\.\d+/, '')}</time>;
 }

@@ -7,8 +7,9 @@ import { allExpanded, collapseAllNested, JsonView } from 'react-json-view-lite';
 import { asProblem, IPayload } from './client';
 import { Failure, Remedies, Runs } from './failure';
 import { bytes, duration, localTime } from './format';
-import { LogTable } from './logs';
 import type { CortexModel, IChange } from './model';
+import { OwnLines } from './ownlines';
+import { OwnLog } from './ownlog';
 import { Badge, Button, Copy, Loading, ProblemBox, Tabs, useLoaded } from './parts';
 import { callOf, curl, curlLookUp } from './snippets';
 import type { IModule, IProblem, IProgress, IWorkloadDetails } from './tokens';
@@ -26,7 +27,7 @@ export interface IInspectorProps {
 
 export function Inspector({ model, name, id, close, openCell, run, openGroup }: IInspectorProps): JSX.Element {
   const { value, problem, reload } = useLoaded(() => model.client.workload(name, id), id);
-  const logs = useLoaded(() => model.client.workloadLogs(name, id), id);
+  const [lines] = React.useState(() => new OwnLines(model.client, name, id));
   const heading = React.useRef<HTMLHeadingElement>(null);
   const [refused, setRefused] = React.useState<IProblem | null>(null);
   // What the stream has said since the workload was loaded: a bar that moves ten times a second must not load it ten times.
@@ -53,21 +54,6 @@ export function Inspector({ model, name, id, close, openCell, run, openGroup }: 
       model.changed.disconnect(changed);
     };
   }, [id]);
-  const before = React.useRef('');
-  React.useEffect(() => {
-    if (before.current && value && before.current !== value.status) {
-      logs.reload();
-    }
-    before.current = value?.status ?? '';
-  }, [value?.status]);
-  // Workers ship log lines in batches: the last ones may come a moment after the result.
-  React.useEffect(() => {
-    if (value && value.finished && Date.now() - value.finished < 5000) {
-      const timer = window.setTimeout(logs.reload, 1000);
-      return () => window.clearTimeout(timer);
-    }
-    return undefined;
-  }, [value?.status]);
 
   const notebook = model.api(name)?.notebook ?? null;
   const open = notebook && module.value ? (cell: string, line: number) => openCell(cell, line, module.value!.cells, notebook) : undefined;
@@ -131,12 +117,7 @@ export function Inspector({ model, name, id, close, openCell, run, openGroup }: 
           )}
           <Runs requeues={value.requeues ?? []} />
           <Payload model={model} name={name} row={value} />
-          <h4>Log</h4>
-          {logs.value?.length ? (
-            <LogTable records={logs.value} label="This workload's log" openCell={open} />
-          ) : (
-            <p className="cx-dim">{logs.loading ? 'Loading…' : 'It logged nothing, or its lines are not kept any more.'}</p>
-          )}
+          <OwnLog lines={lines} status={value.status} finished={value.finished} open={open} />
         </>
       )}
     </section>

@@ -8,6 +8,7 @@ import stripAnsi from 'strip-ansi';
 import { count } from './format';
 import type { CortexModel, IChange } from './model';
 import { Button, Empty, Loading, Places, ProblemBox, useLoaded } from './parts';
+import { openPlace } from './places';
 import type { LogRecord } from './tokens';
 
 const LEVELS = ['DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL'];
@@ -33,38 +34,12 @@ function textOf(value: unknown): string {
   return stripAnsi(typeof value === 'string' ? value : JSON.stringify(value));
 }
 
-/** The last lines of a workload are drawn at once, the ones before when they are asked for: 10,000 rows take a second. */
-const LAST = 300;
-
-/** A workload's own log, each line whole. */
-export function LogTable(props: { records: LogRecord[]; label: string; openCell?: (cell: string, line: number) => void }): JSX.Element {
-  const [all, showAll] = React.useState(false);
-  const before = all ? 0 : Math.max(0, props.records.length - LAST);
+/** What a line says, with what its author has put beside it. */
+export function Said({ record, open }: { record: LogRecord; open?: (cell: string, line: number) => void }): JSX.Element {
   return (
     <>
-      {before > 0 && <Button label={`Show the ${count(before)} lines before`} onClick={() => showAll(true)} />}
-      <table className="cx-log">
-        <caption className="cx-hidden">{props.label}</caption>
-        <thead className="cx-hidden">
-          <tr>
-            <th scope="col">Time</th>
-            <th scope="col">Level</th>
-            <th scope="col">Message</th>
-          </tr>
-        </thead>
-        <tbody>
-          {props.records.slice(before).map((record, at) => (
-            <tr key={before + at} className={`cx-level-${String(record.levelname ?? '').toLowerCase()}`}>
-              <td className="cx-dim">{String(record.asctime ?? '').slice(11)}</td>
-              <td>{record.levelname ?? ''}</td>
-              <td>
-                <Places text={messageOf(record)} open={props.openCell} />
-                <Extras record={record} />
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <Places text={messageOf(record)} open={open} />
+      <Extras record={record} />
     </>
   );
 }
@@ -124,12 +99,11 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
   }, [position]);
 
   // A replica's name says its version, and the version which cell its third one was.
-  const openPlace =
+  const openRecord =
     openCell &&
-    (async (record: LogRecord, cell: string, line: number) => {
+    ((record: LogRecord, cell: string, line: number) => {
       const version = Number(/-v(\d+)-/.exec(String(record.replica ?? ''))?.[1] ?? 0);
-      const module = version ? await model.client.module(name, version).catch(() => null) : null;
-      openCell(cell, line, module?.cells ?? {});
+      void openPlace(model, name, version, `${cell}, line ${line}`, openCell);
     });
   const wanted = text.trim().toLowerCase();
   const all = React.useMemo(() => [...(value?.records ?? []), ...more].slice(-HELD), [value, more]);
@@ -174,7 +148,7 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
           </p>
         </Empty>
       )}
-      {value && all.length > 0 && <Lines records={shown} follow={follow} left={() => setFollow(false)} openWorkload={openWorkload} openPlace={openPlace} />}
+      {value && all.length > 0 && <Lines records={shown} follow={follow} left={() => setFollow(false)} openWorkload={openWorkload} openRecord={openRecord} />}
     </div>
   );
 }
@@ -190,10 +164,10 @@ interface ILinesProps {
   /** The reader scrolled up: following would take the text away. */
   left: () => void;
   openWorkload: (id: string) => void;
-  openPlace?: (record: LogRecord, cell: string, line: number) => Promise<void>;
+  openRecord?: (record: LogRecord, cell: string, line: number) => void;
 }
 
-function Lines({ records, follow, left, openWorkload, openPlace }: ILinesProps): JSX.Element {
+function Lines({ records, follow, left, openWorkload, openRecord }: ILinesProps): JSX.Element {
   const several = React.useMemo(() => new Set(records.map(record => record.replica)).size > 1, [records]);
   const box = React.useRef<HTMLDivElement>(null);
   const virtual = useVirtualizer({ count: records.length, getScrollElement: () => box.current, estimateSize: () => ROW, overscan: 20 });
@@ -223,8 +197,7 @@ function Lines({ records, follow, left, openWorkload, openPlace }: ILinesProps):
                 </span>
               )}
               <span className="cx-text">
-                <Places text={messageOf(record)} open={openPlace && ((cell, line) => void openPlace(record, cell, line))} />
-                <Extras record={record} />
+                <Said record={record} open={openRecord && ((cell, line) => openRecord(record, cell, line))} />
               </span>
               {id && (
                 <button type="button" className="cx-link cx-mono" title={`Open workload ${id}`} aria-label={`Open workload ${id}`} onClick={() => openWorkload(id)}>

@@ -13,16 +13,25 @@ import { Logs } from './logs';
 import type { CortexModel } from './model';
 import { Overview } from './overview';
 import { Badge, Button, ConnectionState, Empty, Tabs, useLoaded, useModel } from './parts';
+import { Rehearsal, RehearsalNote } from './rehearsal';
 import { samplesOf } from './samples';
 import { CommandIDs } from './tokens';
 import { Test } from './try';
 import { Versions } from './versions';
 import { Workloads } from './workloads';
 
-export const PAGE_TABS = ['overview', 'workloads', 'failures', 'logs', 'versions', 'test'] as const;
+export const PAGE_TABS = ['overview', 'workloads', 'failures', 'logs', 'versions', 'rehearsal', 'test'] as const;
 export type PageTab = (typeof PAGE_TABS)[number];
 
-const LABELS: Record<PageTab, string> = { overview: 'Overview', workloads: 'Workloads', failures: 'Failures', logs: 'Logs', versions: 'Versions', test: 'Test' };
+const LABELS: Record<PageTab, string> = {
+  overview: 'Overview',
+  workloads: 'Workloads',
+  failures: 'Failures',
+  logs: 'Logs',
+  versions: 'Versions',
+  rehearsal: 'Rehearsal',
+  test: 'Test'
+};
 
 /** What a page shows; kept over a reload. */
 export interface IPageState {
@@ -95,6 +104,8 @@ export function Page({ model, commands, name, state, show, contents }: IPageProp
   const samples = useLoaded(async () => (notebook && contents ? samplesOf(contents, notebook) : []), `${notebook}:${state.tab === 'test'}`).value ?? [];
   const run = (command: string, more: Record<string, any> = {}) => void commands.execute(command, { name, ...more });
   const openCell = (cell: string, line: number, ids: Record<string, string>, notebook: string) => run(CommandIDs.openCell, { path: notebook, cell, line, ids });
+  // There while a version is rehearsed; whoever is in it when that was decided is not thrown out.
+  const tabs = PAGE_TABS.filter(id => id !== 'rehearsal' || api?.rehearsal || state.tab === 'rehearsal');
   const known = model.connection === 'live' || (model.connection === 'lost' && model.environment !== null) || (model.connection === 'down' && !!api);
   return (
     <div className="cx cx-page">
@@ -117,7 +128,8 @@ export function Page({ model, commands, name, state, show, contents }: IPageProp
       )}
       {known && api && (
         <>
-          <Tabs id="cx-page" label={`API ${name}`} tabs={PAGE_TABS.map(id => ({ id, label: LABELS[id] }))} chosen={state.tab} choose={tab => show({ tab: tab as PageTab })} />
+          {api.rehearsal && state.tab !== 'rehearsal' && <RehearsalNote told={api.rehearsal} show={() => show({ tab: 'rehearsal' })} />}
+          <Tabs id="cx-page" label={`API ${name}`} tabs={tabs.map(id => ({ id, label: LABELS[id] }))} chosen={state.tab} choose={tab => show({ tab: tab as PageTab })} />
           <div id="cx-page-panel" className={`cx-tab-panel cx-tab-${state.tab}`} role="tabpanel" aria-labelledby={`cx-page-tab-${state.tab}`}>
             {state.tab === 'overview' && <Overview model={model} api={api} samples={samples} />}
             {state.tab === 'workloads' && (
@@ -128,6 +140,7 @@ export function Page({ model, commands, name, state, show, contents }: IPageProp
             )}
             {state.tab === 'logs' && <Logs model={model} name={name} openWorkload={workload => show({ tab: 'workloads', workload })} openCell={notebook ? (cell, line, ids) => openCell(cell, line, ids, notebook) : undefined} />}
             {state.tab === 'versions' && <Versions model={model} api={api} commands={commands} openCell={openCell} />}
+            {state.tab === 'rehearsal' && <Rehearsal model={model} api={api} commands={commands} openWorkload={workload => show({ tab: 'workloads', workload })} openCell={openCell} />}
             {state.tab === 'test' && <Test model={model} api={api} samples={samples} open={workload => show({ tab: 'workloads', workload })} />}
           </div>
         </>

@@ -74,6 +74,8 @@ const KINDS: Record<string, string> = {
   starting: 'warn',
   pending: 'warn',
   draining: 'warn',
+  rehearsing: 'warn',
+  rehearsed: 'warn',
   in_progress: 'warn',
   changed: 'warn',
   error: 'bad',

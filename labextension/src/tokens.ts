@@ -23,6 +23,8 @@ export namespace CommandIDs {
   export const replay = 'cortex:replay';
   export const requeue = 'cortex:requeue';
   export const rollback = 'cortex:rollback';
+  export const promote = 'cortex:promote';
+  export const drop = 'cortex:drop';
   export const keepSample = 'cortex:keep-sample';
   export const help = 'cortex:help';
 }
@@ -75,6 +77,58 @@ export interface ISummary {
   minute: IMinute;
   recent?: IMinute[];
   workloads: Record<WorkloadStatus, number>;
+  /** A version that runs kept workloads in the shadow, or has, and waits for a decision. */
+  rehearsal?: IRehearsal | null;
+}
+
+/** How a rehearsed workload's end stands to production's; `gone`: its payload is not kept any more, so it was not run. */
+export type Verdict = 'fails_here' | 'another_failure' | 'changed' | 'fixed' | 'same_result' | 'same_failure' | 'gone';
+
+/** How far a rehearsal is. `live`: the version beside which it runs; `failed`: the version did not start, `message` says why. */
+export interface IRehearsal {
+  version: number;
+  state: 'rehearsing' | 'rehearsed' | 'failed';
+  message: string;
+  live: number;
+  total: number;
+  done: number;
+  counts: Partial<Record<Verdict, number>>;
+  who: string;
+}
+
+/** How a workload ended on one of the two versions. */
+export interface IRehearsedSide {
+  status: string;
+  error: { type: string; message: string } | null;
+  place: string;
+  fingerprint: string;
+  traceback: string;
+  run_ms: number | null;
+  version?: number | null;
+}
+
+/** One workload of a rehearsal. A row of `difference` has no `then` where the value is new, and no `now` where it is gone; `close` is the same number but for rounding. */
+export interface IRehearsedRow {
+  id: string;
+  verdict: Verdict;
+  text: string;
+  redacted?: boolean;
+  production?: IRehearsedSide;
+  here?: IRehearsedSide;
+  difference?: { rows: { path: string; kind: string; then: string | null; now: string | null }[]; more: number } | null;
+}
+
+/** What came of a rehearsal. Times are in ms. */
+export interface IRehearsalReport {
+  version: number;
+  live: number;
+  began: number;
+  ended: number;
+  rows: IRehearsedRow[];
+  counts: Partial<Record<Verdict, number>>;
+  redacted: number;
+  same: boolean;
+  speed: Record<'production' | 'here', { median: number; p95: number }> | null;
 }
 
 /** How far a workload is, as its handler said last. ``at``: ms since the epoch. */
@@ -162,6 +216,13 @@ export interface IRequeued {
   refused: { id: string; reason: string }[];
   next: string | null;
   remaining: number;
+}
+
+/** Some of a workload's own lines: the first of them is number `first` of `total`, counted from 0. */
+export interface ILogPage {
+  records: LogRecord[];
+  first: number;
+  total: number;
 }
 
 export type LogRecord = { message?: string; levelname?: string; asctime?: string; request_id?: string; [key: string]: unknown };
@@ -275,7 +336,7 @@ export interface IShown {
   surprises: ISurprise[];
   travels: { path: string; bytes: number; why: string }[];
   has_config: boolean;
-  live: { version: number; diff: string[] } | null;
+  live: { version: number; diff: string[]; keeps_payloads?: boolean } | null;
   document: Record<string, any>;
   config: Record<string, unknown>;
   replicas: number;
@@ -314,6 +375,8 @@ export interface INotebookRequest {
   yes?: boolean;
   take_over?: boolean;
   force?: boolean;
+  /** Run so many of the last kept requests first, in the shadow. */
+  rehearse?: number;
 }
 
 /** A refusal in the words of RFC 9457. */

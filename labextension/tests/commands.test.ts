@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { addCommands } from '../src/commands';
 import { RunningApis } from '../src/running';
 import { CommandIDs } from '../src/tokens';
-import { json, Server, summary } from './server';
+import { json, Server, summary, until } from './server';
 
 async function registry(server: Server, apis = [summary('iris', { workloads: { in_queue: 2, in_progress: 1, completed: 0, failed: 0, cancelled: 0 } })]) {
   const model = await server.live(apis);
@@ -58,6 +58,31 @@ describe('the commands', () => {
     await second;
     expect(JSON.parse(server.asked.find(one => one.path === 'api/apis/iris/rollback')!.body)).toEqual({ version: 1, source: 'iris.ipynb' });
     expect(Notification.manager.notifications.map(one => one.message)).toContain('rolling iris back to version 1, as version 3');
+  });
+
+  it('ask before what was rehearsed is promoted or dropped, and say what came of it', async () => {
+    const server = new Server()
+      .on('POST api/apis/iris/deployments/2/promote', json({ message: 'promoting version 2 of iris', version: 2 }))
+      .on('POST api/apis/iris/deployments/2/drop', json({ message: 'dropped version 2 of iris' }));
+    const { commands } = await registry(server);
+    for (const [id, label, path] of [
+      [CommandIDs.promote, 'Promote', 'promote'],
+      [CommandIDs.drop, 'Drop', 'drop']
+    ]) {
+      for (const press of ['Cancel', label]) {
+        const asked = server.asked.length;
+        const done = commands.execute(id, { name: 'iris', version: 2 });
+        await until(() => document.querySelector('.jp-Dialog'));
+        expect(document.querySelector('.jp-Dialog')!.textContent).toContain('ersion 2 of iris');
+        [...document.querySelectorAll<HTMLElement>('.jp-Dialog button')].find(one => one.textContent === press)!.click();
+        await done;
+        await until(() => !document.querySelector('.jp-Dialog'));
+        expect(server.asked.slice(asked).map(one => one.path)).toEqual(press === 'Cancel' ? [] : [`api/apis/iris/deployments/2/${path}`]);
+      }
+    }
+    const told = Notification.manager.notifications.map(one => one.message);
+    expect(told).toContain('promoting version 2 of iris');
+    expect(told).toContain('dropped version 2 of iris');
   });
 
   it('tell a refusal with its remedy as a notification', async () => {

@@ -75,6 +75,32 @@ describe('the Deploy dialog', () => {
     expect(screen.queryByRole('progressbar')).toBeNull();
   });
 
+  it('offers to rehearse first where both specs consent, and shows the rehearsal then', async () => {
+    const shown = { ...SHOWN, document: { rehearse: true }, live: { version: 3, diff: [], keeps_payloads: true } };
+    const rehearsing = { ...LIVE, deployed: [{ ...LIVE.deployed[0], outcome: 'rehearsing', version: 4 }] };
+    const server = new Server().on('POST notebook/show', ndjson({ result: shown })).on('POST notebook/deploy', ndjson({ result: rehearsing }));
+    const props = await form(server);
+    const number = screen.getByLabelText('Requests to rehearse with') as HTMLInputElement;
+    expect(number.disabled).toBe(true);
+    fireEvent.click(screen.getByRole('checkbox', { name: /Rehearse first/ }));
+    fireEvent.change(number, { target: { value: '20' } });
+    press('Rehearse new version');
+    expect(await screen.findByText(/runs requests of production in the shadow/)).toBeTruthy();
+    expect(sent(server, 'deploy')).toMatchObject({ name: 'iris', rehearse: 20 });
+    press('Show rehearsal');
+    expect(props.open).toHaveBeenCalledWith('iris', 'rehearsal');
+  });
+
+  it('says in a line what a rehearsal would need', async () => {
+    const server = new Server().on('POST notebook/show', ndjson({ result: { ...SHOWN, live: { version: 3, diff: [], keeps_payloads: false } } })).on('POST notebook/deploy', ndjson({ result: LIVE }));
+    await form(server);
+    expect(screen.getByText(/^To rehearse it on real requests first/).textContent).toMatch(/rehearse: true in cortex.yaml.*; and retain: \{payload: always\} in version 3, which is live/);
+    expect(screen.queryByRole('checkbox', { name: /Rehearse first/ })).toBeNull();
+    press('Deploy new version');
+    await screen.findByText('http://127.0.0.1:8780/iris');
+    expect(sent(server, 'deploy')).not.toHaveProperty('rehearse');
+  });
+
   it('keeps what blocks from being deployed, and leads to its cell', async () => {
     const server = new Server().on('POST notebook/show', ndjson({ result: { ...SHOWN, surprises: [surprise({ blocks: true, place: 'cell 5, line 2' })] } }));
     const props = await form(server);

@@ -40,7 +40,7 @@ function serve(...groups: IFailureGroup[]): Server {
     .on('GET api/apis/iris/failures', json({ groups }))
     .on('GET api/apis/iris/workloads', json({ workloads: [failed], next: null, scanned: 1 }))
     .on('GET api/apis/iris/workloads/bad-1', json(details))
-    .on('GET api/apis/iris/workloads/bad-1/logs', json({ records: [] }))
+    .on('GET api/apis/iris/workloads/bad-1/logs', json({ records: [], first: 0, total: 0 }))
     .on('GET api/apis/iris/workloads/bad-1/payload', new Response('{}', { headers: { 'x-payload-content-type': 'application/json' } }))
     .on('GET api/apis/iris/deployments/2/module', json({ path: 'handler.py', source: '', reasons: [], notebook: 'iris.ipynb', cells: { 'cell 2': 'id-2' } }));
 }

@@ -118,7 +118,7 @@ describe('the workloads', () => {
     return server
       .on('GET api/apis/iris/workloads', json({ workloads: [failed, workload('good-1')], next: null, scanned: 2 }))
       .on('GET api/apis/iris/workloads/bad-1', json(details))
-      .on('GET api/apis/iris/workloads/bad-1/logs', json({ records: [{ levelname: 'ERROR', message: '\u001b[31m<img src=x onerror=alert(1)>\u001b[0m', asctime: '2026-11-25 10:00:00,000' }] }))
+      .on('GET api/apis/iris/workloads/bad-1/logs', json({ records: [{ levelname: 'ERROR', message: '\u001b[31m<img src=x onerror=alert(1)>\u001b[0m', asctime: '2026-11-25 10:00:00,000' }], first: 0, total: 1 }))
       .on('GET api/apis/iris/workloads/bad-1/payload', new Response('{"petal": "<script>alert(1)</script>"}', { headers: { 'x-payload-content-type': 'application/json' } }))
       .on('GET api/apis/iris/deployments/1/module', json({ path: 'handler.py', source: '', reasons: [], notebook: 'iris.ipynb', cells: { 'cell 3': 'id-3' } }));
   }
@@ -185,7 +185,7 @@ describe('the workloads', () => {
     const running = { ...workload('run-1', 'in_progress'), result: null, failure: null, payload_kept: false, progress: { fraction: 0.25, text: 'decoding', at: 1 }, partial: { lines: 3 } };
     const server = serve(new Server())
       .on('GET api/apis/iris/workloads/run-1', json(running))
-      .on('GET api/apis/iris/workloads/run-1/logs', json({ records: [] }))
+      .on('GET api/apis/iris/workloads/run-1/logs', json({ records: [], first: 0, total: 0 }))
       .on('DELETE run/iris/run-1', json({ id: 'run-1', status: 'cancelled' }));
     render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" workload="run-1" />);
     const bar = await screen.findByRole('group', { name: 'Progress' });
@@ -205,15 +205,41 @@ describe('the workloads', () => {
     expect(screen.queryByRole('button', { name: 'Cancel this workload' })).toBeNull();
   });
 
-  it('draw the last lines of a long log, and all of them when asked to', async () => {
-    const records = Array.from({ length: 1000 }, (_, at) => ({ levelname: 'INFO', message: `line ${at}`, asctime: '2026-11-25 10:00:00,000' }));
-    const server = serve(new Server()).on('GET api/apis/iris/workloads/bad-1/logs', json({ records }));
+  it('draw a long log from its end, fetch what is scrolled to, and search in all of it', async () => {
+    const server = serve(new Server());
+    const asked: Record<string, string>[] = [];
+    server.on('GET api/apis/iris/workloads/bad-1/logs', () => {
+      const { limit, first, q = '' } = Object.fromEntries(new URLSearchParams(server.asked.at(-1)!.path.split('?')[1])) as Record<string, string>;
+      asked.push({ limit, first, q });
+      const all = Array.from({ length: 10_000 }, (_, at) => `line ${at}`).filter(one => one.includes(q));
+      const begin = first === undefined ? Math.max(0, all.length - Number(limit)) : Number(first);
+      const records = all.slice(begin, begin + Number(limit)).map(message => ({ levelname: 'INFO', message, asctime: '2026-11-25 10:00:00,000' }));
+      return json({ records, first: begin, total: all.length });
+    });
     render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" workload="bad-1" />);
-    expect(await screen.findByText('line 999')).toBeTruthy();
-    expect(screen.queryByText('line 699')).toBeNull();
-    fireEvent.click(screen.getByRole('button', { name: 'Show the 700 lines before' }));
-    expect(screen.getByText('line 0')).toBeTruthy();
-    expect(screen.getAllByText(/^line \d+$/)).toHaveLength(1000);
+    const log = await screen.findByRole('table', { name: "This workload's log" });
+    expect(await within(log).findByText('line 9999')).toBeTruthy();
+    expect(log.getAttribute('aria-rowcount')).toBe('10000');
+    expect(within(log).getAllByRole('row').length).toBeLessThan(100);
+    expect(asked).toEqual([{ limit: '200', first: undefined, q: '' }]);
+    log.scrollTop = 5000 * 20;
+    fireEvent.scroll(log);
+    expect(await within(log).findByText('line 5000')).toBeTruthy();
+    expect(asked.slice(1).map(one => one.first)).toContain('5000');
+    expect(asked.length).toBeLessThan(5);
+    fireEvent.change(screen.getByRole('searchbox', { name: "Search this workload's log" }), { target: { value: 'line 77' } });
+    expect(await screen.findByText('111 found')).toBeTruthy();
+    expect(within(screen.getByRole('table', { name: "This workload's log" })).getByText('line 7799')).toBeTruthy();
+  });
+
+  it('say why a log cannot be shown, and ask again', async () => {
+    const server = serve(new Server()).on('GET api/apis/iris/workloads/bad-1/logs', json({ title: 'The store is away', status: 503, detail: 'the store does not answer', code: 'store_unavailable' }, 503));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" workload="bad-1" />);
+    const log = await screen.findByRole('group', { name: 'Log' });
+    expect(await within(log).findByText('the store does not answer')).toBeTruthy();
+    server.on('GET api/apis/iris/workloads/bad-1/logs', json({ records: [{ message: 'here again' }], first: 0, total: 1 }));
+    fireEvent.click(within(log).getByRole('button', { name: 'Try again' }));
+    expect(await within(log).findByText('here again')).toBeTruthy();
   });
 
   it('draw a picture only of the types that hold no scripts', async () => {

@@ -105,6 +105,29 @@ def test_logs_follow_and_lead_to_their_request(tab: TabMaker, greeter: GreeterMa
     expect(region.get_by_role("tab", name="Workloads")).to_have_attribute("aria-selected", "true")
 
 
+def test_a_long_log_of_a_request_opens_at_its_end_and_is_searched_whole(tab: TabMaker, greeter: GreeterMaker) -> None:
+    api = greeter("verbose").write(
+        HANDLER.replace("        time.sleep", "        for at in range(1000):\n            print('line', at)\n        time.sleep")
+    )
+    api.deploy("--no-check")
+    identity = api.post(lines=True)
+    api.ended(identity)
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Workloads")
+    views.workload(region, identity).click()
+    group = region.get_by_role("group", name="Log", exact=True)
+    log = group.get_by_role("table", name="This workload's log")
+    expect(log.get_by_text("failed to process workload")).to_be_in_viewport()
+    log.focus()
+    page.keyboard.press("Home")
+    expect(log.get_by_text("line 0", exact=True)).to_be_in_viewport()
+    expect(log.get_by_text("line 999", exact=True)).not_to_be_visible()
+    group.get_by_role("searchbox").fill("LINE 77")
+    expect(group.get_by_role("status")).to_have_text("11 found")
+    expect(log.get_by_role("row")).to_have_count(12)  # and a head
+    expect(log).to_contain_text("line 779")
+
+
 def test_a_request_is_sent_from_the_page(tab: TabMaker, greeter: GreeterMaker) -> None:
     api = greeter("sent")
     page = tab().lab()

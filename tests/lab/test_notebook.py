@@ -64,7 +64,7 @@ def test_what_ran_is_shown_checked_and_published(lab: Lab, kernel: KernelMaker, 
     client = environment.client()
     assert client.result("lab-greeting", client.submit("lab-greeting", [1]), wait=30).result == {"said": "hello", "got": [1]}
     live = lab.ask("show", one, "lab-greeting.ipynb", notebook).worked()["live"]
-    assert live == {"version": 1, "diff": []}
+    assert live == {"version": 1, "diff": [], "keeps_payloads": False}
     source = client.get_api("lab-greeting")["source"]
     assert source.endswith(f":{lab.root}/lab-greeting.ipynb"), "as `%cortex deploy` in a cell says it: the API belongs to one source, whichever way"
 

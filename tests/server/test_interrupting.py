@@ -15,7 +15,7 @@ import pytest
 
 from jupyter_cortex.handler import execution
 from jupyter_cortex.handler.instance import Instance
-from jupyter_cortex.handler.live import Cancelled
+from jupyter_cortex.handler.live import Cancelled, Stage
 from jupyter_cortex.serving.interrupting import SIGNAL, Interrupter
 
 ROUNDS = 1500
@@ -82,6 +82,27 @@ def _disturb(interrupter: Interrupter, current: dict[str, str], over: Callable[[
             time.sleep(dice.random() * 0.0004)
 
 
+@contextlib.contextmanager
+def disturbed(interrupter: Interrupter, *, every: float) -> Iterator[Stage]:
+    """A stage on which whatever runs is cancelled, and interrupted again after so many seconds."""
+    stage = interrupter.stage(lambda *said: None)
+    over = threading.Event()
+
+    def disturb() -> None:
+        while not over.wait(every):
+            if stage.request is not None:
+                interrupter.cancel(stage.request.request_id)
+            interrupter.step()
+
+    disturbing = threading.Thread(target=disturb)
+    disturbing.start()
+    try:
+        yield stage
+    finally:
+        over.set()
+        disturbing.join()
+
+
 def test_on_the_main_thread(interrupter: Interrupter, handler: Instance) -> None:
     current: dict[str, str] = {}
     ends: Counter[str] = Counter()
@@ -135,24 +156,10 @@ def test_a_log_line_is_written_whole(interrupter: Interrupter) -> None:
         lines[-1] = line
 
     logs.setup_worker(write, labels={})
-    stage = interrupter.stage(lambda *said: None)
-    over = threading.Event()
-
-    def disturb() -> None:
-        while not over.is_set():
-            if stage.request is not None:
-                interrupter.cancel(stage.request.request_id)
-            interrupter.step()
-            time.sleep(0.0003)
-
-    disturbing = threading.Thread(target=disturb)
-    disturbing.start()
     try:
-        with Instance(Writing) as handler:
+        with disturbed(interrupter, every=0.0003) as stage, Instance(Writing) as handler:
             ends = [execution.execute(handler, b"", "text/plain", f"w{number}", "/", stage=stage) for number in range(60)]
     finally:
-        over.set()
-        disturbing.join()
         for one in [one for one in logs.logger.handlers if isinstance(one, logs.LineHandler)]:
             logs.logger.removeHandler(one)
     assert {type(end.exception) for end in ends} == {Cancelled}
@@ -167,21 +174,5 @@ def test_one_that_swallows_an_interruption_is_interrupted_again(interrupter: Int
                     time.sleep(600)
             return {}
 
-    stage = interrupter.stage(lambda *said: None)
-    over = threading.Event()
-
-    def disturb() -> None:
-        while not over.is_set():
-            if stage.request is not None:
-                interrupter.cancel(stage.request.request_id)
-            interrupter.step()
-            time.sleep(0.005)
-
-    disturbing = threading.Thread(target=disturb)
-    disturbing.start()
-    try:
-        with Instance(Swallowing) as handler:
-            assert execution.execute(handler, b"", "text/plain", "one", "/", stage=stage).status == "cancelled"
-    finally:
-        over.set()
-        disturbing.join()
+    with disturbed(interrupter, every=0.005) as stage, Instance(Swallowing) as handler:
+        assert execution.execute(handler, b"", "text/plain", "one", "/", stage=stage).status == "cancelled"

@@ -253,10 +253,55 @@ def test_workloads_show_their_own_lines_whatever_became_of_them(
 def test_lines_of_others_that_name_a_workload_are_not_its_own(control: httpx.Client, stage: Stage) -> None:
     api = stage("looking-others")
     request_id = api.submit("a")
-    for line in ('{"message": "a", "request_id": "b"}', '{"message": "own", "request_id": "a"}', '"a"', "a", '{"request_id": ["a"]}'):
+    others = (
+        '{"message": "a", "request_id": "b"}',
+        '"a"',
+        "a",
+        '{"request_id": ["a"]}',
+        '{"message": "nested", "of": {"request_id": "a"}}',
+        '{"message": "quoted \\"request_id\\": \\"a\\"}", "request_id": "b", "replica": "r"}',
+    )
+    own = [
+        {"message": "own", "request_id": "a"},
+        {"request_id": "a", "message": "not last"},
+        {"message": "again", "request_id": "a", "run": 2, "replica": "r-v1-0"},
+    ]
+    for line in (*others, *map(json.dumps, own)):
         logs.append(api.store, api.name, [line])
     found = control.get(f"{V1}/apis/{api.name}/workloads/{request_id}/logs").json()["records"]
-    assert found == [{"message": "own", "request_id": "a"}]
+    assert found == own
+    page = control.get(f"{V1}/apis/{api.name}/workloads/{request_id}/logs", params={"limit": 2}).json()
+    assert page == {"records": own[1:], "first": 1, "total": 3}
+
+
+def test_a_long_log_comes_page_by_page_and_a_search_looks_through_all_of_it(control: httpx.Client, stage: Stage) -> None:
+    api = stage("looking-pages")
+    request_id = api.submit("long")
+    about = {"levelname": "INFO", "labels": {"apiName": "looking-pages"}, "request_id": "long", "replica": "r-v1-0"}
+    extras = {0: {"message": 'Grüße\n"Ada"'}, 4000: {"step": 7, "by": "Ada"}}
+    lines = [json.dumps({"message": f"line {at}", **extras.get(at, {}), **about}) for at in range(5000)]
+    for at in range(0, 5000, 500):
+        logs.append(api.store, api.name, lines[at : at + 500])
+
+    def page(**params: Any) -> tuple[int, int, list[str]]:
+        answer = control.get(f"{V1}/apis/{api.name}/workloads/{request_id}/logs", params=params)
+        assert answer.status_code == 200, answer.text
+        said = answer.json()
+        return said["first"], said["total"], [one["message"] for one in said["records"]]
+
+    assert page(limit=3) == (4997, 5000, ["line 4997", "line 4998", "line 4999"])
+    assert page(limit=2, first=100) == (100, 5000, ["line 100", "line 101"])
+    assert page(limit=2, first=4999) == (4999, 5000, ["line 4999"])
+    assert page(limit=2, first=9999) == (5000, 5000, [])
+    assert page(limit=1, q="LINE 49") == (110, 111, ["line 4999"])
+    assert page(limit=1, q="LINE 49", first=0) == (0, 111, ["line 49"])
+    for shown in ("grüße", '"ada"', "GRÜSSE".replace("SS", "ß")):
+        assert page(limit=2, q=shown) == (0, 1, ['Grüße\n"Ada"']), shown
+    assert page(limit=2, q="step=7") == page(limit=2, q="by=Ada") == (0, 1, ["line 4000"])
+    for unseen in ("looking-pages", "labels", "r-v1-0", "nowhere"):
+        assert page(limit=2, q=unseen) == (0, 0, []), "what a reader does not see is not found"
+    for wrong in ({"limit": 0}, {"limit": 2001}, {"limit": 1, "first": -1}, {"limit": 1, "q": "x" * 201}):
+        refused(control.get(f"{V1}/apis/{api.name}/workloads/{request_id}/logs", params=wrong), 400, "bad_request")
 
 
 def test_a_workload_shows_at_most_a_megabyte_of_its_lines(control: httpx.Client, stage: Stage) -> None:

@@ -114,6 +114,9 @@ def test_a_rehearsal_tells_truly_what_would_change_and_changes_nothing_public(en
         assert [client.workload_log(name, one) for one in ids] == logs
         api = client.get_api(name)
         assert (api["live"], api["wanted"], api["status"], api["stale"]) == (1, 1, "live", 0)
+        told = api["rehearsal"]
+        assert (told["version"], told["state"], told["live"], told["total"], told["done"]) == (version, "rehearsed", 1, 6, 6)
+        assert told["counts"] == report["counts"]
         assert "cortex_metric_seen" not in environment.http().get("/metrics", headers={"authorization": f"Bearer {environment.token}"}).text
 
         lines = wait_until(lambda: [line for line in client.logs(name, 10_000) if "shadowed" in line.get("message", "")], "its lines are shipped")
@@ -149,6 +152,7 @@ def test_what_was_promoted_is_live_as_a_deploy_would_be_and_what_runs_is_finishe
         wait_until(lambda: client.result(name, running).status == "in_progress", "it runs")
         waiting = [client.submit(name, {}) for _ in range(5)]
         assert client.promote(name, version, source="here.ipynb").version == version
+        assert client.get_api(name)["rehearsal"] is None, "it is decided"
         assert [client.result(name, one, wait=30).result for one in waiting] == [{"by": 2}] * 5
         door.touch()
         assert client.result(name, running, wait=30).result == {"by": 1}
@@ -189,8 +193,9 @@ def test_dropped_while_it_runs_it_ends_at_once_and_leaves_nothing(environment: E
     wait_until(lambda: environment.processes("rehearsal", name), "it is among the processes of the environment")
     with environment.client() as client:
         pid = int(wait_until(lambda: pids.exists() and pids.read_text().strip(), "it runs the first one"))
-        assert client.deployment(name, version)["state"] == "rehearsing"
+        assert client.deployment(name, version)["state"] == client.get_api(name)["rehearsal"]["state"] == "rehearsing"
         client.drop(name, version)
+        assert client.get_api(name)["rehearsal"] is None
         assert client.deployment(name, version)["state"] == "stopped"
         wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the shadow is gone")
         wait_until(lambda: gone(environment, name, version), "all of it is gone")
@@ -224,7 +229,11 @@ def test_a_version_that_cannot_start_fails_its_rehearsal_and_says_why(environmen
     with pytest.raises(CortexError, match=r"version 2 did not start: .*no such model"):
         rehearse(environment, project, name, "raise RuntimeError('no such model')\nclass Handler:\n    def handle_async(self): return {}\n", 1)
     with environment.client() as client:
-        assert client.get_api(name)["status"] == "live"
+        api = client.get_api(name)
+        assert (api["status"], api["message"], api["rehearsal"]["state"]) == ("live", "", "failed")
+        assert "no such model" in api["rehearsal"]["message"]
+        project(name, BEFORE, f"{BOTH}\ndrain_timeout: 60s").deploy(environment)
+        assert client.get_api(name)["rehearsal"] is None, "a deploy after it makes it history"
         assert client.result(name, client.submit(name, {"n": 2}), wait=30).result == {"twice": 4, "kept": "x"}
         client.delete(name)
 

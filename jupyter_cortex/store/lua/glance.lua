@@ -1,9 +1,10 @@
 -- What a list shows of an API, as of one moment. ARGV: minutes of counters before the current one.
--- Returns {now, fields of the API, of its live deployment, of its wanted one, workers, numbers, minutes}; {} when there is no such API.
+-- Returns {now, fields of the API, of its live deployment, of its wanted one, of the last that was rehearsed, workers, numbers, minutes}; {} when there
+-- is no such API.
 local p = KEYS[1]
 local api = p .. ':api'
 if redis.call('EXISTS', api) == 0 then return {} end
-local fields = redis.call('HMGET', api, 'endpoint', 'source', 'live', 'wanted', 'stopped', 'created', 'updated')
+local fields = redis.call('HMGET', api, 'endpoint', 'source', 'live', 'wanted', 'stopped', 'created', 'updated', 'rehearsed')
 
 local function deployment(version)
   if not version then return {} end
@@ -11,6 +12,7 @@ local function deployment(version)
 end
 local live = deployment(fields[3])
 local wanted = fields[4] == fields[3] and live or deployment(fields[4])
+local rehearsed = fields[8] and redis.call('HMGET', p .. ':dep:' .. fields[8], 'state', 'rehearsal', 'error', 'failed_at') or {}
 
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
@@ -39,4 +41,4 @@ while minute <= current do
     until minute % 10 == 0 or minute > current
   end
 end
-return {now, fields, live, wanted, redis.call('HVALS', p .. ':workers'), numbers, minutes}
+return {now, fields, live, wanted, rehearsed, redis.call('HVALS', p .. ':workers'), numbers, minutes}

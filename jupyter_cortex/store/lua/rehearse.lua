@@ -22,7 +22,7 @@ for _, v in ipairs(redis.call('SMEMBERS', p .. ':active')) do
   end
 end
 redis.call('SADD', p .. ':active', n)
-redis.call('HSET', api, 'next', n)
+redis.call('HSET', api, 'next', n, 'rehearsed', n)
 event('deployment', n .. ' rehearsing')
 flush()
 return {'rehearsing', n, ''}
