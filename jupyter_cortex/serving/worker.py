@@ -65,7 +65,7 @@ STORE_S = 60.0
 #: Workloads put aside to run alone want a fresh replica; without one for this long a healthy one is replaced.
 RECYCLE_S = 10.0
 #: So long a version that starts waits for GPUs that others have.
-GPUS_S = 15.0
+GPUS_S = 10.0
 #: After the second signal, or when the API was deleted, running handlers get this long.
 SHORT_DRAIN_S = 5.0
 
