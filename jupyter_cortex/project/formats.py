@@ -144,13 +144,9 @@ def loading_line(chosen: str, value: Any, target: str, path: str) -> str:
 
 def choose(value: Any) -> str:
     """The format for an object, by what it is; nothing is imported that the kernel has not imported."""
-    torch, numpy, pandas = (sys.modules.get(name) for name in ("torch", "numpy", "pandas"))
-    if torch is not None and isinstance(value, torch.nn.Module):
-        return "safetensors" if _fits_safetensors(value, torch) else "torch_state"
-    if torch is not None and (isinstance(value, torch.Tensor) or _holds_tensors(value, torch)):
-        return "torch_tensors"
-    if own := _own_format(value):
+    if own := framework_format(value):
         return own
+    numpy, pandas = (sys.modules.get(name) for name in ("numpy", "pandas"))
     engine = any(importlib.util.find_spec(name) for name in ("pyarrow", "fastparquet"))
     if pandas is not None and engine and isinstance(value, pandas.DataFrame) and all(isinstance(column, str) for column in value.columns):
         return "parquet"
@@ -165,8 +161,13 @@ def choose(value: Any) -> str:
     return "cloudpickle"
 
 
-def _own_format(value: Any) -> str:
+def framework_format(value: Any) -> str:
     """The format of the framework that the object's class is of, "" when there is none."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.nn.Module):
+        return "safetensors" if _fits_safetensors(value, torch) else "torch_state"
+    if torch is not None and (isinstance(value, torch.Tensor) or _holds_tensors(value, torch)):
+        return "torch_tensors"
     classes = list(_classes(value))
     package, name = classes[0]
     if package == "xgboost":

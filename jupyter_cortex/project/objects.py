@@ -13,7 +13,7 @@ from typing import Any
 from ..core.errors import ProjectError
 from ..core.readers import printable
 from .files import megabytes
-from .formats import FORMATS, choose, loading_line, tied
+from .formats import FORMATS, choose, framework_format, loading_line, tied
 from .notebook.lines import Loading
 
 
@@ -174,6 +174,12 @@ def files_above(saved: Saved, size: int) -> list[str]:
     """The files of what was saved, one or a directory of them, that have more bytes than ``size``; relative to the project."""
     files = sorted(saved.path.rglob("*")) if saved.path.is_dir() else [saved.path]
     return [file.relative_to(saved.path.parent).as_posix() for file in files if file.is_file() and file.stat().st_size > size]
+
+
+def own_file(name: str, value: Any) -> str:
+    """The file that an object of a framework with a format of its own would become, "" for every other."""
+    own = framework_format(value)
+    return f"{name}{FORMATS[own].suffix}" if own else ""
 
 
 def describe(saved: Saved) -> str:
