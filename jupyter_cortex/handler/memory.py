@@ -2,7 +2,9 @@
 
 Linux's limit on data (RLIMIT_DATA) is what holds: it counts what a process may write to, at the moment it asks for it, so that one allocation fails
 where it is made, with its line, and the replica lives. A limit on addresses (RLIMIT_AS) would count what CUDA, TensorFlow and memory-mapped models
-reserve or map and never use; looking at the size now and then would see a quick allocation too late, and could only kill.
+reserve or map and never use (scikit-learn, 164 MB large, hangs below one of 256 MB); looking at the size now and then would see a quick allocation
+too late, and could only kill. What is reserved and not used counts here, too (stacks of threads, buffers of OpenBLAS: 190 MB of 300 in scikit-learn):
+so the limit lies above that, and moves with it.
 """
 
 from __future__ import annotations
@@ -13,28 +15,40 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Counted by the limit and never used: the stacks (8 MB each) of threads that start later, and what allocators keep in hand.
+#: What may be reserved between two looks: the stacks (8 MB each) of threads that start, and what allocators keep in hand.
 IN_HAND = 64 << 20
-#: What is left of the limit when a replica is to be replaced: something in it keeps what it was refused more of.
+#: What may be reserved while a handler is imported and constructed; after that it is known what of it is in use.
+AT_START = 512 << 20
+#: The share of its memory in use from which a replica that was refused more is replaced: something in it keeps what the next workloads need.
 FULL = 0.9
 #: How libraries say it that do not raise MemoryError: C++, PyTorch, ONNX Runtime, TensorFlow, the loader of shared libraries.
 _SAID = re.compile(r"bad_alloc|can(no|')t allocate memory|failed to allocate memory|OOM when allocating|unable to allocate", re.IGNORECASE)
 
-_limit = ""
+_limit, _size = "", 0
 
 
-def limit(mem: str, size: int) -> None:
-    """Keep this process to ``size`` bytes beside what it has reserved by now; ``mem`` is how the spec says it. On Linux only."""
-    global _limit
-    if sys.platform != "linux":
-        return
+def begin(mem: str, size: int) -> None:
+    """From now on this process may hold ``size`` bytes, which the spec calls ``mem``; loosely until `settle`. On Linux only."""
+    global _limit, _size
+    if sys.platform == "linux":
+        _limit, _size = mem, size
+        _allow(2 * size + AT_START)
+
+
+def settle() -> str:
+    """Move the limit above what is reserved and not in use by now. What is wrong if more is in use than may be, else ""."""
+    if not _limit:
+        return ""
+    data, resident = _sizes()
+    _allow(_size + max(0, data - resident) + IN_HAND)
+    return f"it holds {resident >> 20} MiB, more than the {_limit} of compute.mem: raise that, or load less" if resident > _size else ""
+
+
+def _allow(size: int) -> None:
     import resource
 
-    data, resident = _sizes()
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = size + max(0, data - resident) + IN_HAND
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
-    _limit = mem
+    resource.setrlimit(resource.RLIMIT_DATA, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
 
 
 def note(error: BaseException) -> str:
@@ -48,12 +62,8 @@ def ran_out(error: BaseException) -> bool:
 
 
 def full() -> bool:
-    """Whether what the limit leaves is nearly all in use, so that the next workloads will fail, too."""
-    if not _limit:
-        return False
-    import resource
-
-    return _sizes()[0] > FULL * resource.getrlimit(resource.RLIMIT_DATA)[0]
+    """Whether nearly all that this process may hold is in use, so that the next workloads will fail, too."""
+    return bool(_limit) and _sizes()[1] > FULL * _size
 
 
 def _says_so(error: BaseException) -> bool:

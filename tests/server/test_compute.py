@@ -22,11 +22,10 @@ import os, resource
 
 class Handler:
     def __init__(self, config):
-        self.kept = [bytes(config.get("mb", 0) << 20)]
+        self.kept = [b"x" * (config.get("mb", 0) << 20)]
 
     def handle_async(self, payload):
-        size = payload.get("mb", 0) << 20
-        taken = bytearray(size)
+        taken = bytearray(b"x") * (payload.get("mb", 0) << 20)
         if payload.get("keep"):
             self.kept.append(taken)
         return {"pid": os.getpid(), "env": dict(os.environ), "limit": resource.getrlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY}
@@ -86,7 +85,7 @@ def test_a_replica_that_keeps_all_its_memory_makes_way_for_a_fresh_one(environme
 @LINUX
 def test_a_handler_that_cannot_start_within_its_memory_leaves_the_old_one_serving(environment: Environment, project: ProjectMaker) -> None:
     project("grows", HUNGRY, "compute: {mem: 128Mi}").deploy(environment)
-    with pytest.raises(DeployFailed, match=r"it needs more than the 128Mi of compute\.mem"):
+    with pytest.raises(DeployFailed, match=r"it holds \d+ MiB, more than the 128Mi of compute\.mem: raise that, or load less"):
         project("grows", HUNGRY, "compute: {mem: 128Mi}", handler_spec="config: {mb: 400}").deploy(environment)
     assert ask(environment, "grows").status == "completed"
 
