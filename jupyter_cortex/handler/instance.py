@@ -142,7 +142,7 @@ def _init_error(cls: type, path: str, exc: BaseException) -> HandlerError:
     problem = f"{text['type']}: {text['message']}" if text["message"] else text["type"]
     kind, remedy = "raised", "correct the constructor or the config it reads"
     if memory.note(exc):
-        kind, remedy = "memory", "the checks and this notebook have all of the machine's"
+        kind, remedy = "memory", "the checks before a deploy have all of the machine's"
     elif not isinstance(exc, Exception):
         kind, remedy = "exit", "a constructor must return or raise an ordinary exception"
     return HandlerError(

@@ -80,9 +80,10 @@ def cpu_share(compute: Mapping[str, Any]) -> Fraction | None:
 
 
 def threads(compute: Mapping[str, Any]) -> dict[str, str]:
-    """The variables that keep a replica's libraries to its share of the cores, rounded up; {} where there is no share."""
+    """The variables that keep a replica's libraries to its share of this machine's cores, rounded up; {} where there is no share."""
     share = cpu_share(compute)
-    return {} if share is None else dict.fromkeys(THREADS, str(max(1, math.ceil(share))))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {} if share is None else dict.fromkeys(THREADS, str(max(1, min(math.ceil(share), cores))))
 
 
 def for_replica(spec: dict[str, Any], dotenv: str, project_dir: Path, names: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from jupyter_cortex.core.errors import DeployFailed
-from jupyter_cortex.project.environment import THREADS
+from jupyter_cortex.operator import machine
+from jupyter_cortex.project.environment import THREADS, threads
 from jupyter_cortex.serving import gpus
 
 from ..conftest import Environment, ProjectMaker, wait_until
@@ -53,7 +54,13 @@ def test_a_share_of_the_cores_rounded_up_is_the_number_of_threads_unless_the_spe
 ) -> None:
     project("shared-cores", HUNGRY, "compute: {cpu: 1500m}", handler_spec="env: {MKL_NUM_THREADS: '7'}").deploy(environment)
     found = ask(environment, "shared-cores").result["env"]
-    assert {name: found[name] for name in THREADS} == {**dict.fromkeys(THREADS, "2"), "MKL_NUM_THREADS": "7"}
+    assert {name: found[name] for name in THREADS} == {**dict.fromkeys(THREADS, str(min(2, machine.cpus()))), "MKL_NUM_THREADS": "7"}
+
+
+def test_a_share_larger_than_the_machine_is_the_machine() -> None:
+    assert set(threads({"cpu": "1000"}).values()) == {str(machine.cpus())}
+    assert set(threads({"cpu": "100m"}).values()) == {"1"}
+    assert threads({"cpu": None}) == threads({"cpu": "0.2"}) == threads({}) == {}
 
 
 # Memory -------------------------------------------------------------------------------------------------------------------------------------
