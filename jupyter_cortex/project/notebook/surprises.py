@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .cells import Cell, Notebook, State
-from .changes import root_name
+from .changes import Kind, root_name
 from .lines import Dropped
 from .secrets import hidden, hidden_text, may_have_secrets, secrets
 from .slicing import Missing, Slice
@@ -220,15 +220,20 @@ def _training(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
         calls = [part for part in ast.walk(step.node) if isinstance(part, ast.Call)]
         if calls and not (step.defines or step.imports or step.loads):
             trains = [call for call in calls if getattr(call.func, "attr", getattr(call.func, "id", "")) in TRAINING]
-            if trains or (step.cell.seconds or 0.0) >= SLOW_S:
+            if trains or ((step.cell.seconds or 0.0) >= SLOW_S and not _only_sets(step)):
                 of_cell.setdefault(step.cell.label, []).append((step, trains))
     for rows in of_cell.values():
         step, trains = next((row for row in rows if row[1]), rows[0])
         took = f" (its cell took {step.cell.seconds:.1f} s)" if step.cell.seconds is not None else ""
-        name = _made_by(step, trains)
+        name = next((reason.name for reason in found.reasons[step.index] if reason.name), "") or _made_by(step, trains)
         message = f"{'training' if trains else 'this statement'} would run at each replica's start{took}"
         file = notebook.kept_as(name) or "the file"
         yield Surprise("training", step.place, message, f"save what it makes with `%cortex save {name}`: replicas then load {file}")
+
+
+def _only_sets(step: Step) -> bool:
+    """``torch.manual_seed(0)`` is quick: what took long in its cell is an import."""
+    return not step.names.binds and all(change.kind is Kind.SETTING for change in step.names.changes)
 
 
 def _made_by(step: Step, trains: list[ast.Call]) -> str:
