@@ -2,9 +2,9 @@
 
 Linux's limit on data (RLIMIT_DATA) is what holds: it counts what a process may write to, at the moment it asks for it, so that one allocation fails
 where it is made, with its line, and the replica lives. A limit on addresses (RLIMIT_AS) would count what CUDA, TensorFlow and memory-mapped models
-reserve or map and never use (scikit-learn, 164 MB large, hangs below one of 256 MB); looking at the size now and then would see a quick allocation
-too late, and could only kill. What is reserved and not used counts here, too (stacks of threads, buffers of OpenBLAS: 190 MB of 300 in scikit-learn):
-so the limit lies above that, and moves with it.
+reserve or map and never use (TensorFlow: 1.6 GB of them for 265 MB of data; scikit-learn hangs where it finds none); looking at the size now and then
+would see a quick allocation too late, and could only kill. What is reserved and not used counts here, too (stacks of threads, buffers of OpenBLAS:
+190 MB of 300 in scikit-learn): so the limit lies above that, and moves with it.
 """
 
 from __future__ import annotations

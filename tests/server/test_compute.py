@@ -26,6 +26,8 @@ class Handler:
         self.kept = [b"x" * (config.get("mb", 0) << 20)]
 
     def handle_async(self, payload):
+        if payload.get("abort"):
+            os.abort()
         taken = bytearray(b"x") * (payload.get("mb", 0) << 20)
         if payload.get("keep"):
             self.kept.append(taken)
@@ -95,6 +97,13 @@ def test_a_handler_that_cannot_start_within_its_memory_leaves_the_old_one_servin
     with pytest.raises(DeployFailed, match=r"it holds \d+ MiB, more than the 128Mi of compute\.mem: raise that, or load less"):
         project("grows", HUNGRY, "compute: {mem: 128Mi}", handler_spec="config: {mb: 400}").deploy(environment)
     assert ask(environment, "grows").status == "completed"
+
+
+@LINUX
+def test_native_code_that_cannot_bear_it_leaves_a_reason_that_points_at_the_memory(environment: Environment, project: ProjectMaker) -> None:
+    project("aborting", HUNGRY, "compute: {mem: 128Mi}\nmax_deliveries: 1").deploy(environment)
+    failed = ask(environment, "aborting", {"abort": True})
+    assert "killed by SIGABRT; perhaps it needs more than the 128Mi of compute.mem" in failed.error["message"]
 
 
 # GPUs ---------------------------------------------------------------------------------------------------------------------------------------
