@@ -197,7 +197,6 @@ class APISpec(_Frozen):
             "handler.image": (handler.image, no_containers),
             "handler.tensorflow_serving_image": (handler.tensorflow_serving_image, no_containers),
             "handler.shm_size": (handler.shm_size, no_containers),
-            "compute.gpu": (compute.gpu, "replicas see all the GPUs of the machine"),
             "compute.inf": (compute.inf, no_cluster),
             "compute.node_groups": (compute.node_groups, no_cluster),
             "autoscaling.max_replica_concurrency": (

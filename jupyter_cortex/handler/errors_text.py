@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from . import origin
+from . import memory, origin
 from .masking import masked
 
 #: A traceback's size in a record. A recursion error of 1,000 frames takes about 100 kB.
@@ -68,9 +68,10 @@ def type_name(cls: type) -> str:
 
 
 def message_of(exc: BaseException) -> str:
-    """``str(exc)``, or a note when that raises itself."""
+    """``str(exc)``, or a note when that raises itself; of one that had no memory, which limit that was."""
     try:
-        return str(exc)
+        said, note = str(exc), memory.note(exc)
+        return f"{said}; {note}" if said and note else note or said
     except BaseException as problem:  # an author's __str__ may raise anything, SystemExit included
         return f"<no message: __str__ raised {type(problem).__name__}>"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_cortex.core.errors import HandlerError
 
-from . import origin
+from . import memory, origin
 from .errors_text import describe, line_in
 from .signature import check_class, constructor_arguments, is_async, named_arguments
 
@@ -141,7 +141,9 @@ def _init_error(cls: type, path: str, exc: BaseException) -> HandlerError:
     where = f"{path}, line {line}{origin.beside(path, line)}" if line else origin.deepest(exc) or path
     problem = f"{text['type']}: {text['message']}" if text["message"] else text["type"]
     kind, remedy = "raised", "correct the constructor or the config it reads"
-    if not isinstance(exc, Exception):
+    if memory.note(exc):
+        kind, remedy = "memory", "the checks before a deploy have all of the machine's"
+    elif not isinstance(exc, Exception):
         kind, remedy = "exit", "a constructor must return or raise an ordinary exception"
     return HandlerError(
         f"error in {where}: {cls.__name__}.__init__: {problem}; {remedy}",

@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +163,8 @@ class Session:
         def loading(name: str, target: str) -> str:
             return (self.saved.get((name, target)) or found(name, target)) if found(name, target) else ""
 
-        return timeline.executed_notebook(self.recorder.runs, path, document, as_of, alive, loading)
+        notebook = timeline.executed_notebook(self.recorder.runs, path, document, as_of, alive, loading)
+        return replace(notebook, kept_as=lambda name: objects.own_file(name, self.shell.user_ns.get(name)))
 
     def _place(self, file: str, line: int) -> str:
         count = self.recorder.count_of(file)

@@ -234,11 +234,12 @@ def _save(session: Session, word: str, artifact: bool | None, *, force: bool) ->
         raise NotebookError(f"`{source}` cannot be saved: {type(error).__name__}: {error}", kind="unsavable") from None
     saved = objects.save(session.root, name, value, saved_target(name, source), force=force)
     session.saved[name, saved_target(name, source)] = saved.line
-    large = saved.size > ARTIFACT_BYTES if artifact is None else artifact
+    large = [] if artifact is False else objects.files_above(saved, -1 if artifact else ARTIFACT_BYTES)
     warning = saved.warning
-    if large and (note := _as_artifact(session.root, saved.path.name)):
+    notes = [_as_artifact(session.root, file) for file in large]
+    if note := "; ".join(filter(None, notes)):
         warning = f"{warning}; {note}" if warning else note
-    return {"name": name, "file": saved.path.name, "bytes": saved.size, "line": saved.line, "warning": warning, "artifact": large}
+    return {"name": name, "file": saved.path.name, "bytes": saved.size, "line": saved.line, "warning": warning, "artifact": bool(large)}
 
 
 def saved_target(name: str, source: str) -> str:

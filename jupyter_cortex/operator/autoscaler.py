@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from fractions import Fraction
 
 from ..core.spec import Autoscaling
 
@@ -100,13 +101,29 @@ class Autoscaler:
         return request
 
 
-def cap(wanted: int, *, cpus: int, memory_available: int, replica_memory: int | None, per_cpu: int = 2) -> tuple[int, str | None]:
+def cap(
+    wanted: int,
+    *,
+    cpus: int,
+    memory_available: int,
+    replica_memory: int | None,
+    per_cpu: int = 2,
+    replica_cpus: Fraction | None = None,
+    gpus: int = 0,
+    replica_gpus: int = 0,
+) -> tuple[int, str | None]:
     """How many of ``wanted`` replicas this machine should hold (at least 1), and why it is fewer, if it is.
 
     ``memory_available`` is in bytes and must count what running replicas hold already, or they would cap themselves;
-    ``replica_memory`` is None when nothing is known of it.
+    ``replica_memory`` is None when nothing is known of it. ``replica_cpus`` is the share that the spec gives a replica, None when it gives none;
+    ``replica_gpus`` are the GPUs that each must have.
     """
-    limits = [(cpus * per_cpu, f"{cpus} CPU" if cpus == 1 else f"{cpus} CPUs")]
+    machine = f"{cpus} CPU" if cpus == 1 else f"{cpus} CPUs"
+    limits = [(cpus * per_cpu, machine)]
+    if replica_cpus:
+        limits.append((int(cpus / replica_cpus), f"{machine}, {float(replica_cpus):g} for each"))
+    if replica_gpus:
+        limits.append((gpus // replica_gpus, f"{gpus} GPU{'' if gpus == 1 else 's'}, {replica_gpus} for each"))
     if replica_memory is not None and replica_memory > 0:
         limits.append((max(memory_available, 0) // replica_memory, f"{_size(memory_available)} of memory free"))
     most, reason = min(limits, key=lambda limit: limit[0])

@@ -1,14 +1,17 @@
-"""What this machine has for replicas: cores and memory."""
+"""What this machine has for replicas: cores, GPUs and memory."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+
+from ..serving.gpus import listed
 
 #: Where Linux says what a container may use, by version of its control groups.
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -19,6 +22,12 @@ def cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)) or 1
     return os.cpu_count() or 1
+
+
+@functools.lru_cache(maxsize=1)  # asking takes up to seconds, and cards do not come and go
+def gpus() -> int:
+    """GPUs that replicas may be given."""
+    return len(listed())
 
 
 def memory_total() -> int:

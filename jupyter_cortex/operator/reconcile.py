@@ -18,8 +18,10 @@ from typing import Any
 import redis
 
 from ..core.errors import CortexError
+from ..core.scalars import parse_quantity
 from ..core.spec import APISpec
 from ..core.workload import DeploymentState as State
+from ..project.environment import cpu_share
 from ..serving.sweeping import sweep_all
 from ..store import keys
 from ..store.registry import Api, Deployment, Registry
@@ -254,12 +256,24 @@ class Reconciler:
     def _capped(self, name: str, deployment: Deployment, wanted: int) -> tuple[int, str]:
         status = self._worker_status(name, deployment.version)
         pids = [replica["pid"] for replica in status["replicas"]] if status else []
+        compute = deployment.spec["compute"]
         size = machine.replica_memory(pids)
         # Memory that the running replicas hold is theirs already, and somebody else's hunger must not take them away: only more replicas need more.
         available = machine.memory_available() + (size or 0) * len(pids)
+        if compute.get("mem"):
+            size = int(parse_quantity(compute["mem"]))
         if wanted <= len(pids):
             size = None
-        replicas, why = cap(wanted, cpus=machine.cpus(), memory_available=available, replica_memory=size, per_cpu=self._per_cpu)
+        replicas, why = cap(
+            wanted,
+            cpus=machine.cpus(),
+            memory_available=available,
+            replica_memory=size,
+            per_cpu=self._per_cpu,
+            replica_cpus=cpu_share(compute),
+            gpus=machine.gpus() if compute.get("gpu") else 0,
+            replica_gpus=compute.get("gpu", 0),
+        )
         return replicas, why or ""
 
     def _autoscale(self) -> None:

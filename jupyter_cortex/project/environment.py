@@ -1,12 +1,15 @@
-"""The environment variables of a replica: an allow-list of this process's, the spec's, then ``.env``."""
+"""The environment variables of a replica: an allow-list of this process's, threads for its share of the cores, the spec's, then ``.env``."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from ..core.scalars import parse_quantity
 from . import dotenv as dotenv_file
 
 #: Where programs and libraries are found, how text is encoded, where to write, how to reach the network, which devices there are. Nothing else:
@@ -50,11 +53,37 @@ ALLOWED = frozenset(
     ]
 )
 ALLOWED_PREFIXES = ("LC_",)
+#: What tells the usual libraries how many threads to compute with: OpenMP (PyTorch, scikit-learn, XGBoost), MKL, OpenBLAS, numexpr, Accelerate,
+#: TensorFlow, Rust's. ONNX Runtime asks for it in code only.
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "RAYON_NUM_THREADS",
+)
+#: The spec's default share, with which libraries use all cores as they do in the notebook: what nobody asked for slows nobody down.
+DEFAULT_CPU = "200m"
 
 
 def base(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     source = os.environ if environ is None else environ
     return {key: value for key, value in source.items() if key in ALLOWED or key.startswith(ALLOWED_PREFIXES)}
+
+
+def cpu_share(compute: Mapping[str, Any]) -> Fraction | None:
+    """The cores of ``compute.cpu``; None for the default, which limits nothing."""
+    cpu = compute.get("cpu")
+    return None if cpu is None or parse_quantity(cpu) == parse_quantity(DEFAULT_CPU) else parse_quantity(cpu)
+
+
+def threads(compute: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that keep a replica's libraries to its share of this machine's cores, rounded up; {} where there is no share."""
+    share = cpu_share(compute)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {} if share is None else dict.fromkeys(THREADS, str(max(1, min(math.ceil(share), cores))))
 
 
 def for_replica(spec: dict[str, Any], dotenv: str, project_dir: Path, names: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -63,8 +92,7 @@ def for_replica(spec: dict[str, Any], dotenv: str, project_dir: Path, names: lis
     ``names``: the APIs there are now; behind a proxy their chaining names must be excepted one by one.
     """
     section = spec["handler"]
-    env = base()
-    env.update(section["env"])
+    env = {**base(), **threads(spec.get("compute", {})), **section["env"]}
     secrets = dotenv_file.parse(dotenv.encode(), env) if dotenv else {}
     env.update(secrets)
     if any(key.lower() in ("http_proxy", "all_proxy") for key in env):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import pickle
-import platform
-import sys
-from collections.abc import Callable
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +13,8 @@ from typing import Any
 from ..core.errors import ProjectError
 from ..core.readers import printable
 from .files import megabytes
+from .formats import FORMATS, choose, framework_format, loading_line, tied
 from .notebook.lines import Loading
-
-
-@dataclass(frozen=True)
-class Format:
-    """``write(object, path)``; ``line`` loads it, with ``{target}`` and ``{path}`` filled in."""
-
-    suffix: str
-    line: str
-    write: Callable[[Any, Path], None]
 
 
 @dataclass(frozen=True)
@@ -40,65 +28,9 @@ class Saved:
     warning: str = ""
 
 
-def _joblib(value: Any, path: Path) -> None:
-    import joblib
-
-    joblib.dump(value, path)
-
-
-def _torch_state(value: Any, path: Path) -> None:
-    import torch
-
-    torch.save(value.state_dict(), path)
-
-
-def _torch_tensors(value: Any, path: Path) -> None:
-    import torch
-
-    torch.save(value, path)
-
-
-def _numpy(value: Any, path: Path) -> None:
-    import numpy
-
-    with path.open("wb") as file:  # np.save adds a suffix of its own to a name
-        numpy.save(file, value, allow_pickle=False)
-
-
-def _parquet(value: Any, path: Path) -> None:
-    value.to_parquet(path)
-
-
-def _json(value: Any, path: Path) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1), "utf-8")
-
-
-def _cloudpickle(value: Any, path: Path) -> None:
-    import cloudpickle
-
-    with path.open("wb") as file:
-        cloudpickle.dump(value, file)
-
-
-#: By suffix, the most specific first: a file tells from its name how it is loaded.
-FORMATS = {
-    "torch_state": Format(
-        ".state.pt",
-        'import torch; {target}.load_state_dict(torch.load("{path}", weights_only=True, map_location="cpu")); {target}.eval()',
-        _torch_state,
-    ),
-    "torch_tensors": Format(".pt", 'import torch; {target} = torch.load("{path}", weights_only=True, map_location="cpu")', _torch_tensors),
-    "joblib": Format(".joblib", 'import joblib; {target} = joblib.load("{path}")', _joblib),
-    "parquet": Format(".parquet", 'import pandas; {target} = pandas.read_parquet("{path}")', _parquet),
-    "numpy": Format(".npy", 'import numpy; {target} = numpy.load("{path}")', _numpy),
-    "json": Format(".json", 'import json; {target} = json.loads(open("{path}", encoding="utf-8").read())', _json),
-    "cloudpickle": Format(".pkl", 'import pickle; {target} = pickle.loads(open("{path}", "rb").read())', _cloudpickle),
-}
-
-
 def save(root: Path, name: str, value: Any, target: str, *, force: bool = False) -> Saved:
-    """Write ``value`` to ``<name>.<suffix>`` in ``root``. A file that an earlier save wrote is replaced in one step, anybody else's only with
-    ``force``.
+    """Write ``value`` to ``<name>.<suffix>`` in ``root``, a file or (a SavedModel) a directory. A file that an earlier save wrote is replaced in
+    one step, anybody else's only with ``force``.
 
     Raises ProjectError (kind ``unsavable``, ``unwritable`` or ``exists``).
     """
@@ -112,9 +44,11 @@ def save(root: Path, name: str, value: Any, target: str, *, force: bool = False)
             kind="exists",
             path=path.name,
         )
-    temporary = root / f".{name}{form.suffix}.{os.getpid()}"
+    temporary = root / f".{os.getpid()}.{name}{form.suffix}"  # some know the format by the name's end
     try:
         form.write(value, temporary)
+        if temporary.is_dir() and path.exists():
+            _remove(path)
         os.replace(temporary, path)
     except OSError as error:
         raise ProjectError(f"{printable(path.name)} cannot be written: {error.strerror}; choose another directory", kind="unwritable") from None
@@ -124,84 +58,17 @@ def save(root: Path, name: str, value: Any, target: str, *, force: bool = False)
             kind="unsavable",
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
     ours.forget_others(name, path)
     ours.remember(path)
-    line = form.line.format(target=target or name, path=path.name)
-    if chosen == "torch_state" and value.training:
-        line = line.removesuffix(f"; {target or name}.eval()")  # what runs here is what runs in production
-    return Saved(name, path, path.stat().st_size, line, _tied(chosen, value))
+    return Saved(name, path, _stamp(path)[0], loading_line(chosen, value, target or name, path.name), tied(chosen, value))
 
 
-def choose(value: Any) -> str:
-    """The format for an object, by what it is; nothing is imported that the kernel has not imported."""
-    torch, numpy, pandas = (sys.modules.get(name) for name in ("torch", "numpy", "pandas"))
-    if torch is not None and isinstance(value, torch.nn.Module):
-        return "torch_state"
-    if torch is not None and (isinstance(value, torch.Tensor) or _holds_tensors(value, torch)):
-        return "torch_tensors"
-    engine = any(importlib.util.find_spec(name) for name in ("pyarrow", "fastparquet"))
-    if pandas is not None and engine and isinstance(value, pandas.DataFrame) and all(isinstance(column, str) for column in value.columns):
-        return "parquet"
-    if numpy is not None and type(value) is numpy.ndarray and not value.dtype.hasobject:
-        return "numpy"
-    with suppress(RecursionError):  # a list that holds itself
-        if _is_json(value):
-            return "json"
-    estimator = any(cls.__module__.partition(".")[0] == "sklearn" for cls in type(value).__mro__)
-    if estimator and importlib.util.find_spec("joblib") and not _needs_the_notebook(value):
-        return "joblib"
-    return "cloudpickle"
-
-
-class _Sink:
-    """Takes bytes and keeps none."""
-
-    def write(self, data: Any) -> int:
-        return len(data)
-
-
-class _Looking(pickle.Pickler):
-    """Pickles into nothing, to see whether a class or function of the notebook is in it: another process could not import it by name."""
-
-    found = False
-
-    def reducer_override(self, value: Any) -> Any:
-        self.found = self.found or getattr(value, "__module__", None) == "__main__"
-        return NotImplemented
-
-
-def _needs_the_notebook(value: Any) -> bool:
-    looking = _Looking(_Sink(), protocol=5, buffer_callback=lambda buffer: False)  # type: ignore[arg-type]
-    with suppress(Exception):  # what cannot be pickled is told when it is written
-        looking.dump(value)
-    return looking.found
-
-
-def _holds_tensors(value: Any, torch: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and all(isinstance(item, torch.Tensor) for item in value.values())
-
-
-def _is_json(value: Any) -> bool:
-    """Whether JSON brings back the very same value; a tuple or a key that is no text does not come back."""
-    if value is None or type(value) in (bool, int, str):
-        return True
-    if type(value) is float:
-        return value == value and abs(value) != float("inf")
-    if type(value) is list:
-        return all(map(_is_json, value))
-    return type(value) is dict and all(type(key) is str for key in value) and all(map(_is_json, value.values()))
-
-
-def _tied(chosen: str, value: Any) -> str:
-    if chosen == "cloudpickle":
-        package = type(value).__module__.partition(".")[0]
-        beside = "" if package in ("builtins", "__main__") else f" and to this version of {package}"
-        return f"a pickle is tied to Python {platform.python_version()}{beside}: replicas that have another may not load it"
-    if chosen == "torch_state":
-        mode = ", and it is in training mode: call .eval() and save again, unless replicas should drop out, too" if value.training else ""
-        return f"only the weights are saved: the class stays code, so the statement that constructs it travels in the module{mode}"
-    return ""
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class _Ours:
@@ -226,8 +93,8 @@ class _Ours:
         """Remove what an earlier save of the same object wrote in another format: it would be found instead."""
         for form in FORMATS.values():
             other = self._root / f"{name}{form.suffix}"
-            if other != kept and other.is_file() and self.wrote(other):
-                other.unlink(missing_ok=True)
+            if other != kept and other.exists() and self.wrote(other):
+                _remove(other)
                 del self._known[other.name]
 
     def remember(self, path: Path) -> None:
@@ -237,15 +104,16 @@ class _Ours:
 
 
 def _stamp(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+    """Bytes, and when (ns) it was last written; of a directory, of all that is in it. Raises OSError."""
+    files = [file.stat() for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path.stat()]
+    return [sum(status.st_size for status in files), max((status.st_mtime_ns for status in files), default=0)]
 
 
 def loading_from(root: Path) -> Loading:
     """Finds the file of a saved object in ``root``, the newest when there are several, and the line that loads it."""
 
     def line(name: str, target: str) -> str:
-        found = [(root / f"{name}{form.suffix}", form) for form in FORMATS.values() if (root / f"{name}{form.suffix}").is_file()]
+        found = [(root / f"{name}{form.suffix}", form) for form in FORMATS.values() if (root / f"{name}{form.suffix}").exists()]
         if not found:
             return ""
         path, form = max(found, key=lambda pair: pair[0].stat().st_mtime)
@@ -300,6 +168,18 @@ def _end_of(node: Any, lines: list[str]) -> int:
     while end > 0 and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
         end -= 1
     return end
+
+
+def files_above(saved: Saved, size: int) -> list[str]:
+    """The files of what was saved, one or a directory of them, that have more bytes than ``size``; relative to the project."""
+    files = sorted(saved.path.rglob("*")) if saved.path.is_dir() else [saved.path]
+    return [file.relative_to(saved.path.parent).as_posix() for file in files if file.is_file() and file.stat().st_size > size]
+
+
+def own_file(name: str, value: Any) -> str:
+    """The file that an object of a framework with a format of its own would become, "" for every other."""
+    own = framework_format(value)
+    return f"{name}{FORMATS[own].suffix}" if own else ""
 
 
 def describe(saved: Saved) -> str:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -85,10 +85,17 @@ class Pipe:
 
 
 class ReplicaProcess:
-    """Starts one replica and keeps what is known of it. ``on_line`` gets each finished log line (JSON text)."""
+    """Starts one replica and keeps what is known of it. ``on_line`` gets each finished log line (JSON text); ``inherits``: locks that it holds."""
 
     def __init__(
-        self, argv: list[str], env: dict[str, str], cwd: Path, run_dir: Path, config: dict[str, Any], on_line: Callable[[str], None]
+        self,
+        argv: list[str],
+        env: dict[str, str],
+        cwd: Path,
+        run_dir: Path,
+        config: dict[str, Any],
+        on_line: Callable[[str], None],
+        inherits: Sequence[int] = (),
     ) -> None:
         self.id = f"{config['api']}-v{config['version']}-{secrets.token_hex(4)}"
         self.phase = Phase.STARTING
@@ -103,6 +110,7 @@ class ReplicaProcess:
         self.failure: dict[str, Any] | None = None
         self.tail: deque[str] = deque(maxlen=100)
         self._labels = config["labels"]
+        self._mem = config["spec"]["compute"].get("mem")
         self._rate = LogRate(config["limits"]["log_rate"])
         #: What the spec redacts is known to the replica's logger; what comes past it once payloads are there could show anything.
         self._closed_mouth = bool(config["spec"]["retain"]["redact"])
@@ -121,7 +129,7 @@ class ReplicaProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=out_w,
                 stderr=out_w,
-                pass_fds=(control_r, status_w, records_w),
+                pass_fds=(control_r, status_w, records_w, *inherits),
                 start_new_session=True,
             )
         except OSError:
@@ -238,6 +246,8 @@ class ReplicaProcess:
             name = signal.Signals(-code).name
         except ValueError:  # real-time signals have numbers only
             name = f"signal {-code}"
+        if self._mem and name == "SIGABRT":
+            return f"killed by {name}; perhaps it needs more than the {self._mem} of compute.mem"  # how C++ ends that finds no memory
         if name != "SIGKILL" or out_of_memory is False:
             return f"killed by {name}"
         return f"killed by {name}: out of memory" if out_of_memory else f"killed by {name}; perhaps the machine ran out of memory"

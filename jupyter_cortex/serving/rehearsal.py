@@ -8,6 +8,7 @@ payloads and answers, and writes its report, how far it is, and log lines that s
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import shutil
 import signal
@@ -18,7 +19,7 @@ from typing import Any
 
 import redis
 
-from ..core.errors import CortexError
+from ..core.errors import CortexError, EnvironmentProblem
 from ..core.workload import DeploymentState, Status
 from ..handler import fingerprint, masking
 from ..handler.redaction import Redaction
@@ -28,6 +29,7 @@ from ..store.connection import connect, store_errors
 from ..store.failures import place_of
 from ..store.records import Records
 from ..store.registry import Registry
+from .gpus import Gpus
 from .memory import Kills
 from .preparation import Preparation
 from .process import ReplicaProcess
@@ -60,6 +62,7 @@ class Rehearsal:
         self._shipper = Shipper(machine.redis_url, api)
         self._selector = selectors.DefaultSelector()
         self._kills = Kills()
+        self._gpus = Gpus(machine.run_dir, api, version, self.deployment.spec["compute"].get("gpu", 0))
         self._shadow: ReplicaProcess | None = None
         self._deaths = 0
         self._stopped = False
@@ -229,11 +232,19 @@ class Rehearsal:
             "labels": {"apiName": self.api, "apiKind": deployment.spec["kind"], "apiID": f"{self.version}-{deployment.digest[:12]}"},
         }
         argv = [self._interpreter, "-P", "-m", "jupyter_cortex.serving.shadow"]
+        locks: list[int] = []
         try:
-            shadow = ReplicaProcess(argv, env, project_dir, self._files, config, self._log)
+            devices, locks = self._gpus.take()
+            shadow = ReplicaProcess(argv, {**env, **devices}, project_dir, self._files, config, self._log, locks)
+        except EnvironmentProblem as error:
+            self._fail({"message": error.message, "details": error.details})
+            raise
         except OSError as error:
             self._fail({"message": f"cannot start {self._interpreter}: {error.strerror}", "details": {}})
             raise
+        finally:
+            for fd in locks:
+                os.close(fd)
         for pipe, read in ((shadow.out, shadow.read_output), (shadow.records, shadow.read_records), (shadow.status, None)):
             self._selector.register(pipe, selectors.EVENT_READ, read)
         self._shadow = shadow

@@ -39,6 +39,7 @@ from ..store.scripts import BEAT
 from . import metrics_store
 from .artifacts import Artifacts
 from .enforcement import Enforcement
+from .gpus import Gpus
 from .memory import Kills
 from .preparation import Preparation
 from .process import Phase, Pipe, ReplicaProcess
@@ -63,6 +64,8 @@ START_DEATHS = 3
 STORE_S = 60.0
 #: Workloads put aside to run alone want a fresh replica; without one for this long a healthy one is replaced.
 RECYCLE_S = 10.0
+#: So long a version that starts waits for GPUs that others have.
+GPUS_S = 10.0
 #: After the second signal, or when the API was deleted, running handlers get this long.
 SHORT_DRAIN_S = 5.0
 
@@ -98,6 +101,8 @@ class Supervisor:
         self.interpreter = choose_interpreter(self.deployment)
         self._unpacked = machine.projects_dir / f"{api}-v{version}-{self.deployment.digest[:12]}"
         self.project_dir = self._unpacked / "project"
+        self._began = time.monotonic()
+        self._gpus = Gpus(machine.run_dir, api, version, self.deployment.spec["compute"].get("gpu", 0))
         self._shipper = Shipper(machine.redis_url, api)
         self._selector = selectors.DefaultSelector()
         self._later: list[tuple[float, Callable[[], None]]] = []
@@ -325,21 +330,32 @@ class Supervisor:
             "labels": {"apiName": self.api, "apiKind": deployment.spec["kind"], "apiID": f"{self.version}-{deployment.digest[:12]}"},
         }
         argv = [self.interpreter, "-P", "-m", "jupyter_cortex.serving.replica"]
+        locks: list[int] = []
         try:
-            replica = ReplicaProcess(argv, env, self.project_dir, self.machine.run_dir, config, self._shipper.put)
-        except OSError as error:
-            # A version that is live tries again: processes, memory or room on the disk may be there later.
-            self._trouble = f"cannot start {self.interpreter}: {error.strerror}"
-            if self.state != DeploymentState.LIVE:
-                self._failure = {"message": self._trouble, "details": {}}
-            self._restart_at = time.monotonic() + READY_BACKOFF_S
-            self._changed()
+            devices, locks = self._gpus.take()
+            replica = ReplicaProcess(argv, {**env, **devices}, self.project_dir, self.machine.run_dir, config, self._shipper.put, locks)
+        except (OSError, EnvironmentProblem) as error:
+            self._cannot_spawn(error)
             return
+        finally:
+            for fd in locks:
+                os.close(fd)
         self.replicas.append(replica)
         self._selector.register(replica.out, selectors.EVENT_READ, partial(self._read, replica.out, replica.read_output))
         self._selector.register(replica.records, selectors.EVENT_READ, partial(self._read, replica.records, replica.read_records))
         self._selector.register(replica.status, selectors.EVENT_READ, partial(self._heard, replica))
         # Its beat must stand before it may hold anything.
+        self._changed()
+
+    def _cannot_spawn(self, error: OSError | EnvironmentProblem) -> None:
+        """A version that is live tries again: processes, memory, room on the disk or a GPU may be there later."""
+        why = error.message if isinstance(error, EnvironmentProblem) else f"cannot start {self.interpreter}: {error.strerror}"
+        # What another API has just let go of is free when its replicas have ended.
+        waits = isinstance(error, EnvironmentProblem) and error.details.get("kind") == "gpus_taken" and time.monotonic() < self._began + GPUS_S
+        self._trouble = why
+        if self.state != DeploymentState.LIVE and not waits:
+            self._failure = {"message": why, "details": {}}
+        self._restart_at = time.monotonic() + READY_BACKOFF_S
         self._changed()
 
     def _read(self, pipe: Pipe, read: Callable[[], bool]) -> None:

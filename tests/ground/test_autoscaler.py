@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,22 @@ def test_the_policy_comes_from_the_spec() -> None:
             9,
             {"cpus": 2, "memory_available": 0, "replica_memory": None, "per_cpu": 1},
             (2, "wanted 9, capped at 2: 2 CPUs"),
+        ),
+        (
+            9,
+            {"cpus": 4, "memory_available": 0, "replica_memory": None, "replica_cpus": Fraction(3, 2)},
+            (2, "wanted 9, capped at 2: 4 CPUs, 1.5 for each"),
+        ),
+        (
+            2,
+            {"cpus": 2, "memory_available": 0, "replica_memory": None, "replica_cpus": Fraction(4)},
+            (1, "wanted 2, capped at 1: 2 CPUs, 4 for each"),
+        ),
+        (9, {"cpus": 2, "memory_available": 0, "replica_memory": None, "replica_cpus": Fraction(1, 10)}, (4, "wanted 9, capped at 4: 2 CPUs")),
+        (
+            4,
+            {"cpus": 8, "memory_available": 0, "replica_memory": None, "gpus": 3, "replica_gpus": 2},
+            (1, "wanted 4, capped at 1: 3 GPUs, 2 for each"),
         ),
     ],
 )

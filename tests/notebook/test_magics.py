@@ -447,6 +447,15 @@ def test_what_is_saved_takes_the_place_of_the_training_in_the_module(shell: Shel
     assert not [row for row in shown["surprises"] if row["kind"] == "training"]
 
 
+def test_the_hint_to_save_says_which_file_of_its_framework_an_object_becomes(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run("Model = type('Model', (), {'__module__': 'keras', 'fit': lambda self: self})\nmodel = Model().fit()")
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'y': str(model)}")
+    shell.run("%cortex show lines --no-diff -o json")
+    shown = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    remedy = next(row["remedy"] for row in shown["surprises"] if row["kind"] == "training")
+    assert remedy == "save what it makes with `%cortex save model`: replicas then load model.keras"
+
+
 def test_what_cannot_be_saved_is_refused_and_nothing_is_left_behind(shell: Shell) -> None:
     assert isinstance(refused(shell, "%cortex save nothing_here"), NotebookError)
     shell.run("import threading\nlock = threading.Lock()")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -56,7 +56,8 @@ class Notebook:
     """``cells`` in the order in which they took effect: of execution with a kernel, of the document without one.
 
     ``executed``: whether the cells are what a kernel ran. ``alive``: the names that exist in that kernel. ``loading`` gives the
-    line that loads an object of `%cortex save`. ``edited``: cells whose text changed since they ran; ``waiting``: cells that did not run yet.
+    line that loads an object of `%cortex save`, ``kept_as`` the file of its framework's own format that one in the kernel would become ("": none).
+    ``edited``: cells whose text changed since they ran; ``waiting``: cells that did not run yet.
     """
 
     cells: list[Cell]
@@ -66,6 +67,7 @@ class Notebook:
     loading: Loading | None = None
     edited: list[Cell] = field(default_factory=list)
     waiting: list[Cell] = field(default_factory=list)
+    kept_as: Callable[[str], str] = lambda name: ""
     document: dict[str, Any] = field(default_factory=dict)
 
     @property

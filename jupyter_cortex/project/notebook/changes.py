@@ -191,9 +191,16 @@ def _kind(function: ast.Attribute, *, discarded: bool) -> Kind:
         return Kind.SETTING
     if isinstance(function.value, ast.Attribute) and function.attr in (*KEEPING, "pop", "clear", "remove"):
         return Kind.SETTING  # sys.path.append, os.environ.update: a container that the module holds
-    if function.attr.endswith("_") or function.attr in ACTING:
+    if function.attr.endswith("_") or function.attr in ACTING or _of_a_result(function.value):
         return Kind.CALL
     return Kind.DISCARDED if discarded else Kind.CALL
+
+
+def _of_a_result(node: ast.expr) -> bool:
+    """``torch.nn.functional.mse_loss(a, b)`` in front of ``.backward()``: what is called is a method of what the function gave."""
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return isinstance(node, ast.Call)
 
 
 def _is_changing(method: str) -> bool:

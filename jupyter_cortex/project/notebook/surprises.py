@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .cells import Cell, Notebook, State
-from .changes import root_name
+from .changes import Kind, root_name
 from .lines import Dropped
 from .secrets import hidden, hidden_text, may_have_secrets, secrets
 from .slicing import Missing, Slice
@@ -56,7 +56,7 @@ def surprises(found: Slice, notebook: Notebook, requirements: str | None) -> lis
     rows += _secrets(found)
     rows += _edited(found, notebook)
     rows += _stale(found, notebook)
-    rows += _training(found)
+    rows += _training(found, notebook)
     rows += _repeated(found)
     rows += [_left_out(step, name, text) for step, name, text in found.left_out]
     rows += [
@@ -116,7 +116,8 @@ def _missing(missing: Missing, found: Slice, notebook: Notebook) -> Surprise:
     if hint := _where_else(name, found, notebook):
         return Surprise("undefined", where, message, hint, True)
     if name in notebook.alive:
-        remedy = f"it lives in this kernel only: add the cell that makes it, or keep the object with `%cortex save {name}`"
+        kept = notebook.kept_as(name)
+        remedy = f"it lives in this kernel only: add the cell that makes it, or keep the object with `%cortex save {name}`{kept and f' (as {kept})'}"
         return Surprise("undefined", where, message, remedy, True)
     return Surprise("undefined", where, message, "define it in a cell, or correct the name", True)
 
@@ -212,21 +213,27 @@ def _stale(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
         )
 
 
-def _training(found: Slice) -> Iterator[Surprise]:
+def _training(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
     """What would run at each replica's start and takes long, by its name or by how long it took; one statement of a cell stands for it."""
     of_cell: dict[str, list[tuple[Step, list[ast.Call]]]] = {}
     for step in found.order:
         calls = [part for part in ast.walk(step.node) if isinstance(part, ast.Call)]
         if calls and not (step.defines or step.imports or step.loads):
             trains = [call for call in calls if getattr(call.func, "attr", getattr(call.func, "id", "")) in TRAINING]
-            if trains or (step.cell.seconds or 0.0) >= SLOW_S:
+            if trains or ((step.cell.seconds or 0.0) >= SLOW_S and not _only_sets(step)):
                 of_cell.setdefault(step.cell.label, []).append((step, trains))
     for rows in of_cell.values():
         step, trains = next((row for row in rows if row[1]), rows[0])
         took = f" (its cell took {step.cell.seconds:.1f} s)" if step.cell.seconds is not None else ""
-        name = _made_by(step, trains)
+        name = next((reason.name for reason in found.reasons[step.index] if reason.name), "") or _made_by(step, trains)
         message = f"{'training' if trains else 'this statement'} would run at each replica's start{took}"
-        yield Surprise("training", step.place, message, f"save what it makes with `%cortex save {name}`: replicas then load the file")
+        file = notebook.kept_as(name) or "the file"
+        yield Surprise("training", step.place, message, f"save what it makes with `%cortex save {name}`: replicas then load {file}")
+
+
+def _only_sets(step: Step) -> bool:
+    """``torch.manual_seed(0)`` is quick: what took long in its cell is an import."""
+    return not step.names.binds and all(change.kind is Kind.SETTING for change in step.names.changes)
 
 
 def _made_by(step: Step, trains: list[ast.Call]) -> str:
