@@ -15,7 +15,7 @@ from ..core.checks import NAME, NAME_LIMIT, is_portable
 from ..core.errors import NotebookError, SpecError
 from ..core.readers import printable
 from ..handler import origin
-from . import artifacts, config_file, files, objects
+from . import artifacts, config_file, files, models, objects
 from .files import Confirm, ProjectFile
 from .notebook import cells
 from .notebook import module as modules
@@ -105,7 +105,7 @@ def build(
     ``surprises``: see :meth:`NotebookProject.refuse`.
     """
     has_config = document is None and (root / CONFIG).is_file()
-    document = _document(notebook, root, name, document)
+    document = models.with_files([_document(notebook, root, name, document)], root)[0]
     section = document["handler"]
     if only_config is not None:
         section["config"] = only_config
