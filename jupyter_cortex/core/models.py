@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from .checks import is_portable
@@ -71,6 +71,14 @@ def directories(models: Any) -> list[tuple[tuple[str | int, ...], str]]:
     except (TypeError, KeyError, AttributeError):
         return []
     return [(at, place_of(path)) for at, path in found if not is_url(path) and is_portable(place_of(path))]
+
+
+def not_come_along(models: Any, paths: Collection[str]) -> tuple[str, str] | None:
+    """The first model directory of the project that none of the ``paths`` (bundle and artifacts) is in: its key in the spec, and the directory."""
+    for at, place in directories(models):
+        if not any(path.startswith(f"{place}/") for path in paths):
+            return "handler.models" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at), place
+    return None
 
 
 def with_kept(document: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
