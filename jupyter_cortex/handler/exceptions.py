@@ -20,3 +20,8 @@ class UnknownInput(UserException, KeyError):
 
     def __str__(self) -> str:
         return Exception.__str__(self)  # KeyError would put it in quotes
+
+
+# Where handlers import them from is what tracebacks and failure groups say.
+for _raised in (CortexException, UserException, UserRuntimeException):
+    _raised.__module__ = "cortex_internal.lib.exceptions"

@@ -13,8 +13,8 @@ from jupyter_cortex.core.errors import HandlerError
 from jupyter_cortex.core.models import entries, is_url, place_of, served_name
 
 from ..exceptions import CortexException
-from .client import SINGLE, TensorFlowClient
-from .models import ModelProblem
+from .client import TensorFlowClient
+from .models import SINGLE, ModelProblem
 
 __all__ = ["TensorFlowClient", "open_client", "stamp"]
 

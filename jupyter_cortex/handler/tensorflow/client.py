@@ -8,9 +8,6 @@ from ..exceptions import UserException, UserRuntimeException
 from .convert import to_arrays
 from .signature import Signature
 
-#: The model of a spec that names just one, by ``path``.
-SINGLE = "_cortex_default"
-
 
 class Backend(Protocol):
     """Where models run: in this process, or in a TensorFlow Serving."""

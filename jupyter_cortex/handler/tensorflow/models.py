@@ -12,6 +12,8 @@ from pathlib import Path
 _INDEX, _DATA = "variables/variables.index", "variables/variables.data-00000-of-*"
 _VERSION = re.compile(r"[0-9]+", re.ASCII)
 _GRAPH = "saved_model.pb"
+#: The model of a spec that names just one, by ``path``.
+SINGLE = "_cortex_default"
 
 
 class ModelProblem(Exception):

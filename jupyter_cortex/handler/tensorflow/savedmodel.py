@@ -10,7 +10,7 @@ from typing import Any
 
 from ..exceptions import UserException
 from .convert import to_list
-from .models import ModelProblem
+from .models import SINGLE, ModelProblem
 from .signature import Signature, Tensor, choose
 
 
@@ -30,7 +30,7 @@ class SavedModels:
         self._tensorflow = tensorflow
         #: Name -> version -> signature, callable, and the loaded object: its variables go when it goes.
         self._loaded = {
-            name: {version: self._load(directory, keys.get(name), f"model {name!r} version {version}") for version, directory in versions.items()}
+            name: {version: self._load(directory, keys.get(name), _shown(name, version)) for version, directory in versions.items()}
             for name, versions in models.items()
         }
 
@@ -55,7 +55,7 @@ class SavedModels:
         try:
             outputs = function(**tensors)
         except self._tensorflow.errors.OpError as error:
-            raise UserException(f"model {name!r} version {version} cannot run: {error.message}") from error
+            raise UserException(f"{_shown(name, version)} cannot run: {error.message}") from error
         return {key: to_list(value.numpy(), value.dtype.name) for key, value in outputs.items()}
 
     def _load(self, directory: Path, wanted: str | None, shown: str) -> tuple[Signature, Any, Any]:
@@ -70,6 +70,10 @@ class SavedModels:
         inputs = {name: _tensor(spec) for name, spec in function.structured_input_signature[1].items()}
         outputs = {name: _tensor(spec) for name, spec in function.structured_outputs.items()}
         return Signature(key, inputs, outputs), function, loaded
+
+
+def _shown(name: str, version: str) -> str:
+    return f"the model (version {version})" if name == SINGLE else f"model {name!r} (version {version})"
 
 
 def _tensor(spec: Any) -> Tensor:
