@@ -1,0 +1,1 @@
+"""The example notebooks, each with the frameworks it needs: ``python tests/frameworks/run.py``."""
