@@ -270,9 +270,11 @@ def _without_config(
 ) -> tuple[Project, list[Travels], list[Surprise]]:
     """Without one: the module, the local modules it imports and the files it names. Nothing else of the directory is even looked at."""
     own = {module.path} | ({notebook.path.name} if notebook.path and notebook.path.parent == root else set())
-    named = references((module.content or b"").decode("utf-8", "replace"), root, skip=frozenset(own))
+    apart = artifacts.paths_of([document])
+    named = references((module.content or b"").decode("utf-8", "replace"), root, skip=frozenset(own | apart))
     shipped, large = [module], []
     travels = [Travels(module.path, module.size, "made from the notebook")]
+    travels += [Travels(path, _size(root / path), "an artifact of the spec") for path in sorted(apart)]
     for path, why in named.files.items():
         size = _size(root / path)
         if size > ARTIFACT_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import yaml
 from jupyter_cortex.core.errors import DeployFailed, ProjectError, SpecError
 from jupyter_cortex.core.models import not_come_along, with_kept
 from jupyter_cortex.handler.tensorflow.savedmodel import tensorflow_present
+from jupyter_cortex.project import from_notebook
+from jupyter_cortex.project.notebook import cells
 from jupyter_cortex.project.project import from_config, from_directory
 
 from ..conftest import Environment
@@ -96,6 +99,20 @@ def test_the_files_of_every_local_model_are_artifacts_and_not_in_the_bundle(tmp_
     (tmp_path / "served").mkdir()
     written(tmp_path / "served", "tf", path="not/here", serving="http://localhost:8501")
     assert "artifacts" not in from_config(tmp_path / "served" / "cortex.yaml").documents[0]
+
+
+def test_a_class_that_a_notebook_publishes_takes_its_model_along(tmp_path: Path) -> None:
+    saved(tmp_path / "models" / "iris" / "1")
+    (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    source = f"{HANDLER}\nGRAPH = 'models/iris/1/saved_model.pb'\n"
+    cell = {"cell_type": "code", "source": source.replace('return {"refused"', 'return {"graph": GRAPH, "refused"'), "outputs": [], "metadata": {}}
+    notebook = cells.Notebook(cells.code_cells({"cells": [cell]}), tmp_path / "n.ipynb")
+    document = {"name": "tf", "handler": {"type": "tensorflow", "models": {"path": "models/iris"}}}
+    built = from_notebook.build(notebook, tmp_path, document=document)
+    assert not [row for row in built.surprises if row.blocks]
+    assert [file.path for file in built.project.files] == ["handler.py"]
+    assert [one.path for one in built.travels if one.why == "an artifact of the spec"] == sorted(built.project.documents[0]["artifacts"])
+    assert len(built.project.documents[0]["artifacts"]) == 3
 
 
 def test_what_is_no_model_is_refused_before_anything_is_sent_and_names_its_key(tmp_path: Path) -> None:
