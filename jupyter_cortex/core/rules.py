@@ -7,6 +7,7 @@ from typing import Any
 
 from .artifacts import check_artifacts
 from .checks import check_reserved
+from .models import check_location, entries
 from .readers import FieldError, printable
 from .scalars import parse_quantity
 
@@ -97,15 +98,11 @@ def _check_models(handler: dict[str, Any]) -> None:
     names = [model["name"] for model in models["paths"] or ()]
     if len(set(names)) < len(names):
         raise FieldError("duplicate", "the names of the models must be unique.", "handler", "models", "paths")
-    for key in ("path", "dir"):
-        _check_location(models[key], key)
-    for index, model in enumerate(models["paths"] or ()):
-        _check_location(model["path"], "paths", index, "path")
-
-
-def _check_location(path: str | None, *at: str | int) -> None:
-    if path is not None and "://" in path and not path.startswith("s3://"):
-        raise FieldError("value", "this must be a local directory or an s3:// path.", "handler", "models", *at)
+    for at, path in entries(models):
+        try:
+            check_location(path)
+        except FieldError as error:
+            raise error.below("handler", "models", *at) from None
 
 
 def _check_autoscaling(autoscaling: dict[str, Any]) -> None:

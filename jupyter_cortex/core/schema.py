@@ -11,6 +11,7 @@ from typing import Any
 from . import checks, json_paths
 from .artifacts import read_artifacts
 from .fields import Field, read_map
+from .models import check_serving
 from .plain import plain_copy
 from .readers import INT64, Duration, a_map, filled, integer, number, one_of, quantity, text, texts, yes_or_no
 
@@ -24,6 +25,7 @@ MODELS = (
     Field("paths", items=_TENSORFLOW_MODEL),
     Field("dir", text()),
     Field("signature_key", text()),
+    Field("serving", text(check_serving)),
     Field("cache_size", integer(1)),
     Field("disk_cache_size", integer(1)),
 )

@@ -60,6 +60,7 @@ class Models(_Frozen):
     paths: list[TensorFlowModel] | None
     dir: str | None
     signature_key: str | None
+    serving: str | None  #: the REST address of a TensorFlow Serving that has them
     cache_size: int | None
     disk_cache_size: int | None
 
@@ -195,7 +196,7 @@ class APISpec(_Frozen):
         no_cluster = "there is no cluster here"
         ignored = {
             "handler.image": (handler.image, no_containers),
-            "handler.tensorflow_serving_image": (handler.tensorflow_serving_image, no_containers),
+            "handler.tensorflow_serving_image": (handler.tensorflow_serving_image, f"{no_containers}; models.serving names a TensorFlow Serving"),
             "handler.shm_size": (handler.shm_size, no_containers),
             "compute.inf": (compute.inf, no_cluster),
             "compute.node_groups": (compute.node_groups, no_cluster),

@@ -10,6 +10,8 @@ import redis
 from pydantic import AfterValidator, BaseModel, Field
 
 from ..core.errors import ApiNotFound, Conflict, SpecError
+from ..core.models import not_come_along, with_kept
+from ..core.readers import printable
 from ..core.spec import check_specs
 from ..project import bundle, dotenv
 from ..serving import metrics_store
@@ -95,16 +97,14 @@ class Control:
 
     def check(self, name: str, raw: dict[str, Any], digest: str, dotenv_text: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """The resolved spec, or a refusal. The same function as the client's; the server does not take its word. ``before``: the spec it replaces."""
-        spec = check_specs([raw], self.names_in(name, digest))[0]
+        names = self.names_in(name, digest)
+        spec = check_specs([with_kept(raw, before)], names)[0]
         if spec.name != name:
             raise SpecError(f"the spec names {spec.name}, the request {name}", path="name")
-        if spec.handler.type != "python":
-            raise SpecError(
-                f"cortex.yaml: [0].handler.type ({name}): the {spec.handler.type} handler is not served by this version; load the model in a "
-                "python handler's constructor",
-                path="handler.type",
-                kind="unsupported",
-            )
+        models = spec.handler.models.model_dump() if spec.handler.models else None
+        if wanting := not_come_along(models, [*names, *(artifact.path for artifact in spec.artifacts)]):
+            sentence = f"no file of {printable(wanting[1])} came along; deploy from the project's directory, which uploads it."
+            raise SpecError(f"cortex.yaml: [0].{wanting[0]} ({name}): {sentence}", api=0, path=wanting[0], kind="model_missing")
         if dotenv_text:
             dotenv.parse(dotenv_text.encode(), spec.handler.env)
         resolved = spec.resolved()

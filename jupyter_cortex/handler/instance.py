@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from .event_loop import EventLoopThread
 
 
+def tensorflow_client(section: dict[str, Any], project_dir: Path) -> Any:
+    """What a constructor gets as ``tensorflow_client``; None for a Handler of another type. ``section``: ``handler`` of a resolved spec.
+
+    Raises :class:`HandlerError` (stage ``init``) when its models cannot be had, TensorFlow being absent included.
+    """
+    if section["type"] != "tensorflow":
+        return None
+    from .tensorflow import open_client
+
+    return open_client(section, project_dir)
+
+
 class Instance:
     """One Handler, constructed once and called for every workload.
 

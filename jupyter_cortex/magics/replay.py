@@ -84,7 +84,7 @@ def this_handler(session: Session, config: dict[str, Any], version: Version | No
 def deployed_handler(session: Session, config: dict[str, Any], version: Version) -> Iterator[Run]:
     """The module of a version with the files that were deployed, none of which the notebook's namespace sees."""
     from ..handler import logs, metrics
-    from ..handler.instance import Instance
+    from ..handler.instance import Instance, tensorflow_client
 
     deployed = version.deployed
     if deployed is None:
@@ -93,9 +93,13 @@ def deployed_handler(session: Session, config: dict[str, Any], version: Version)
     deployed.link_artifacts(session.root)
     with standing_in(deployed.project), deployed.imported() as cls:
         with logs.capture_prints():
-            registry = metrics.MetricsClient(metrics.Registry())
             instance = Instance(
-                cls, config=config, metrics_client=registry, handler_type=deployed.spec["handler"]["type"], path=f"{deployed.module} of that version"
+                cls,
+                config=config,
+                metrics_client=metrics.MetricsClient(metrics.Registry()),
+                handler_type=deployed.spec["handler"]["type"],
+                tensorflow_client=tensorflow_client(deployed.spec["handler"], deployed.project),
+                path=f"{deployed.module} of that version",
             )
 
         def run(body: bytes, content_type: str, request_id: str, watcher: logging.Handler | None) -> Tried:

@@ -17,6 +17,7 @@ from ..core.errors import CortexError
 from ..handler import chaining, log_lines, logs, origin, shim
 from .recorder import Recorder
 from .surroundings import Surroundings, standing_in
+from .tensorflow_client import KernelClient
 
 if TYPE_CHECKING:
     from ..handler.execution import Outcome
@@ -96,6 +97,7 @@ class Session:
         self.stream = LogStream()
         self.surroundings = Surroundings(self.stream)
         self._instance: tuple[type, str, Instance] | None = None
+        self.models = KernelClient()
         #: The API of cortex.yaml that this notebook is, once a verb has said it.
         self.api: str | None = None
         self._labels: tuple[Any, dict[int, str]] = (None, {})
@@ -191,11 +193,13 @@ class Session:
         from ..core.errors import HandlerError, NotebookError
         from ..handler import metrics
         from ..handler.instance import Instance
+        from ..handler.signature import check_class
 
+        section = self.models.section(self.root, self.api, self.surroundings.generation)
         cls = self.shell.user_ns.get("Handler")
         if not isinstance(cls, type):
             raise NotebookError("this kernel has no class Handler yet; run the cell that defines it (`%cortex init` shows one)", kind="no_handler")
-        key = json.dumps([config, self.surroundings.generation], sort_keys=True, default=str)
+        key = json.dumps([config, self.surroundings.generation, self.models.key(section, self.root)], sort_keys=True, default=str)
         if self._instance and self._instance[0] is cls and self._instance[1] == key:
             return self._instance[2]
         if self._instance:
@@ -203,7 +207,15 @@ class Session:
             self._instance = None
         try:
             with logs.capture_prints():
-                made = Instance(cls, config=config, metrics_client=metrics.MetricsClient(metrics.Registry()), path="this notebook")
+                check_class(cls, handler_type=section["type"], path="this notebook")  # before models are loaded
+                made = Instance(
+                    cls,
+                    config=config,
+                    metrics_client=metrics.MetricsClient(metrics.Registry()),
+                    handler_type=section["type"],
+                    tensorflow_client=self.models.client(section, self.root),
+                    path="this notebook",
+                )
         except HandlerError as error:
             if isinstance(error.__cause__, KeyboardInterrupt):
                 raise error.__cause__ from None  # the kernel's interrupt, not the author's

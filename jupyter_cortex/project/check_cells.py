@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.errors import CortexError, GateFailed
 from ..handler import execution, loading, logs, metrics, origin, shim
-from ..handler.instance import Instance
+from ..handler.instance import Instance, tensorflow_client
 from ..handler.payload import parse
 from .gate_report import Masking
 
@@ -41,11 +41,13 @@ class Checked:
         began = time.perf_counter()
         cls = loading.load_class(self.project_dir, section["path"], section.get("python_path"))
         imported = time.perf_counter()
+        loading.check_class(cls, handler_type=section["type"], path=section["path"])  # before models are loaded
         self.instance = Instance(
             cls,
             config=section["config"],
             metrics_client=metrics.MetricsClient(metrics.Registry()),
             handler_type=section["type"],
+            tensorflow_client=tensorflow_client(section, self.project_dir),
             path=section["path"],
         )
         ready = time.perf_counter()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ProjectError, SpecError
-from . import from_notebook
+from . import from_notebook, models
 from .files import ProjectFile
 from .project import Project
 
@@ -43,7 +43,7 @@ def build(api_spec: Any, cls: Any, requirements: Sequence[str] | None, conda_pac
     file, source = _source(cls)
     alias = "" if cls.__name__ == "Handler" else f"\n\nHandler = {cls.__name__}\n"
     module = ProjectFile.made(MODULE, (source + alias).encode("utf-8", "surrogatepass"))
-    return Project(file.parent, [document], [module, *extra], f"{file}:{cls.__name__}", "api_spec")
+    return Project(file.parent, models.with_files([document], file.parent), [module, *extra], f"{file}:{cls.__name__}", "api_spec")
 
 
 def _document(api_spec: Any) -> dict[str, Any]:

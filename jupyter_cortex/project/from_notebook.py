@@ -15,7 +15,7 @@ from ..core.checks import NAME, NAME_LIMIT, is_portable
 from ..core.errors import NotebookError, SpecError
 from ..core.readers import printable
 from ..handler import origin
-from . import artifacts, config_file, files, objects
+from . import artifacts, config_file, files, models, objects
 from .files import Confirm, ProjectFile
 from .notebook import cells
 from .notebook import module as modules
@@ -105,7 +105,7 @@ def build(
     ``surprises``: see :meth:`NotebookProject.refuse`.
     """
     has_config = document is None and (root / CONFIG).is_file()
-    document = _document(notebook, root, name, document)
+    document = models.with_files([_document(notebook, root, name, document)], root)[0]
     section = document["handler"]
     if only_config is not None:
         section["config"] = only_config
@@ -270,9 +270,11 @@ def _without_config(
 ) -> tuple[Project, list[Travels], list[Surprise]]:
     """Without one: the module, the local modules it imports and the files it names. Nothing else of the directory is even looked at."""
     own = {module.path} | ({notebook.path.name} if notebook.path and notebook.path.parent == root else set())
-    named = references((module.content or b"").decode("utf-8", "replace"), root, skip=frozenset(own))
+    apart = artifacts.paths_of([document])
+    named = references((module.content or b"").decode("utf-8", "replace"), root, skip=frozenset(own | apart))
     shipped, large = [module], []
     travels = [Travels(module.path, module.size, "made from the notebook")]
+    travels += [Travels(path, _size(root / path), "an artifact of the spec") for path in sorted(apart)]
     for path, why in named.files.items():
         size = _size(root / path)
         if size > ARTIFACT_BYTES:

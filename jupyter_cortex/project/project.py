@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import artifacts, config_file, files
+from . import artifacts, config_file, files, models
 from .files import Confirm, ProjectFile
 
 
@@ -37,7 +37,7 @@ def from_config(config: Path, *, source: str = "", confirm: Confirm | None = Non
     """The project of a config file. Raises ProjectError, SpecError."""
     path = config.absolute()
     warnings: list[str] = []
-    documents = config_file.load(path)
+    documents = models.with_files(config_file.load(path), path.parent)
     shipped = files.list_files(path, confirm=confirm, warnings=warnings, apart=artifacts.paths_of(documents))
     return Project(path.parent, documents, shipped, source or str(path), path.name, warnings=warnings)
 
@@ -46,5 +46,6 @@ def from_directory(document: dict[str, Any], root: Path, *, source: str = "", co
     """One API given as a dict, with the files of ``root``. The dict is not changed. Raises ProjectError."""
     root = root.absolute()
     warnings: list[str] = []
-    shipped = files.list_files(root / ".cortex-api.yaml", confirm=confirm, warnings=warnings, apart=artifacts.paths_of([document]))
-    return Project(root, [json.loads(json.dumps(document))], shipped, source or str(root), "api_spec", warnings=warnings)
+    documents = models.with_files([json.loads(json.dumps(document))], root)
+    shipped = files.list_files(root / ".cortex-api.yaml", confirm=confirm, warnings=warnings, apart=artifacts.paths_of(documents))
+    return Project(root, documents, shipped, source or str(root), "api_spec", warnings=warnings)

@@ -254,6 +254,7 @@ class Replica:
             config=section["config"],
             metrics_client=metrics.MetricsClient(self.registry),
             handler_type=section["type"],
+            tensorflow_client=instances.tensorflow_client(section, Path(config["project_dir"])),
             path=section["path"],
         )
         if trouble := memory.settle():

@@ -37,6 +37,10 @@ def entry(name: str = "iris", **keys: Any) -> dict[str, Any]:
     return document
 
 
+def tensorflow(**models: Any) -> dict[str, Any]:
+    return {"handler__type": "tensorflow", "handler__models": models}
+
+
 def spec(**keys: Any) -> APISpec:
     return check_specs([entry(**keys)], ["handler.py"])[0]
 
@@ -94,6 +98,12 @@ def test_every_config_case_of_the_contract_holds(case: dict[str, Any], tmp_path:
         ({"handler__protobuf_path": "a.proto"}, "handler.protobuf_path", "unsupported_for_kind"),
         ({"handler__protobuf_path": "a/b.proto"}, "handler.protobuf_path", "value"),
         ({"handler__models": {"path": "m"}}, "handler.models", "unsupported_for_type"),
+        (tensorflow(path="../m"), "handler.models.path", "value"),
+        (tensorflow(dir="a::s3://b"), "handler.models.dir", "value"),
+        (tensorflow(path="s3://key:secret@b/m"), "handler.models.path", "value"),
+        (tensorflow(paths=[{"name": "m", "path": "data://x"}]), "handler.models.paths[0].path", "value"),
+        (tensorflow(path="m", serving="localhost:8501"), "handler.models.serving", "value"),
+        (tensorflow(path="m", serving="http://user:secret@host"), "handler.models.serving", "value"),
         ({"handler__env": {"A": "x\0y"}}, "handler.env.A", "value"),
         ({"handler__env": {"A=B": "x"}}, "handler.env", "value"),
         ({"handler__config": {"a": [{1: 2}]}}, "handler.config.a[0]", "non_string_key"),

@@ -173,7 +173,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "tensorflow": (
         {"handler": {"type": "tensorflow", "path": "handler.py", "models": {"path": "model"}}},
         "invalid_spec",
-        "handler.type",
+        "handler.models.path",
     ),
     "file-not-shipped": ({"handler": {"type": "python", "path": "other.py"}}, "invalid_spec", "handler.path"),
     "min-over-max": ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "invalid_spec", "autoscaling.min_replicas"),
