@@ -28,6 +28,7 @@ from ..store.connection import connect, store_errors
 from ..store.failures import place_of
 from ..store.records import Records
 from ..store.registry import Registry
+from .installing import Installing
 from .memory import Kills
 from .preparation import Preparation
 from .process import ReplicaProcess
@@ -58,6 +59,7 @@ class Rehearsal:
         self._unpacked = machine.projects_dir / f"{api}-v{version}-{self.deployment.digest[:12]}"
         self._files = machine.run_dir / f"rehearsal-{api}-{version}"
         self._shipper = Shipper(machine.redis_url, api)
+        self._installing = Installing(machine.pythons, self.deployment, self._interpreter, self._log)
         self._selector = selectors.DefaultSelector()
         self._kills = Kills()
         self._shadow: ReplicaProcess | None = None
@@ -79,6 +81,7 @@ class Rehearsal:
         except NotWanted:
             pass
         finally:
+            self._installing.abandon()
             self._end_shadow()
             self._shipper.close()
             shutil.rmtree(self._files, ignore_errors=True)
@@ -108,7 +111,7 @@ class Rehearsal:
         raise NotWanted
 
     def _prepare(self) -> None:
-        preparation = Preparation(self.registry, self.machine.artifacts, self.deployment, self._unpacked, lambda: None)
+        preparation = Preparation(self.registry, self.machine.artifacts, self.deployment, self._unpacked, self._installing)
         while not preparation.done:
             self._check()
             preparation.step(time.monotonic(), self.deployment.state)
@@ -228,11 +231,12 @@ class Rehearsal:
             "limits": self.machine.limits,
             "labels": {"apiName": self.api, "apiKind": deployment.spec["kind"], "apiID": f"{self.version}-{deployment.digest[:12]}"},
         }
-        argv = [self._interpreter, "-P", "-m", "jupyter_cortex.serving.shadow"]
+        program = self._installing.program
+        argv = [program, "-P", "-m", "jupyter_cortex.serving.shadow"]
         try:
-            shadow = ReplicaProcess(argv, env, project_dir, self._files, config, self._log)
+            shadow = ReplicaProcess(argv, self._installing.environ(env), project_dir, self._files, config, self._log)
         except OSError as error:
-            self._fail({"message": f"cannot start {self._interpreter}: {error.strerror}", "details": {}})
+            self._fail({"message": f"cannot start {program}: {error.strerror}", "details": {}})
             raise
         for pipe, read in ((shadow.out, shadow.read_output), (shadow.records, shadow.read_records), (shadow.status, None)):
             self._selector.register(pipe, selectors.EVENT_READ, read)

@@ -4,7 +4,7 @@ It gets the project ready, starts replicas so that they die with it, heartbeats 
 the unfinished workloads back at once, starts a replacement with back-off, and ships the log lines. It needs the store and nothing else: it outlives
 the operator, and on another machine it is all there is.
 
-Everything happens on one thread around one selector, except shipping logs and fetching artifacts.
+Everything happens on one thread around one selector, except shipping logs, fetching artifacts and installing what the project requires.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ..core.errors import CortexError, EnvironmentProblem, StoreUnavailable
 from ..core.workload import DeploymentState
 from ..handler import masking
 from ..project import environment
+from ..project.installation.pythons import Pythons
 from ..store import keys
 from ..store.connection import connect
 from ..store.registry import Deployment, Registry
@@ -39,6 +40,7 @@ from ..store.scripts import BEAT
 from . import metrics_store
 from .artifacts import Artifacts
 from .enforcement import Enforcement
+from .installing import Installing
 from .memory import Kills
 from .preparation import Preparation
 from .process import Phase, Pipe, ReplicaProcess
@@ -76,6 +78,7 @@ class Machine:
     projects_dir: Path
     artifacts: Artifacts
     limits: dict[str, int]  #: `Settings.replica_limits`
+    pythons: Pythons
 
     def chain(self) -> dict[str, Any]:
         """Address, port and token of the chaining door as the gateway wrote them; {} while there is none."""
@@ -130,10 +133,13 @@ class Supervisor:
         for number in (signal.SIGCHLD, signal.SIGUSR1):
             signal.signal(number, self._on_poke)
         self._selector.register(read, selectors.EVENT_READ, "signal")
-        self._preparation = Preparation(self.registry, self.machine.artifacts, self.deployment, self._unpacked, lambda: os.write(write, b"\0"))
+        self._installing = Installing(self.machine.pythons, self.deployment, self.interpreter, self._shipper.put)
+        parts = (self.registry, self.machine.artifacts, self.deployment, self._unpacked, self._installing)
+        self._preparation = Preparation(*parts, lambda: os.write(write, b"\0"))
         self._prepare()
         while not self._finished():
             self._turn()
+        self._installing.abandon()
         self._shipper.close()
         self._leave()
         return 0
@@ -206,6 +212,8 @@ class Supervisor:
             "code": __version__,
             "schema": keys.SCHEMA_VERSION,
             "interpreter": self.interpreter,
+            "python": self._installing.facts(),
+            "installing": self._installing.saying,
             "ready": len(ready),
             "starting": phases.count(Phase.STARTING),
             "draining": phases.count(Phase.DRAINING),
@@ -312,6 +320,7 @@ class Supervisor:
             names = [self.api]
         env, secret = environment.for_replica(deployment.spec, deployment.dotenv, self.project_dir, names)
         masking.mask(secret)
+        program = self._installing.program
         config = {
             "api": self.api,
             "version": self.version,
@@ -319,17 +328,17 @@ class Supervisor:
             "spec": deployment.spec,
             "project_dir": str(self.project_dir),
             "secrets": secret,
-            "distributions": deployment.distributions,
+            "distributions": self._installing.recorded(),
             "chain": self.machine.chain(),
             "limits": self.machine.limits,
             "labels": {"apiName": self.api, "apiKind": deployment.spec["kind"], "apiID": f"{self.version}-{deployment.digest[:12]}"},
         }
-        argv = [self.interpreter, "-P", "-m", "jupyter_cortex.serving.replica"]
+        argv = [program, "-P", "-m", "jupyter_cortex.serving.replica"]
         try:
-            replica = ReplicaProcess(argv, env, self.project_dir, self.machine.run_dir, config, self._shipper.put)
+            replica = ReplicaProcess(argv, self._installing.environ(env), self.project_dir, self.machine.run_dir, config, self._shipper.put)
         except OSError as error:
             # A version that is live tries again: processes, memory or room on the disk may be there later.
-            self._trouble = f"cannot start {self.interpreter}: {error.strerror}"
+            self._trouble = f"cannot start {program}: {error.strerror}"
             if self.state != DeploymentState.LIVE:
                 self._failure = {"message": self._trouble, "details": {}}
             self._restart_at = time.monotonic() + READY_BACKOFF_S
