@@ -54,7 +54,8 @@ def _runtime() -> tuple[list[str], list[str]]:
 
     from .lock import OURS, closure
 
-    needed = set(closure(Requirement(text) for text in importlib.metadata.requires(OURS) or ())) | {OURS}
+    asked = [one for one in map(Requirement, importlib.metadata.requires(OURS) or ()) if one.marker is None or one.marker.evaluate({"extra": ""})]
+    needed = {*closure(asked), OURS}
     by_module = importlib.metadata.packages_distributions()
     canonical = {name: name.lower().replace("_", "-").replace(".", "-") for names in by_module.values() for name in names}
     modules = {module for module, names in by_module.items() if any(canonical[name] in needed for name in names)}

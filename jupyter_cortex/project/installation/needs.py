@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -65,7 +66,9 @@ def of(project: Path, dependencies: Mapping[str, str], interpreter: str, python_
             there = {} if set(there) == {"pip"} else there
         if not there:
             return None
-        facts: list[Any] = [FORMAT, interpreter, python_version, *sorted((name, *_text(contents[name])) for name in there)]
+        # `python` and `python3` of one directory are one interpreter.
+        whose = [os.path.dirname(interpreter), os.path.realpath(interpreter), python_version]
+        facts: list[Any] = [FORMAT, whose, *sorted((name, *_text(contents[name])) for name in there)]
         facts += _named(project, [contents[name] for name in there])
     except OSError as error:
         raise ProjectError(f"what is to be installed cannot be read: {error.strerror}", kind="unreadable") from None

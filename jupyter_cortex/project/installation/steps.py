@@ -56,7 +56,8 @@ def make(needs: Needs, prefix: Path, means: Means) -> Path:
         run([needs.interpreter, "-m", "venv", "--without-pip", str(prefix)], "making the Python", needs.project, means)
     python = prefix / "bin" / "python"
     packages = _packages(python, prefix)
-    (layers.write_runtime if needs.lock else layers.write_layer)(packages, base)
+    if not needs.lock:
+        layers.write_layer(packages, base)
     _write_pip(python, base, needs)
     means = Means(activated(means.env, prefix), means.tell, means.deadline, means.seconds, means.abandon, means.held)
     if needs.shell:
@@ -66,6 +67,8 @@ def make(needs: Needs, prefix: Path, means: Means) -> Path:
         with layers.listed(packages, base) if installer.is_uv and not needs.lock else contextlib.nullcontext():
             argv = [*installer.argv, *(["--no-deps"] if needs.lock else []), "-r", file]
             run(argv, f"installing {file}", needs.project, means)
+    if needs.lock:  # last: what lies below must not count as installed, or the interpreter's next upgrade would be this one's
+        layers.write_runtime(packages, base)
     return python
 
 
