@@ -62,9 +62,8 @@ class Installing:
         env, secrets = environment.for_replica(deployment.spec, deployment.dotenv, needs.project, [deployment.api])
         masking.mask(secrets)
         user = f"{deployment.api}-v{deployment.version}"
-        found = self._pythons.find(needs)
         python = self._pythons.get(needs, {**environment.installers(), **env}, self._tell, self._abandon, user)
-        if found is not None and state != DeploymentState.LIVE:
+        if not python.fresh and state != DeploymentState.LIVE:
             for line in [f"runs on the {needs.kind} Python {needs.digest}, which was there; when it was made:", *python.log()]:
                 self._say(line)
         return python

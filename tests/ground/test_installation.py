@@ -282,7 +282,8 @@ def test_conda_packages_come_with_micromamba_into_a_prefix_below_which_the_inter
     fake = programs / "micromamba"
     # It notes what it was asked, and makes a prefix as the real one would: with a Python in bin/.
     fake.write_text(
-        f'#!/bin/sh\necho "$@" > {tmp_path}/asked\ncp "$6" {tmp_path}/specs\necho "Transaction finished"\n{sys.executable} -m venv --without-pip "$4"\n'
+        f'#!/bin/sh\necho "$@" > {tmp_path}/asked\ncp "$6" {tmp_path}/specs\necho "Transaction finished"\n'
+        f'{sys.executable} -m venv --without-pip "$4"\n'
     )
     fake.chmod(0o755)
     found = some(tmp_path / "project", conda="# for maps\nconda-forge::rtree==1.0\n", txt=only_from(shelf, "tinyboost"))

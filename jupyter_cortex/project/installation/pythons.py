@@ -44,11 +44,12 @@ SHOWN_LINES = 200
 
 @dataclass(frozen=True)
 class Python:
-    """One that is complete. ``program``: what runs replicas; ``kind``: layered, locked or conda."""
+    """One that is complete. ``program``: what runs replicas; ``kind``: layered, locked or conda; ``fresh``: who got it has made it."""
 
     digest: str
     prefix: Path
     kind: str
+    fresh: bool = False
 
     @property
     def program(self) -> str:
@@ -149,7 +150,7 @@ class Pythons:
         mark = self._mark(needs.digest).with_suffix(".part")
         mark.write_text(json.dumps(facts))
         mark.replace(self._mark(needs.digest))
-        return Python(needs.digest, place / "python", needs.kind)
+        return Python(needs.digest, place / "python", needs.kind, fresh=True)
 
     def _mark(self, digest: str) -> Path:
         return self.directory / digest / "complete.json"
