@@ -349,7 +349,9 @@ def test_a_saved_notebook_loads_what_its_save_lines_wrote_and_says_when_nothing_
     assert answer(environment, "saved-table", "x").result == {"got": {"a": 45}}
 
 
-def test_the_requirements_beside_a_notebook_are_installed_for_check_and_deploy_and_what_cannot_be_is_said(environment: Environment, tmp_path: Path) -> None:
+def test_the_requirements_beside_a_notebook_are_installed_for_check_and_deploy_and_what_cannot_be_is_said(
+    environment: Environment, tmp_path: Path
+) -> None:
     write_notebook(tmp_path / "n.ipynb", HANDLER)
     (tmp_path / "requirements.txt").write_text("--no-index\nno-such-package-zzz>=99\n")
     said = environment.cortex("check", "n.ipynb", "--name", "needy", cwd=tmp_path, check=False)
