@@ -67,7 +67,7 @@ def run(
         python = _python(spec, directory / "project", env, secrets, progress, pythons)
         if python is not None:
             progress(f"checking on its own Python ({python.kind}, {python.digest})")
-            env["PATH"] = python.activated(env)["PATH"]
+            env = python.environ(env)
         heard = gate_watch.run(env, directory, progress, python.program if python else sys.executable)
         path = directory / "report.ipynb"
         report = finished(path.read_bytes(), masks) if path.is_file() else b""

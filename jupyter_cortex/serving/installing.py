@@ -73,8 +73,8 @@ class Installing:
         self._abandon.set()
 
     def environ(self, env: dict[str, str]) -> dict[str, str]:
-        """A replica's variables, with the programs of its Python in front."""
-        return {**env, "PATH": self.python.activated(env)["PATH"]} if self.python else env
+        """A replica's variables, as its Python wants them."""
+        return self.python.environ(env) if self.python else env
 
     def recorded(self) -> dict[str, str]:
         """The versions that the deployment was made with, of what can still move: not of what lies in a Python of its own."""

@@ -288,10 +288,11 @@ def test_conda_packages_come_with_micromamba_into_a_prefix_below_which_the_inter
     fake.chmod(0o755)
     found = some(tmp_path / "project", conda="# for maps\nconda-forge::rtree==1.0\n", txt=only_from(shelf, "tinyboost"))
     said: list[str] = []
-    env = {**VARIABLES, "PATH": f"{programs}:{os.environ['PATH']}"}
+    env = {**VARIABLES, "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     python = Pythons(tmp_path / "pythons", 300).get(found, env, said.append)
     assert python.kind == "conda"
     assert (tmp_path / "asked").read_text().split()[:5] == ["create", "--yes", "--prefix", str(python.prefix), "--file"]
+    assert (tmp_path / "asked").read_text().endswith(" --channel conda-forge\n")
     assert (tmp_path / "specs").read_text() == f"conda-forge::rtree==1.0\npython={sys.version_info.major}.{sys.version_info.minor}\n"
     assert "Transaction finished" in said
     assert said_by(python.program, "import tinyboost, pytest; print(tinyboost.VALUE)") == "tiny"

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from jupyter_cortex.core.errors import DeployFailed, RequirementsError
@@ -204,4 +205,4 @@ def test_deleting_an_api_ends_what_installs_for_it(environment: Environment, pro
     project("abandoned", PLAIN, files={"dependencies.sh": script}).deploy(environment, wait=False)
     wait_until((tmp_path / "pid").exists, "the script runs")
     environment.client().delete("abandoned")
-    wait_until(lambda: not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists(), "the script has ended")
+    wait_until(lambda: not psutil.pid_exists(int((tmp_path / "pid").read_text())), "the script has ended")

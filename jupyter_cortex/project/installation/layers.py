@@ -9,7 +9,6 @@ what that imports: nothing else of the interpreter's is there, so that what is m
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import importlib.util
 import json
 import shutil
@@ -50,6 +49,8 @@ def here(*, runtime: bool) -> Base:
 
 
 def _runtime() -> tuple[list[str], list[str]]:
+    import importlib.metadata
+
     from packaging.requirements import Requirement
 
     from .lock import OURS, closure

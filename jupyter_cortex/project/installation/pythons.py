@@ -15,7 +15,6 @@ What a kill leaves half made has no `complete.json`, and the next who needs it b
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -27,9 +26,8 @@ from threading import Event
 from typing import Any
 
 from ...core.errors import ArtifactsUnavailable, InstallationFailed
-from . import steps
 from .needs import Needs
-from .running import Abandoned, Means, shown
+from .running import Abandoned, Means, activated, shown
 
 __all__ = ["Abandoned", "Python", "Pythons"]
 
@@ -44,19 +42,23 @@ SHOWN_LINES = 200
 
 @dataclass(frozen=True)
 class Python:
-    """One that is complete. ``program``: what runs replicas; ``kind``: layered, locked or conda; ``fresh``: who got it has made it."""
+    """One that is complete. ``program``: what runs replicas; ``kind``: layered, locked or conda; ``interpreter``: what it is layered on; ``fresh``:
+    who got it has made it."""
 
     digest: str
     prefix: Path
     kind: str
+    interpreter: str
     fresh: bool = False
 
     @property
     def program(self) -> str:
         return str(self.prefix / "bin" / "python")
 
-    def activated(self, env: Mapping[str, str]) -> dict[str, str]:
-        return steps.activated(env, self.prefix)
+    def environ(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Variables for what runs on it: its programs come first, and Jupyter's data (kernels, templates) is found where the interpreter has it."""
+        data = [str(Path(self.interpreter).parent.parent / "share" / "jupyter"), *filter(None, [env.get("JUPYTER_PATH")])]
+        return {**env, "PATH": activated(env, self.prefix)["PATH"], "JUPYTER_PATH": os.pathsep.join(data)}
 
     def own(self) -> set[str]:
         """Canonical names of the distributions that lie in it, rather than in the interpreter below."""
@@ -80,7 +82,7 @@ class Pythons:
             return None
         with contextlib.suppress(OSError):
             os.utime(self._mark(needs.digest))
-        return Python(needs.digest, prefix, needs.kind)
+        return Python(needs.digest, prefix, needs.kind, needs.interpreter)
 
     def get(self, needs: Needs, env: Mapping[str, str], tell: Tell, abandon: Event | None = None, user: str = "") -> Python:
         """The one with these needs, made if it is not there; each line that is said meanwhile goes to ``tell``.
@@ -107,6 +109,8 @@ class Pythons:
 
     @contextlib.contextmanager
     def _locked(self, digest: str, abandon: Event, deadline: float, tell: Tell) -> Iterator[int]:
+        import fcntl  # the client's side runs on Windows, too, which has none
+
         fd = os.open(self.directory / f"{digest}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             waited = False
@@ -128,6 +132,8 @@ class Pythons:
             os.close(fd)
 
     def _make(self, needs: Needs, means: Means) -> Python:
+        from . import steps  # its libraries take 30 ms, and most workers have nothing to make
+
         place = self.directory / needs.digest
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(mode=0o700)
@@ -150,7 +156,7 @@ class Pythons:
         mark = self._mark(needs.digest).with_suffix(".part")
         mark.write_text(json.dumps(facts))
         mark.replace(self._mark(needs.digest))
-        return Python(needs.digest, place / "python", needs.kind, fresh=True)
+        return Python(needs.digest, place / "python", needs.kind, needs.interpreter, fresh=True)
 
     def _mark(self, digest: str) -> Path:
         return self.directory / digest / "complete.json"

@@ -43,6 +43,11 @@ class Means:
     held: int = -1
 
 
+def activated(env: Mapping[str, str], prefix: Path) -> dict[str, str]:
+    """Variables with which programs of this Python come first."""
+    return {**env, "PATH": f"{prefix / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}", "VIRTUAL_ENV": str(prefix)}
+
+
 def shown(line: str) -> str:
     """A line without passwords of addresses, values of .env, colours and overlong ends."""
     return masking.masked(_USERINFO.sub(masking.STARS, _CONTROL.sub("", line.rpartition("\r")[2] or line)))[:LINE_CHARACTERS]

@@ -17,7 +17,7 @@ from ...core.errors import InstallationFailed, RequirementsError
 from . import layers
 from .layers import Base
 from .needs import Needs
-from .running import Means, run
+from .running import Means, activated, run
 
 #: What can make a conda prefix, the quickest first.
 CONDAS = ("micromamba", "mamba", "conda")
@@ -70,11 +70,6 @@ def make(needs: Needs, prefix: Path, means: Means) -> Path:
     if needs.lock:  # last: what lies below must not count as installed, or the interpreter's next upgrade would be this one's
         layers.write_runtime(packages, base)
     return python
-
-
-def activated(env: Mapping[str, str], prefix: Path) -> dict[str, str]:
-    """Variables with which programs of this Python come first."""
-    return {**env, "PATH": f"{prefix / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}", "VIRTUAL_ENV": str(prefix)}
 
 
 def _packages(python: Path, prefix: Path) -> Path:
@@ -146,9 +141,18 @@ def _make_conda(needs: Needs, prefix: Path, means: Means) -> None:
     ours = ".".join(needs.python_version.split(".")[:2])
     specs = prefix.with_name("conda-packages.txt")
     specs.write_text(_with_python(content, ours, needs.conda))
-    run([program, "create", "--yes", "--prefix", str(prefix), "--file", str(specs)], f"installing {needs.conda}", needs.project, means)
+    argv = [program, "create", "--yes", "--prefix", str(prefix), "--file", str(specs), *_channels(program, means.env)]
+    run(argv, f"installing {needs.conda}", needs.project, means)
     if not (prefix / "bin" / "python").exists():
         raise InstallationFailed(f"{needs.conda} brought no Python: add python={ours} to it")
+
+
+def _channels(program: str, env: Mapping[str, str]) -> list[str]:
+    """micromamba knows no channel by itself; where its files or variables name none, conda-forge is meant."""
+    home = Path(env.get("HOME", "/"))
+    files = [home / ".condarc", home / ".mambarc", home / ".conda/.condarc", home / ".config/conda/.condarc", Path("/etc/conda/.condarc")]
+    told = any(env.get(name) for name in ("CONDA_CHANNELS", "CONDARC", "MAMBARC")) or any(file.is_file() for file in files)
+    return [] if told or Path(program).name != "micromamba" else ["--channel", "conda-forge"]
 
 
 def _with_python(content: str, ours: str, shown: str) -> str:
