@@ -189,14 +189,16 @@ def test_only_what_is_missing_is_installed_and_wins_over_what_lies_below(tmp_pat
 
 
 def test_a_locked_one_has_what_the_lock_says_and_a_replica_s_own_needs_and_nothing_else(tmp_path: Path, shelf: Path) -> None:
-    text = only_from(shelf, "idna==0.0.1")
+    # Of the very version that the interpreter has: it must be installed all the same, or the next upgrade there would reach it.
+    make_wheel(shelf, "idna", importlib.metadata.version("idna"), "VALUE = 'its own'")
+    text = only_from(shelf, f"idna=={importlib.metadata.version('idna')}")
     python = Pythons(tmp_path / "pythons", 300).get(some(tmp_path / "project", lock=text, txt="no-such-thing"), VARIABLES, print)
     code = (
         "import importlib.util as u, importlib.metadata as m, json, idna, jupyter_cortex.serving.replica\n"
         "asked = ('papermill', 'pytest', 'hypothesis', 'sklearn', 'uv')\n"
         "print(json.dumps([idna.VALUE, m.version('redis'), [name for name in asked if u.find_spec(name)]]))"
     )
-    assert json.loads(said_by(python.program, code)) == ["old", importlib.metadata.version("redis"), ["papermill"]]
+    assert json.loads(said_by(python.program, code)) == ["its own", importlib.metadata.version("redis"), ["papermill"]]
     assert python.kind == "locked"
 
 

@@ -48,6 +48,12 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uv where it is, also on a machine whose pip knows of an index: what is installed here comes from no index."""
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+
+
 def pythons(environment: Environment) -> Pythons:
     return Pythons(Home(environment.home).pythons, 300)
 
