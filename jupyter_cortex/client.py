@@ -30,6 +30,7 @@ from .core.spec import check_specs
 from .environments import LOCAL, Environment, Environments, start_local
 from .project import artifacts, bundle, dotenv, files, from_class, provenance
 from .project import project as projects
+from .project.installation import lock as locking
 from .project.project import Project
 
 Progress = Callable[[str], None]
@@ -109,8 +110,8 @@ class Client:
     """Talks to one environment. Every method raises members of the CortexError family; nothing else for what a user can cause."""
 
     def __init__(self, environment: Environment | None = None, settings: Settings | None = None) -> None:
-        self._settings = settings or Settings.read()
-        self.environment = environment or Environments(self._settings).find()
+        self.settings = settings or Settings.read()
+        self.environment = environment or Environments(self.settings).find()
         self._http: httpx.Client | None = None
         self._endpoints: dict[str, str] = {}
 
@@ -157,7 +158,7 @@ class Client:
         progress("starting the local environment")
         start_local()
         self.close()
-        self.environment = Environments(self._settings).find(LOCAL)
+        self.environment = Environments(self.settings).find(LOCAL)
 
     def close(self) -> None:
         if self._http is not None:
@@ -184,20 +185,23 @@ class Client:
         progress: Progress = lambda step: None,
         source: str = "",
         rehearse: int | None = None,
+        lock: bool = False,
     ) -> list[Deployed]:
         """Publish the APIs of a ``cortex.yaml``, or one API given as a dict together with ``project_dir``.
 
         ``wait``: return when the new version is live (raises DeployFailed when it does not start; the version before it keeps serving).
         ``source`` says where it comes from (default: the file's path, or the directory's for a dict); an API belongs to its source, and another
         one needs ``take_over``. ``confirm`` is asked about unusually large projects; without it they are only mentioned in ``warnings``. The
-        caller's dict is not changed.
+        caller's dict is not changed. ``lock``: replicas get a Python of their own with the exact versions that this one has of what the project
+        requires and imports; without it they share this one's packages, with those that requirements.txt asks for besides.
         """
         progress("bundling")
         if isinstance(config, dict):
             project = projects.from_directory(config, Path(project_dir), source=source, confirm=confirm)
         else:
             project = projects.from_config(Path(config), source=source, confirm=confirm)
-        return self.publish(project, force=force, wait=wait, take_over=take_over, confirm=confirm, progress=progress, rehearse=rehearse)
+        options: dict[str, Any] = {"force": force, "wait": wait, "take_over": take_over, "confirm": confirm, "rehearse": rehearse, "lock": lock}
+        return self.publish(project, progress=progress, **options)
 
     def publish(
         self,
@@ -210,6 +214,7 @@ class Client:
         progress: Progress = lambda step: None,
         distributions: dict[str, str] | None = None,
         rehearse: int | None = None,
+        lock: bool = False,
     ) -> list[Deployed]:
         """Publish a project that is a value already; see :meth:`deploy` for the rest.
 
@@ -218,15 +223,18 @@ class Client:
         """
         progress("bundling")
         warnings = list(project.warnings)
+        made_with = provenance.distributions(project.files) if distributions is None else distributions
+        if lock:
+            project = locking.locked(project, check_specs(project.documents, [file.path for file in project.files], project.config_name), made_with)
         packed = bundle.pack(project.files, meta=project.meta)
         files.confirm_bundle(len(packed.data), len(project.files), confirm=confirm, warnings=warnings)
         specs = check_specs(project.documents, packed.names, project.config_name)
         env_file = _read_env(project.files, specs)
-        contents = artifacts.read(project.documents, project.artifact_sources(), self._settings.home / "digests.json")
-        made_with = provenance.distributions(project.files) if distributions is None else distributions
+        contents = artifacts.read(project.documents, project.artifact_sources(), self.settings.home / "digests.json")
         deployed = []
         for document, spec in zip(project.documents, specs, strict=True):
-            notes = [*warnings, *spec.warnings, *provenance.check_surroundings(project, spec)]
+            provenance.check_surroundings(project, spec, here=self.environment.name == LOCAL)
+            notes = [*warnings, *spec.warnings, *provenance.undeclared(project, spec, made_with)]
             self._upload_artifacts([artifact.path for artifact in spec.artifacts], contents, progress)
             document = artifacts.sent(document, contents)
             deployed.append(self._deploy_one(document, spec.name, project, packed, env_file, made_with, force, take_over, notes, progress, rehearse))
@@ -305,6 +313,8 @@ class Client:
                 return
             if state == "failed":
                 raise _did_not_start(name, version, deployment["error"])
+            if deployment.get("installing"):
+                progress(f"installing: {deployment['installing']}")
             time.sleep(LOOK_S)
 
     # Rehearsals --------------------------------------------------------------------------------------------------------------------------
@@ -541,7 +551,7 @@ class Client:
         for header, seconds in (("cortex-timeout", timeout), ("cortex-queue-timeout", queue_timeout)):
             if seconds is not None:
                 headers[header] = f"{seconds:f}"
-        return str(self._call("POST", self._path(name), token=self._settings.call_token, content=body, headers=headers).json()["id"])
+        return str(self._call("POST", self._path(name), token=self.settings.call_token, content=body, headers=headers).json()["id"])
 
     def result(self, name: str, request_id: str, wait: float = 0) -> Workload:
         """Status and result; with ``wait``, not before the workload has ended or the seconds are over."""
@@ -549,7 +559,7 @@ class Client:
         while True:
             left = max(0.0, deadline - time.monotonic())
             params = {"wait": min(left, POLL_S)} if left else {}
-            answer = self._call("GET", f"{self._path(name)}/{quoted(request_id)}", token=self._settings.call_token, params=params)
+            answer = self._call("GET", f"{self._path(name)}/{quoted(request_id)}", token=self.settings.call_token, params=params)
             workload = _workload(answer.json())
             if workload.status not in ("in_queue", "in_progress") or time.monotonic() >= deadline:
                 return workload
@@ -579,7 +589,7 @@ class Client:
             time.sleep(RECONNECT_S)
 
     def _events_after(self, name: str, request_id: str, last: str, logs: bool, stop: Callable[[], bool]) -> Iterator[Event]:
-        token = self.environment.token if logs else self._settings.call_token
+        token = self.environment.token if logs else self.settings.call_token
         headers = {**({"authorization": f"Bearer {token}"} if token else {}), **({"last-event-id": last} if last else {})}
         path, params = f"{self._path(name)}/{quoted(request_id)}/events", {"logs": "true"} if logs else {}
         with self._connection().stream("GET", path, headers=headers, params=params, timeout=EVENTS_TIMEOUT) as answer:
@@ -600,7 +610,7 @@ class Client:
 
     def cancel(self, name: str, request_id: str) -> Workload:
         """Take a workload back; what it had ended as, when it was over already."""
-        return _workload(self._call("DELETE", f"{self._path(name)}/{quoted(request_id)}", token=self._settings.call_token).json())
+        return _workload(self._call("DELETE", f"{self._path(name)}/{quoted(request_id)}", token=self.settings.call_token).json())
 
 
 def _workload(answer: dict[str, Any]) -> Workload:

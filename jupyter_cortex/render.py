@@ -168,6 +168,11 @@ def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", v
             age(version["times"]["created"]) + rolled_back(version),
         )
     console.print(versions)
+    pythons = {
+        (worker["version"], worker["python"]["kind"], worker["python"]["digest"]) for worker in api["workers"].values() if worker.get("python")
+    }
+    for number, kind, digest in sorted(pythons):
+        console.print(f"version {number} runs on a Python of its own ({kind}, {digest})", highlight=False)
     for ended in api["exits"][:3]:
         console.print(f"[dim]{age(ended['at'])} ago:[/] {ended['replica']} ended: {escape(ended['reason'])}", highlight=False)
     if verbose:

@@ -21,6 +21,7 @@ STAGES = (
     ("checking: import", 0.2),
     ("checking: sample", 0.4),
     ("checking", 0.2),
+    ("installing", 0.25),
     ("bundling", 0.55),
     ("uploading", 0.6),
     ("starting", 0.7),

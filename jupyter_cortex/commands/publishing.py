@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,10 +12,15 @@ from typing import Any
 from ..client import Client, Deployed
 from ..core.checks import NAME, NAME_LIMIT
 from ..core.errors import ApiNotFound, BadRequest, CortexError, EnvironmentDown
+from ..core.settings import Settings
 from ..core.spec import APISpec, check_specs
+from ..environments import LOCAL
 from ..project import config_file, from_notebook, gate, provenance, samples
 from ..project import project as projects
 from ..project.from_notebook import NotebookProject
+from ..project.installation import lock as locking
+from ..project.installation import steps
+from ..project.installation.pythons import Pythons
 from ..project.project import Project
 from . import sample_to_paste
 from .door import Door
@@ -124,10 +130,12 @@ def checked_specs(project: Project) -> list[APISpec]:
     return check_specs(project.documents, [file.path for file in project.files if not file.is_env], project.config_name)
 
 
-def run_gate(project: Project, progress: Progress, *, always: bool) -> dict[str, gate.Passed]:
+def run_gate(project: Project, progress: Progress, settings: Settings, *, always: bool, here: bool = True) -> dict[str, gate.Passed]:
     """The gate for each API of a project: name -> what passed.
 
-    A directory without samples is only gated when ``always``: its replicas' start imports and constructs just the same. Raises GateFailed.
+    A directory without samples is only gated when ``always``: its replicas' start imports and constructs just the same. ``here``: whether
+    replicas are to run on this machine; what they require is installed here in either case, so that the gate judges what will run. Raises
+    GateFailed, RequirementsError, InstallationFailed.
     """
     found = samples.load(project.root)
     if not found and not always:
@@ -137,8 +145,13 @@ def run_gate(project: Project, progress: Progress, *, always: bool) -> dict[str,
         if spec.handler.path.endswith(".pickle"):
             continue
         progress("checking in a clean process")
-        provenance.check_surroundings(project, spec)
-        passed[spec.name] = gate.run(project, spec, found, progress)
+        provenance.check_surroundings(project, spec, here=here)
+        if not here and steps.conda() is None and any(file.path == spec.handler.dependencies.conda and file.size for file in project.files):
+            progress("checking is left to the other machine: there is no conda here")
+            continue
+        pythons = Pythons(settings.home / "pythons", settings.install_timeout)
+        passed[spec.name] = gate.run(project, spec, found, progress, pythons)
+        pythons.prune(None, time.time())
     return passed
 
 
@@ -175,19 +188,26 @@ def publish_built(
     check: bool,
     progress: Progress,
     confirm: Callable[[str], bool] | None = None,
+    lock: bool = False,
     **options: Any,
 ) -> tuple[list[Deployed], dict[str, str] | None]:
-    """Gate → bundle → live, of what was sliced already; ``yes`` answers what a notebook would ask. See :func:`publish`."""
+    """Gate → bundle → live, of what was sliced already; ``yes`` answers what a notebook would ask. See :func:`publish`.
+
+    ``lock``: with a Python of its own that has the exact versions of this one.
+    """
     notebook = built if isinstance(built, NotebookProject) else None
     if notebook is not None:
         notebook.refuse(yes=yes)
     project = notebook.project if notebook else built
     assert isinstance(project, Project)
     client.ensure_up(progress)
+    if lock:
+        project = locking.locked(project, checked_specs(project), provenance.distributions(project.files))
     with ThreadPoolExecutor(1) as beside:
         # Reading the metadata of all that is installed takes 0.3 s, and the gate's process leaves this one idle.
         made_with = beside.submit(provenance.distributions, project.files)
-        passed = run_gate(project, progress, always=notebook is not None) if check else {}
+        here = client.environment.name == LOCAL
+        passed = run_gate(project, progress, client.settings, always=notebook is not None, here=here) if check else {}
         deployed = client.publish(project, confirm=confirm, progress=progress, distributions=made_with.result(), **options)
     for one in deployed:
         if one.api in passed and passed[one.api].report:
@@ -210,10 +230,10 @@ def _agreed(door: Door, built: NotebookProject) -> bool:
 def check(door: Door, target: str | None, name: str | None, pairs: tuple[str, ...], progress: Progress, *, gated: bool = True) -> dict[str, Any]:
     """Slice and gate without deploying: surprises, samples and the first thing that fails, if any. Raises what makes checking impossible."""
     progress("slicing" if door.in_cell or (target and is_notebook(target)) else "reading the project")
-    return check_built(from_target(door, target, name, pairs), progress, gated=gated)
+    return check_built(from_target(door, target, name, pairs), progress, gated=gated, settings=door.settings)
 
 
-def check_built(built: NotebookProject | Project, progress: Progress, *, gated: bool = True) -> dict[str, Any]:
+def check_built(built: NotebookProject | Project, progress: Progress, *, gated: bool = True, settings: Settings | None = None) -> dict[str, Any]:
     """The same for what was sliced already."""
     notebook = built if isinstance(built, NotebookProject) else None
     project = notebook.project if notebook else built
@@ -224,7 +244,7 @@ def check_built(built: NotebookProject | Project, progress: Progress, *, gated: 
         return {**answer, "ok": False}
     try:
         if gated:
-            passed = run_gate(project, progress, always=True)
+            passed = run_gate(project, progress, settings or Settings.read(), always=True)
             answer["samples"] = sorted({sample for one in passed.values() for sample in one.samples})
     except CortexError as error:
         details = {key: value for key, value in error.details.items() if key != "report"}

@@ -135,6 +135,7 @@ def show(door: Door, target: str | None, name: str | None, pairs: tuple[str, ...
 @click.option("--take-over", is_flag=True, help="Publish an API that was deployed from somewhere else.")
 @click.option("--no-check", is_flag=True, help="Without the checks before it.")
 @click.option("--no-wait", is_flag=True, help="Return before it is live.")
+@click.option("--lock", is_flag=True, help="Run it on a Python of its own, with the exact versions that this one has.")
 @click.option("--rehearse", type=click.IntRange(1, 1000), metavar="N", help="First run the last N kept requests, in the shadow; then ask.")
 @click.option("--promote-if-same", is_flag=True, help="After --rehearse: make it live if every request ended as before.")
 def deploy(
@@ -147,6 +148,7 @@ def deploy(
     take_over: bool,
     no_check: bool,
     no_wait: bool,
+    lock: bool,
     rehearse: int | None,
     promote_if_same: bool,
 ) -> None:
@@ -176,6 +178,7 @@ def deploy(
             force=force,
             take_over=take_over,
             wait=not no_wait,
+            lock=lock,
             rehearse=rehearse,
         )
     if rehearse:

@@ -10,7 +10,8 @@ The family::
     │   ├── HandlerError        the author's class: load, validate, init
     │   ├── NotebookError       the notebook that it is in
     │   ├── GateFailed          a check before the deploy
-    │   ├── RequirementsError   requirements.txt against the interpreter
+    │   ├── RequirementsError   requirements.txt and its like, before anything is installed
+    │   ├── InstallationFailed  the commands that install them
     │   ├── PayloadError        bytes and Content-Type
     │   ├── RequestIdError      x-request-id
     │   ├── BodyTooLarge 413, UrlTooLong 414, HeadTooLarge 431, RequestTimeout 408
@@ -107,9 +108,15 @@ class GateFailed(Refused):
 
 
 class RequirementsError(Refused):
-    """The interpreter does not satisfy the project's requirements"""
+    """The project's requirements cannot be satisfied"""
 
     code = "unsatisfied_requirements"
+
+
+class InstallationFailed(Refused):
+    """The project's requirements could not be installed"""
+
+    code = "installation_failed"
 
 
 class PayloadError(Refused):

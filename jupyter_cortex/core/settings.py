@@ -80,6 +80,9 @@ class Settings(BaseModel):
     )
     store_wait: float = Field(2.0, ge=0, le=60, description="Seconds a request waits for a store that is away before it is answered 503")
     access_log: bool = Field(False, description="Whether the gateway logs a JSON line per request (about 10 µs each)")
+    install_timeout: float = Field(
+        1800.0, ge=1, le=86400, description="Seconds that installing what a project requires may take (conda, dependencies.sh, uv or pip together)"
+    )
     replicas_per_cpu: int = Field(2, ge=1, le=64, description="What caps an API's replicas on this machine: so many for each core")
 
     @classmethod

@@ -13,7 +13,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from ..core.errors import BadRequest, CortexError, PayloadGone
-from ..core.workload import Status, stays
+from ..core.workload import DeploymentState, Status, stays
 from ..handler.redaction import Redaction
 from ..store import history, listing, logs, streams
 from ..store.records import Record
@@ -43,7 +43,11 @@ def _add_apis(router: APIRouter, control: Control) -> None:
 
     @router.get("/apis/{name}/deployments/{version}")
     def deployment(name: str, version: int) -> Response:
-        return Json(control.registry.deployment(name, version).public())
+        """With ``installing``: the last line of what installs its requirements, "" when nothing does."""
+        found = control.registry.deployment(name, version)
+        workers = control.registry.workers(name).values() if found.state in (DeploymentState.STARTING, DeploymentState.REHEARSING) else ()
+        saying = next((said for worker in workers if worker["version"] == version and (said := worker.get("installing"))), "")
+        return Json({**found.public(), "installing": saying})
 
     @router.get("/apis/{name}/history")
     def get_history(name: str, minutes: int = Query(60, ge=1, le=10080), step: int | None = Query(None, ge=1, le=1440)) -> Response:

@@ -67,6 +67,11 @@ def stuck(api: Glance) -> str:
     return f"{ids[0]}{more} was cancelled and does not end, so its replica is busy with it; `cancel: kill` in the spec replaces such a replica"
 
 
+def installing(api: Glance) -> str:
+    """What installs the requirements of a version that starts, in its own words; "" when nothing does."""
+    return next((f"installing: {said}" for worker in api.workers if (said := worker.get("installing"))), "")
+
+
 def api_status(api: Glance) -> tuple[str, str]:
     """(live | updating | error | stopped, why). The last deploy's failure is said even while the version before it serves."""
     live, wanted = api.live, api.wanted
@@ -75,10 +80,10 @@ def api_status(api: Glance) -> tuple[str, str]:
     if api.stopped:
         return "stopped", f"started again by `cortex start {api.name}`"
     if live is None:
-        return ("error", why) if failed else ("updating", "")
+        return ("error", why) if failed else ("updating", installing(api))
     if failed and wanted:
         why = f"version {wanted.version} did not start, version {live.version} still serves: {why}"
-    why = why or stuck(api)
+    why = why or stuck(api) or installing(api)
     if ready(api) >= max(1, live.replicas):
         updating = wanted is not None and wanted.state in (DeploymentState.PENDING, DeploymentState.STARTING)
         return ("updating" if updating else "live"), why

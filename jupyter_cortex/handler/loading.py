@@ -118,8 +118,8 @@ def _fail_import(root: Path, file: Path, path: str, exc: BaseException) -> NoRet
     sentence = f"error in {where}: {text['type']}: {message}"
     if isinstance(exc, ModuleNotFoundError) and exc.name:
         missing = exc.name.partition(".")[0]
-        into = f"{sys.executable} -m pip install ..."
-        sentence += f"; install its package ({into}) and add {missing} to requirements.txt, or put the module into the project"
+        into = f"`{sys.executable} -m pip install ...`"
+        sentence += f"; add {missing} to requirements.txt, which installs it for replicas ({into} does here), or put the module into the project"
     _fail(path, "import", sentence, exc, line=line, traceback=text["traceback"])
 
 

@@ -14,10 +14,12 @@ from typing import Any
 from ..core.errors import CortexError, DeploymentNotFound
 from ..core.settings import PREFIX, Settings
 from ..project import environment
+from ..project.installation.pythons import Pythons
 from ..serving import remote
 from ..serving.artifacts import Artifacts
 from ..store.connection import connect
 from ..store.registry import Registry
+from . import tidy
 from .home import Home
 from .processes import Slot
 
@@ -30,6 +32,7 @@ class Follower:
     def __init__(self, home: Home, name: str, redis_url: str, replicas: int, settings: Settings) -> None:
         self._home, self._name, self._redis_url, self._replicas = home, name, redis_url, replicas
         self._artifacts_url, self._limits = settings.artifacts, settings.replica_limits()
+        self._pythons = Pythons(home.pythons, settings.install_timeout)
         self._registry = Registry(connect(redis_url, timeout=5.0))
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._not_before, self._wait = 0.0, 0.2
@@ -68,6 +71,7 @@ class Follower:
 
     def _start(self, version: int) -> subprocess.Popen[bytes]:
         Artifacts(self._home.artifacts).tidy(unused=True)
+        tidy.prune_pythons(self._registry, self._pythons)
         facts = {
             "redis_url": self._redis_url,
             "run_dir": str(self._home.run),
@@ -75,9 +79,11 @@ class Follower:
             "artifacts_dir": str(self._home.artifacts),
             "artifacts_url": self._artifacts_url,
             "limits": self._limits,
+            "pythons_dir": str(self._home.pythons),
+            "install_timeout": self._pythons.seconds,
             "replicas": self._replicas,
         }
-        env = {**environment.base(), **remote.environ(self._artifacts_url), "JUPYTER_CORTEX_WORKER": json.dumps(facts)}
+        env = {**environment.base(), **environment.installers(), **remote.environ(self._artifacts_url), "JUPYTER_CORTEX_WORKER": json.dumps(facts)}
         log.info("serving version %d of %s", version, self._name)
         argv = [sys.executable, "-P", "-m", "jupyter_cortex.serving", self._name, str(version)]
         return subprocess.Popen(argv, env=env, cwd=self._home.path, stdin=subprocess.DEVNULL, start_new_session=True)

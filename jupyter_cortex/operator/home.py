@@ -7,6 +7,7 @@
     <home>/run/            locks with process ids, boards, the store's socket
     <home>/projects/       unpacked bundles
     <home>/artifacts/      the content of artifacts, by sha256
+    <home>/pythons/        Pythons with what projects require, by digest
     <home>/logs/           what our own processes print
 """
 
@@ -49,6 +50,7 @@ class Home:
         self.run = path / "run"
         self.projects = path / "projects"
         self.artifacts = path / "artifacts"
+        self.pythons = path / "pythons"
         self.logs = path / "logs"
 
     def make(self) -> None:

@@ -52,7 +52,7 @@ def stopping(home: Home) -> bool:
 def start_operator(settings: Settings, home: Home) -> None:
     """In a session of its own, with closed descriptors: it outlives the shell, the kernel and the Jupyter server. Does nothing when one runs."""
     argv = [sys.executable, "-P", "-m", "jupyter_cortex.operator"]
-    env = {**environment.base(), **remote.environ(settings.artifacts), **settings.environ()}
+    env = {**environment.base(), **environment.installers(), **remote.environ(settings.artifacts), **settings.environ()}
     Slot(home.run, "operator").spawn(argv, env, home.logs / "operator.log", home.path)
 
 

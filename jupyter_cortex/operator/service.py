@@ -19,6 +19,7 @@ from ..core.errors import CortexError, EnvironmentProblem
 from ..core.settings import Settings
 from ..core.workload import DeploymentState
 from ..project import environment
+from ..project.installation.pythons import Pythons
 from ..serving import remote
 from ..serving.artifacts import Artifacts
 from ..store import keys
@@ -97,7 +98,8 @@ class Operator:
         if not self._checked:
             Registry(self.client).check_schema()
             self._checked = True
-            tidy.start(lambda: connect(self.redis_url, timeout=5.0), Artifacts(self.home.artifacts, self.settings.artifacts))
+            artifacts, pythons = Artifacts(self.home.artifacts, self.settings.artifacts), Pythons(self.home.pythons, self.settings.install_timeout)
+            tidy.start(lambda: connect(self.redis_url, timeout=5.0), artifacts, pythons)
         self.reconciler.pass_over()
         for slot in self.reconciler.slots().values():
             if pid := slot.pid():
@@ -152,8 +154,15 @@ class Operator:
             "artifacts_dir": str(self.home.artifacts),
             "artifacts_url": self.settings.artifacts,
             "limits": self.settings.replica_limits(),
+            "pythons_dir": str(self.home.pythons),
+            "install_timeout": self.settings.install_timeout,
         }
-        env = {**environment.base(), **remote.environ(self.settings.artifacts), "JUPYTER_CORTEX_WORKER": json.dumps(facts)}
+        env = {
+            **environment.base(),
+            **environment.installers(),
+            **remote.environ(self.settings.artifacts),
+            "JUPYTER_CORTEX_WORKER": json.dumps(facts),
+        }
         argv = [sys.executable, "-P", "-m", "jupyter_cortex.serving", api, str(version)]
         child = self.reconciler.slot(api, version).spawn(argv, env, self.home.logs / f"worker-{api}.log", self.home.path)
         if child is not None:

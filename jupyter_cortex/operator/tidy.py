@@ -1,4 +1,4 @@
-"""Removing artifacts that no version needs any more."""
+"""Removing artifacts, and Pythons, that no version needs any more."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 import redis
 
 from ..core.errors import CortexError
+from ..project.installation.pythons import Pythons
 from ..serving.artifacts import Artifacts
 from ..store import artifacts as ledger
 from ..store.registry import Registry
@@ -36,7 +37,23 @@ def prune(client: redis.Redis, artifacts: Artifacts, now_ms: int) -> list[str]:
     return removed
 
 
-def start(connect: Callable[[], redis.Redis], artifacts: Artifacts) -> None:
+def prune_pythons(registry: Registry, pythons: Pythons, now: float | None = None) -> list[str]:
+    """Remove the Pythons that no version keeps, a day after their last use; their digests. Raises StoreUnavailable.
+
+    Those that run keep theirs, and the one that a rollback without a number brings back; for another one it is made again.
+    """
+    if not any(pythons.users().values()):  # nothing that a version has ever used: the store need not be asked
+        return pythons.prune((), time.time() if now is None else now)
+    needed = set()
+    for api in registry.all():
+        versions = {*registry.active(api.name), api.live, api.wanted} - {0}
+        if api.live and (before := registry.live_before(api.name, api.live)):
+            versions.add(before)
+        needed |= {f"{api.name}-v{version}" for version in versions}
+    return pythons.prune(needed, time.time() if now is None else now)
+
+
+def start(connect: Callable[[], redis.Redis], artifacts: Artifacts, pythons: Pythons) -> None:
     """Look again and again from a thread of its own: a URL that does not answer must not hold up the operator."""
 
     def run() -> None:
@@ -46,6 +63,8 @@ def start(connect: Callable[[], redis.Redis], artifacts: Artifacts) -> None:
                 artifacts.tidy(unused=False)
                 if removed := prune(client, artifacts, int(time.time() * 1000)):
                     log.info("removed %d artifacts that no version needs", len(removed))
+                if removed := prune_pythons(Registry(client), pythons):
+                    log.info("removed %d Pythons that no version needs", len(removed))
                 wait = LOOK_S
             except (CortexError, redis.RedisError, OSError) as error:
                 log.warning("artifacts are not tidied away: %s", error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import platform
+import sys
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -67,6 +69,18 @@ THREADS = (
 #: The spec's default share, with which libraries use all cores as they do in the notebook: what nobody asked for slows nobody down.
 DEFAULT_CPU = "200m"
 
+#: What uv, pip, conda and git are told by: where packages are, how to get in. For installing only: no replica has them.
+INSTALLERS = ("PIP_", "UV_", "CONDA_", "MAMBA_", "NETRC", "GIT_SSH", "SSH_AUTH_SOCK")
+#: Those that say which environment a shell was in, and so where to install; that is ours to say.
+_ACTIVE = ("CONDA_PREFIX", "CONDA_DEFAULT_ENV", "CONDA_SHLVL", "CONDA_PROMPT_MODIFIER", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIREMENT")
+_OURS = ("PIP_PYTHON", "PIP_REQUIRE_VIRTUALENV", "UV_PYTHON", "UV_PROJECT_ENVIRONMENT", "UV_SYSTEM_PYTHON")
+
+
+def installers(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables of those who install; for the processes that do, never for replicas."""
+    source = os.environ if environ is None else environ
+    return {key: value for key, value in source.items() if key.startswith(INSTALLERS) and not key.startswith(_ACTIVE + _OURS)}
+
 
 def base(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     source = os.environ if environ is None else environ
@@ -108,3 +122,8 @@ def for_replica(spec: dict[str, Any], dotenv: str, project_dir: Path, names: lis
         PYTHONFAULTHANDLER="1",
     )
     return env, list(secrets.values())
+
+
+def python_version(interpreter: str, recorded: str) -> str:
+    """The version of an interpreter: ours is known, another one's is what its deployment recorded."""
+    return platform.python_version() if interpreter == sys.executable else recorded

@@ -31,7 +31,7 @@ CONFIG = "cortex.yaml"
 #: The module's name where no cortex.yaml says another.
 MODULE = "handler.py"
 #: What travels from the notebook's directory though no code names it.
-REQUIREMENTS = ("requirements.txt", "conda-packages.txt", "dependencies.sh")
+REQUIREMENTS = ("requirements.txt", "conda-packages.txt", "dependencies.sh", "cortex.lock")
 #: Without a cortex.yaml, a named file above this travels as an artifact: outside the bundle and its 32 MiB.
 ARTIFACT_BYTES = 8 * 1024 * 1024
 

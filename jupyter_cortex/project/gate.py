@@ -1,7 +1,8 @@
 """The gate: before a deploy, the bundle is imported, ``Handler(config)`` constructed and every sample run, in a clean process.
 
-It catches hidden state of a kernel, missing imports and files, results that are no JSON, and samples whose result has changed. What it did is a
-notebook, which papermill executed and which is kept as the deployment's report.
+It catches hidden state of a kernel, missing imports and files, results that are no JSON, and samples whose result has changed. Where the project
+requires what this interpreter does not have, the process runs on the Python that production will have: that is made first, and the worker finds it.
+What the gate did is a notebook, which papermill executed and which is kept as the deployment's report.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import platform
 import shutil
 import signal
 import sys
@@ -22,10 +24,13 @@ from ..core.checks import is_portable
 from ..core.errors import CortexError, GateFailed, ProjectError
 from ..core.readers import printable
 from ..core.spec import APISpec
+from ..handler import masking
 from . import artifacts, dotenv, environment, gate_watch
 from .files import ENV_FILE
 from .gate_report import MAX_REPORT_BYTES, Masking, check_notebook, finished
 from .gate_watch import Heard
+from .installation import needs as needed
+from .installation.pythons import Python, Pythons, masked_progress
 from .project import Project
 from .samples import Sample
 
@@ -43,9 +48,13 @@ class Passed:
     samples: list[str] = field(default_factory=list)
 
 
-def run(project: Project, spec: APISpec, samples: list[Sample], progress: Callable[[str], None] = lambda step: None) -> Passed:
+def run(
+    project: Project, spec: APISpec, samples: list[Sample], progress: Callable[[str], None] = lambda step: None, pythons: Pythons | None = None
+) -> Passed:
     """Check one API of a project. Raises GateFailed with ``report`` (the executed notebook's text), ``traceback`` and ``step`` in its details,
-    ProjectError and EnvFileError for files that cannot be used.
+    ProjectError and EnvFileError for files that cannot be used, InstallationFailed and RequirementsError for what it requires.
+
+    ``pythons``: where what it requires is installed; without it, this interpreter has to have it.
 
     However it ends, an interrupt included, the process and what the author's code started in it end as well.
     """
@@ -55,7 +64,11 @@ def run(project: Project, spec: APISpec, samples: list[Sample], progress: Callab
         env, secrets = environment.for_replica(spec.resolved(), env_text(project), directory / "project", [spec.name])
         _write_job(spec, samples, secrets, directory)
         masks = Masking(secrets)
-        heard = gate_watch.run(env, directory, progress)
+        python = _python(spec, directory / "project", env, secrets, progress, pythons)
+        if python is not None:
+            progress(f"checking on its own Python ({python.kind}, {python.digest})")
+            env = python.environ(env)
+        heard = gate_watch.run(env, directory, progress, python.program if python else sys.executable)
         path = directory / "report.ipynb"
         report = finished(path.read_bytes(), masks) if path.is_file() else b""
         if heard.last.get("ended") == "passed":
@@ -63,6 +76,17 @@ def run(project: Project, spec: APISpec, samples: list[Sample], progress: Callab
         raise _failed(heard, report, masks)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _python(
+    spec: APISpec, laid_out: Path, env: dict[str, str], secrets: list[str], progress: Callable[[str], None], pythons: Pythons | None
+) -> Python | None:
+    dependencies = {"pip": spec.handler.dependencies.pip, "conda": spec.handler.dependencies.conda, "shell": spec.handler.dependencies.shell}
+    needs = needed.of(laid_out, dependencies, sys.executable, platform.python_version()) if pythons else None
+    if needs is None or pythons is None:
+        return None
+    masking.mask(secrets)
+    return pythons.get(needs, {**environment.installers(), **env}, masked_progress(progress))
 
 
 # Before it runs ------------------------------------------------------------------------------------------------------------------------------

@@ -24,9 +24,9 @@ KEPT_OUTPUT, SHOWN_LINES, SHOWN_CHARACTERS = 256 * 1024, 15, 2000
 GRACE_S, KILL_S = 0.5, 0.1
 
 
-def run(env: dict[str, str], directory: Path, progress: Callable[[str], None]) -> Heard:
-    """Run the job that is laid out in ``directory``. Raises GateFailed when it cannot be started."""
-    check = _start(env, directory)
+def run(env: dict[str, str], directory: Path, progress: Callable[[str], None], program: str = sys.executable) -> Heard:
+    """Run the job that is laid out in ``directory`` on the Python ``program``. Raises GateFailed when it cannot be started."""
+    check = _start(env, directory, program)
     try:
         heard = _watch(check, progress)
     finally:
@@ -75,12 +75,12 @@ class Heard:
         return [line[:SHOWN_CHARACTERS] for line in masks.text(text).strip().splitlines()[-SHOWN_LINES:]]
 
 
-def _start(env: dict[str, str], directory: Path) -> _Check:
+def _start(env: dict[str, str], directory: Path, program: str) -> _Check:
     events, told = os.pipe()
     held, alive = os.pipe()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "jupyter_cortex.project.gate_process", str(directory), str(told), str(held)],
+            [program, "-P", "-m", "jupyter_cortex.project.gate_process", str(directory), str(told), str(held)],
             env=env,
             cwd=directory / "project",
             stdin=subprocess.DEVNULL,

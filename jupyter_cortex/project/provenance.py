@@ -1,21 +1,22 @@
-"""Where a deployment comes from: the interpreter, the distributions its code imports, and whether requirements.txt is met."""
+"""Where a deployment comes from: the interpreter, the distributions its code imports, and what of them it requires."""
 
 from __future__ import annotations
 
 import ast
 import importlib.metadata
 import platform
-import re
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
 
-from packaging.markers import InvalidMarker
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
-from ..core.errors import RequirementsError
+from ..core.spec import APISpec
 from .files import ProjectFile
+from .installation import requirements
+from .installation.lock import declared
+from .installation.needs import LOCK
+from .installation.steps import check_conda
 from .project import Project
 
 #: A project with more code than this is scanned in part; what it imports is a convenience for readers.
@@ -61,52 +62,37 @@ def distributions(files: Iterable[ProjectFile]) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in sorted(names)}
 
 
-def check_requirements(content: bytes, shown: str) -> None:
-    """Refuse a requirements file (its bytes, and its name for people) that this interpreter does not satisfy.
+def check_surroundings(project: Project, spec: APISpec, *, here: bool) -> None:
+    """Refuse early what cannot be installed. Raises RequirementsError.
 
-    Raises RequirementsError listing what is missing or has another version. Options, URLs and nested files are not judged.
+    ``here``: whether replicas are to run on this machine, so that conda must be here.
     """
-    problems = []
-    for number, line in enumerate(content.decode("utf-8-sig", "replace").splitlines(), 1):
-        text = re.sub(r"(^|\s)#.*$", "", line).strip()
-        if not text or text.startswith("-") or "://" in text.partition("@")[0]:
-            continue
-        if problem := _problem(text):
-            problems.append(f"line {number}: {problem}")
-    if problems:
-        more = f" (and {len(problems) - 10} more)" if len(problems) > 10 else ""
-        raise RequirementsError(
-            f"{shown} is not satisfied by {sys.executable}: {'; '.join(problems[:10])}{more}. "
-            f"Install it with `{sys.executable} -m pip install -r {shown}`",
-            path=shown,
-            missing=problems,
-        )
-
-
-def _problem(text: str) -> str | None:
-    try:
-        requirement = Requirement(text.split(" --", 1)[0].rstrip("\\ "))
-        if requirement.marker is not None and not requirement.marker.evaluate():
-            return None
-    except (InvalidRequirement, InvalidMarker):
-        return f"{text[:60]!r} is not a requirement"
-    try:
-        version = importlib.metadata.version(requirement.name)
-    except importlib.metadata.PackageNotFoundError:
-        return f"{requirement.name}{requirement.specifier} is not installed"
-    if requirement.url is None and not requirement.specifier.contains(version, prereleases=True):
-        return f"{requirement.name}{requirement.specifier} is wanted, {version} is installed"
-    return None
-
-
-def check_surroundings(project: Project, spec: Any) -> list[str]:
-    """Refuse an unsatisfied requirements.txt; notes on the files that are not run. Raises RequirementsError."""
     dependencies = spec.handler.dependencies
     shipped = {file.path: file for file in project.files}
+    if here and dependencies.conda in shipped and shipped[dependencies.conda].size:
+        check_conda(dependencies.conda)
     if dependencies.pip in shipped:
-        check_requirements(shipped[dependencies.pip].read(), dependencies.pip)
-    notes = []
-    for name, what in ((dependencies.conda, "its packages"), (dependencies.shell, "what it sets up")):
-        if name in shipped or (project.root / name).is_file():
-            notes.append(f"{name} is not run: {what} must be in this Python's environment already")
-    return notes
+        check_lines(shipped[dependencies.pip].read(), dependencies.pip)
+
+
+def check_lines(content: bytes, shown: str) -> None:
+    """Refuse a requirements file (its bytes, and its name for people) with lines that are no requirements. Raises RequirementsError."""
+    rows = [(line.number, requirements.why(line.text)) for line in requirements.lines(content) if not line.is_option]
+    requirements.check([requirements.Unmet(f"line {number}", *why) for number, why in rows if why], shown)
+
+
+def undeclared(project: Project, spec: APISpec, imported: dict[str, str]) -> list[str]:
+    """What a project's modules import and its requirements.txt does not bring: a sentence each. ``imported``: distribution -> version.
+
+    Nothing of a notebook's, whose surprises name the cells, and nothing where cortex.lock has it all.
+    """
+    shipped = {file.path: file for file in project.files}
+    file = spec.handler.dependencies.pip
+    if file not in shipped or LOCK in shipped or project.meta or not imported:
+        return []
+    known = declared([shipped[name].read() for name in shipped if name == file or name.endswith(".txt")])
+    return [
+        f"`{name}` is imported but not in {file}; this Python has {version} — add it?"
+        for name, version in imported.items()
+        if canonicalize_name(name) not in known
+    ]

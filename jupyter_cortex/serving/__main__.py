@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..core.errors import CortexError
 from ..core.workload import DeploymentState
+from ..project.installation.pythons import Pythons
 from ..store.connection import connect
 from ..store.registry import Registry
 from . import rehearsal, worker
@@ -24,7 +25,9 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     facts = json.loads(os.environ.pop("JUPYTER_CORTEX_WORKER"))
     artifacts = Artifacts(Path(facts["artifacts_dir"]), facts["artifacts_url"])
-    machine = worker.Machine(facts["redis_url"], Path(facts["run_dir"]), Path(facts["projects_dir"]), artifacts, facts["limits"])
+    # An operator that runs since before this version does not name the place and the time.
+    pythons = Pythons(Path(facts.get("pythons_dir") or Path(facts["projects_dir"]).parent / "pythons"), facts.get("install_timeout", 1800.0))
+    machine = worker.Machine(facts["redis_url"], Path(facts["run_dir"]), Path(facts["projects_dir"]), artifacts, facts["limits"], pythons)
     api, version = sys.argv[1], int(sys.argv[2])
     try:
         if Registry(connect(machine.redis_url, timeout=5.0)).deployment(api, version).state is DeploymentState.REHEARSING:

@@ -1,4 +1,4 @@
-"""Getting a deployment's files onto this machine, before its first replica: the artifacts' content, the bundle, then the artifacts at their paths."""
+"""Getting a deployment onto this machine, before its first replica: the artifacts' content, the bundle, the artifacts at their paths, its Python."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..core.workload import DeploymentState
 from ..project import bundle
 from ..store.registry import Deployment, Registry
 from .artifacts import Artifacts
+from .installing import Installing, failure
 
 log = logging.getLogger(__name__)
 #: A version that is live already does not fail for a URL that is away: it is tried again after 1 s, doubling to 30 s.
@@ -22,15 +23,24 @@ RETRY_S = (1.0, 30.0)
 
 
 class Preparation:
-    """Goes on with each `step`; ``done`` when the project stands at ``target``, with ``failure`` when it never will.
+    """Goes on with each `step`; ``done`` when the project stands at ``target`` and its Python is there, with ``failure`` when it never will.
 
-    Content comes in a thread: 400 MB from a bucket take a while, and a worker that says nothing for 15 s counts as dead.
+    Content comes in a thread, and what is installed as well: 400 MB from a bucket take a while, and a worker that is silent for 15 s counts as dead.
     """
 
-    def __init__(self, registry: Registry, artifacts: Artifacts, deployment: Deployment, target: Path, wake: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        artifacts: Artifacts,
+        deployment: Deployment,
+        target: Path,
+        installing: Installing,
+        wake: Callable[[], object] = lambda: None,
+    ) -> None:
         self._registry, self._artifacts, self._deployment, self._target, self._wake = registry, artifacts, deployment, target, wake
         self._needed: list[dict[str, Any]] = deployment.spec.get("artifacts", [])
-        self._fetching, self._fetched = False, not self._needed
+        self._busy, self._fetched = False, not self._needed
+        self.installing = installing
         self._error: CortexError | None = None
         self._wait = RETRY_S[0]
         self.done = False
@@ -40,16 +50,18 @@ class Preparation:
 
     def step(self, now: float, state: str) -> None:
         """Go on as far as it goes without waiting. A version in the ``state`` live never fails."""
-        if self.done or self.failure or now < self.due or self._fetching:
-            return
-        if not self._fetched:
-            self._fetching = True
-            threading.Thread(target=self._fetch, name="cortex-fetch", daemon=True).start()
+        if self.done or self.failure or now < self.due or self._busy:
             return
         try:
             if self._error:
                 raise self._error
+            if not self._fetched:
+                self._in_thread(self._fetch, "the artifacts could not be fetched")
+                return
             self._build()
+            if self.installing.is_due(self._target / "project"):
+                self._in_thread(lambda: self.installing.run(self._target / "project", state), "what the project requires could not be installed")
+                return
         except CortexError as error:
             self._failed(error, now, state)
         else:
@@ -63,20 +75,28 @@ class Preparation:
         if state == DeploymentState.LIVE:
             self.due, self._wait = now + self._wait, min(self._wait * 2, RETRY_S[1])
         else:
-            self.failure = {"message": error.message, "details": error.details}
+            self.failure = failure(error)
+
+    def _in_thread(self, job: Callable[[], None], vain: str) -> None:
+        def run() -> None:
+            try:
+                job()
+            except CortexError as error:
+                self._error = error
+            except Exception as error:  # a thread that ends without a word would be a start without an end
+                log.exception(vain)
+                self._error = CortexError(f"{vain}: {type(error).__name__}")
+            self._busy = False
+            self._wake()
+
+        self._busy = True
+        threading.Thread(target=run, name="cortex-prepare", daemon=True).start()
 
     def _fetch(self) -> None:
-        try:
-            for artifact in self._needed:
-                with _named(artifact):
-                    self._artifacts.fetch(artifact["sha256"])
-        except CortexError as error:
-            self._error = error
-        except Exception as error:  # a thread that ends without a word would be a start without an end
-            log.exception("the artifacts could not be fetched")
-            self._error = CortexError(f"the artifacts could not be fetched: {type(error).__name__}")
-        self._fetched, self._fetching = True, False
-        self._wake()
+        for artifact in self._needed:
+            with _named(artifact):
+                self._artifacts.fetch(artifact["sha256"])
+        self._fetched = True
 
     def _build(self) -> None:
         """Unpack the bundle if nobody has, and link what is not linked yet: a worker that is started again finds both."""

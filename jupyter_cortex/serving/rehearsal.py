@@ -30,6 +30,7 @@ from ..store.failures import place_of
 from ..store.records import Records
 from ..store.registry import Registry
 from .gpus import Gpus
+from .installing import Installing
 from .memory import Kills
 from .preparation import Preparation
 from .process import ReplicaProcess
@@ -60,6 +61,7 @@ class Rehearsal:
         self._unpacked = machine.projects_dir / f"{api}-v{version}-{self.deployment.digest[:12]}"
         self._files = machine.run_dir / f"rehearsal-{api}-{version}"
         self._shipper = Shipper(machine.redis_url, api)
+        self._installing = Installing(machine.pythons, self.deployment, self._interpreter, self._log)
         self._selector = selectors.DefaultSelector()
         self._kills = Kills()
         self._gpus = Gpus(machine.run_dir, api, version, self.deployment.spec["compute"].get("gpu", 0))
@@ -82,6 +84,7 @@ class Rehearsal:
         except NotWanted:
             pass
         finally:
+            self._installing.abandon()
             self._end_shadow()
             self._shipper.close()
             shutil.rmtree(self._files, ignore_errors=True)
@@ -111,7 +114,7 @@ class Rehearsal:
         raise NotWanted
 
     def _prepare(self) -> None:
-        preparation = Preparation(self.registry, self.machine.artifacts, self.deployment, self._unpacked, lambda: None)
+        preparation = Preparation(self.registry, self.machine.artifacts, self.deployment, self._unpacked, self._installing)
         while not preparation.done:
             self._check()
             preparation.step(time.monotonic(), self.deployment.state)
@@ -231,16 +234,17 @@ class Rehearsal:
             "limits": self.machine.limits,
             "labels": {"apiName": self.api, "apiKind": deployment.spec["kind"], "apiID": f"{self.version}-{deployment.digest[:12]}"},
         }
-        argv = [self._interpreter, "-P", "-m", "jupyter_cortex.serving.shadow"]
+        program = self._installing.program
+        argv = [program, "-P", "-m", "jupyter_cortex.serving.shadow"]
         locks: list[int] = []
         try:
             devices, locks = self._gpus.take()
-            shadow = ReplicaProcess(argv, {**env, **devices}, project_dir, self._files, config, self._log, locks)
+            shadow = ReplicaProcess(argv, self._installing.environ({**env, **devices}), project_dir, self._files, config, self._log, locks)
         except EnvironmentProblem as error:
             self._fail({"message": error.message, "details": error.details})
             raise
         except OSError as error:
-            self._fail({"message": f"cannot start {self._interpreter}: {error.strerror}", "details": {}})
+            self._fail({"message": f"cannot start {program}: {error.strerror}", "details": {}})
             raise
         finally:
             for fd in locks:

@@ -4,7 +4,7 @@ It gets the project ready, starts replicas so that they die with it, heartbeats 
 the unfinished workloads back at once, starts a replacement with back-off, and ships the log lines. It needs the store and nothing else: it outlives
 the operator, and on another machine it is all there is.
 
-Everything happens on one thread around one selector, except shipping logs and fetching artifacts.
+Everything happens on one thread around one selector, except shipping logs, fetching artifacts and installing what the project requires.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ..core.errors import CortexError, EnvironmentProblem, StoreUnavailable
 from ..core.workload import DeploymentState
 from ..handler import masking
 from ..project import environment
+from ..project.installation.pythons import Pythons
 from ..store import keys
 from ..store.connection import connect
 from ..store.registry import Deployment, Registry
@@ -40,6 +41,7 @@ from . import metrics_store
 from .artifacts import Artifacts
 from .enforcement import Enforcement
 from .gpus import Gpus
+from .installing import Installing
 from .memory import Kills
 from .preparation import Preparation
 from .process import Phase, Pipe, ReplicaProcess
@@ -79,6 +81,7 @@ class Machine:
     projects_dir: Path
     artifacts: Artifacts
     limits: dict[str, int]  #: `Settings.replica_limits`
+    pythons: Pythons
 
     def chain(self) -> dict[str, Any]:
         """Address, port and token of the chaining door as the gateway wrote them; {} while there is none."""
@@ -135,10 +138,13 @@ class Supervisor:
         for number in (signal.SIGCHLD, signal.SIGUSR1):
             signal.signal(number, self._on_poke)
         self._selector.register(read, selectors.EVENT_READ, "signal")
-        self._preparation = Preparation(self.registry, self.machine.artifacts, self.deployment, self._unpacked, lambda: os.write(write, b"\0"))
+        self._installing = Installing(self.machine.pythons, self.deployment, self.interpreter, self._shipper.put)
+        parts = (self.registry, self.machine.artifacts, self.deployment, self._unpacked, self._installing)
+        self._preparation = Preparation(*parts, lambda: os.write(write, b"\0"))
         self._prepare()
         while not self._finished():
             self._turn()
+        self._installing.abandon()
         self._shipper.close()
         self._leave()
         return 0
@@ -211,6 +217,8 @@ class Supervisor:
             "code": __version__,
             "schema": keys.SCHEMA_VERSION,
             "interpreter": self.interpreter,
+            "python": self._installing.facts(),
+            "installing": self._installing.saying,
             "ready": len(ready),
             "starting": phases.count(Phase.STARTING),
             "draining": phases.count(Phase.DRAINING),
@@ -317,6 +325,7 @@ class Supervisor:
             names = [self.api]
         env, secret = environment.for_replica(deployment.spec, deployment.dotenv, self.project_dir, names)
         masking.mask(secret)
+        program = self._installing.program
         config = {
             "api": self.api,
             "version": self.version,
@@ -324,16 +333,17 @@ class Supervisor:
             "spec": deployment.spec,
             "project_dir": str(self.project_dir),
             "secrets": secret,
-            "distributions": deployment.distributions,
+            "distributions": self._installing.recorded(),
             "chain": self.machine.chain(),
             "limits": self.machine.limits,
             "labels": {"apiName": self.api, "apiKind": deployment.spec["kind"], "apiID": f"{self.version}-{deployment.digest[:12]}"},
         }
-        argv = [self.interpreter, "-P", "-m", "jupyter_cortex.serving.replica"]
+        argv = [program, "-P", "-m", "jupyter_cortex.serving.replica"]
         locks: list[int] = []
         try:
             devices, locks = self._gpus.take()
-            replica = ReplicaProcess(argv, {**env, **devices}, self.project_dir, self.machine.run_dir, config, self._shipper.put, locks)
+            environ = self._installing.environ({**env, **devices})
+            replica = ReplicaProcess(argv, environ, self.project_dir, self.machine.run_dir, config, self._shipper.put, locks)
         except (OSError, EnvironmentProblem) as error:
             self._cannot_spawn(error)
             return
@@ -349,7 +359,7 @@ class Supervisor:
 
     def _cannot_spawn(self, error: OSError | EnvironmentProblem) -> None:
         """A version that is live tries again: processes, memory, room on the disk or a GPU may be there later."""
-        why = error.message if isinstance(error, EnvironmentProblem) else f"cannot start {self.interpreter}: {error.strerror}"
+        why = error.message if isinstance(error, EnvironmentProblem) else f"cannot start {self._installing.program}: {error.strerror}"
         # What another API has just let go of is free when its replicas have ended.
         waits = isinstance(error, EnvironmentProblem) and error.details.get("kind") == "gpus_taken" and time.monotonic() < self._began + GPUS_S
         self._trouble = why

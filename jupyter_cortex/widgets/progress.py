@@ -29,10 +29,10 @@ class Progress:
         return self
 
     def step(self, text: str) -> None:
-        """The next step begins. Uploads tell their numbers many times: those replace their line."""
+        """The next step begins. Uploads and installers tell of themselves many times: that replaces their line."""
         self._done = max(self._done, fraction(text))
         first = text.split(" ")[0]
-        if self.steps and first == "uploading" and self.steps[-1][0].startswith(first):
+        if self.steps and first in ("uploading", "installing:") and self.steps[-1][0].startswith(first):
             self.steps[-1] = (text, self.steps[-1][1])
         elif not self.steps or self.steps[-1][0] != text:
             self.steps.append((text, time.monotonic()))

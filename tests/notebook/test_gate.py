@@ -20,6 +20,7 @@ import pytest
 from jupyter_cortex.client import Deployed
 from jupyter_cortex.commands import publishing
 from jupyter_cortex.core.errors import BodyTooLarge, CortexError, EnvFileError, GateFailed, ProjectError
+from jupyter_cortex.core.settings import Settings
 from jupyter_cortex.core.spec import check_specs
 from jupyter_cortex.handler import masking
 from jupyter_cortex.project import from_notebook, gate, samples
@@ -316,7 +317,10 @@ def test_a_report_that_cannot_be_kept_is_a_note_beside_what_is_live(tmp_path: Pa
         raise BodyTooLarge("a report may have at most 2 bytes")
 
     live = Deployed("noted", "created", 1, "noted is live", "/noted", "http://x/noted")
-    client = types.SimpleNamespace(ensure_up=lambda *_: None, publish=lambda *_, **__: [live], put_report=refuse)
+    where = types.SimpleNamespace(name="local")
+    client = types.SimpleNamespace(
+        ensure_up=lambda *_: None, publish=lambda *_, **__: [live], put_report=refuse, environment=where, settings=Settings.read()
+    )
     monkeypatch.setattr(publishing, "run_gate", lambda *_, **__: {"noted": gate.Passed(b"{}")})
     door = types.SimpleNamespace(in_cell=False)
     config = str(tmp_path / "cortex.yaml")

@@ -309,7 +309,7 @@ def test_a_module_cannot_be_written_outside_of_the_project(environment: Environm
 
 
 def test_a_class_is_the_one_that_was_passed_and_its_requirements_are_checked(environment: Environment) -> None:
-    from jupyter_cortex.core.errors import ProjectError, RequirementsError, SpecError
+    from jupyter_cortex.core.errors import DeployFailed, ProjectError, RequirementsError, SpecError
 
     class Inner:
         def handle_async(self) -> dict[str, int]:
@@ -320,8 +320,10 @@ def test_a_class_is_the_one_that_was_passed_and_its_requirements_are_checked(env
         client.deploy_async_api({"name": "inner"}, Inner)
     from ..client.deployable import Doubler
 
-    with pytest.raises(RequirementsError, match="no-such-thing-zzz"):
-        client.deploy_async_api({"name": "unmet"}, Doubler, requirements=["no-such-thing-zzz==1"])
+    with pytest.raises(RequirementsError, match="'no such thing' is not a requirement"):
+        client.deploy_async_api({"name": "unmet"}, Doubler, requirements=["no such thing"])
+    with pytest.raises(DeployFailed, match="no-such-thing-zzz"):
+        client.deploy_async_api({"name": "unmet"}, Doubler, requirements=["--no-index", "no-such-thing-zzz==1"])
     with pytest.raises(ProjectError, match="list of lines"):
         client.deploy_async_api({"name": "letters"}, Doubler, requirements="requests")  # type: ignore[arg-type]
     for spec in ({"name": "x", "handler": "text"}, {"name": "x", "handler": {"config": {1, 2}}}):
@@ -347,9 +349,11 @@ def test_a_saved_notebook_loads_what_its_save_lines_wrote_and_says_when_nothing_
     assert answer(environment, "saved-table", "x").result == {"got": {"a": 45}}
 
 
-def test_the_requirements_beside_a_notebook_are_checked_by_check_and_deploy(environment: Environment, tmp_path: Path) -> None:
+def test_the_requirements_beside_a_notebook_are_installed_for_check_and_deploy_and_what_cannot_be_is_said(
+    environment: Environment, tmp_path: Path
+) -> None:
     write_notebook(tmp_path / "n.ipynb", HANDLER)
-    (tmp_path / "requirements.txt").write_text("no-such-package-zzz>=99\n")
+    (tmp_path / "requirements.txt").write_text("--no-index\nno-such-package-zzz>=99\n")
     said = environment.cortex("check", "n.ipynb", "--name", "needy", cwd=tmp_path, check=False)
     assert said.returncode == 1
     assert "no-such-package-zzz" in said.stdout

@@ -14,14 +14,14 @@ from jupyter_cortex.operator.home import Home
 from ..conftest import Environment, ProjectMaker, wait_until
 
 WHERE = """
-import os
+import os, sys
 
 class Handler:
     def __init__(self, config):
         self.config = config
 
     def handle_async(self):
-        return {"project": os.environ["CORTEX_PROJECT_DIR"], "config": self.config}
+        return {"project": os.environ["CORTEX_PROJECT_DIR"], "config": self.config, "python": sys.executable}
 """
 
 
@@ -42,13 +42,14 @@ def test_a_worker_elsewhere_serves_without_operator_and_gateway_and_follows_new_
         assert first.result["config"] == {"v": 1}
         assert first.result["project"].startswith(str(elsewhere))
         client.start("far")
-        project("far", WHERE, handler_spec="config: {v: 2}").deploy(environment)
+        # What it requires is installed on each machine.
+        project("far", WHERE, handler_spec="config: {v: 2}", files={"dependencies.sh": "echo set up\n"}).deploy(environment)
         client.stop("far")
         wait_until(lambda: not environment.processes("replica", "far"), "only the far replica is left")
 
         def newest() -> bool:
             result = client.result("far", client.submit("far", {}), wait=60).result
-            return bool(result["config"] == {"v": 2} and result["project"].startswith(str(elsewhere)))
+            return bool(result["config"] == {"v": 2} and all(result[place].startswith(str(elsewhere)) for place in ("project", "python")))
 
         wait_until(newest, "the worker elsewhere has followed")
         # It lives on this host, but in no slot of this environment's.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_cortex.core.errors import Conflict, DeployFailed, RequirementsError
+from jupyter_cortex.core.errors import Conflict, DeployFailed
 from jupyter_cortex.store import keys
 
 from ..conftest import ECHO, Environment, ProjectMaker, wait_until
@@ -138,15 +138,6 @@ def test_another_source_needs_take_over(environment: Environment, project: Proje
     with pytest.raises(Conflict, match="--take-over"):
         client.deploy(moved / "cortex.yaml")
     assert client.deploy(moved / "cortex.yaml", take_over=True)[0].outcome in ("up_to_date", "changed", "updating")
-
-
-def test_requirements_that_this_interpreter_does_not_meet_are_listed(environment: Environment, project: ProjectMaker) -> None:
-    made = project("needs", files={"requirements.txt": "pytest\nno-such-distribution>=2  # here\npyyaml<1\n"})
-    with pytest.raises(RequirementsError) as refused:
-        made.deploy(environment)
-    assert "line 2: no-such-distribution>=2 is not installed" in refused.value.message
-    assert "line 3: pyyaml<1 is wanted" in refused.value.message
-    assert "pytest" not in "".join(refused.value.details["missing"])
 
 
 def test_the_handlers_environment_has_the_specs_variables_and_dotenv_and_nothing_of_the_shells(

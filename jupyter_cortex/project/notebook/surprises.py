@@ -14,6 +14,7 @@ from .lines import Dropped
 from .secrets import hidden, hidden_text, may_have_secrets, secrets
 from .slicing import Missing, Slice
 from .steps import Step
+from .undeclared import undeclared
 
 #: A statement of a cell that ran at least this long would hold up each replica's start by as much.
 SLOW_S = 1.0
@@ -64,6 +65,10 @@ def surprises(found: Slice, notebook: Notebook, requirements: str | None) -> lis
         for first, user, name in found.hoisted
     ]
     rows += _installs(found, requirements)
+    rows += [
+        Surprise("undeclared", place, f"`{module}` is imported but not in requirements.txt", f"this kernel has {version} — add it?")
+        for place, module, version in undeclared(found, requirements)
+    ]
     rows += _dropped(found)
     rows += _broken(found)
     return sorted(rows, key=lambda row: (not row.blocks, not row.asks))
