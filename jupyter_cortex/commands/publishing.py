@@ -134,7 +134,7 @@ def run_gate(project: Project, progress: Progress, *, always: bool) -> dict[str,
         return {}
     passed = {}
     for spec in checked_specs(project):
-        if spec.handler.type != "python" or spec.handler.path.endswith(".pickle"):
+        if spec.handler.type not in ("python", "notebook") or spec.handler.path.endswith(".pickle"):
             continue
         progress("checking in a clean process")
         provenance.check_surroundings(project, spec)

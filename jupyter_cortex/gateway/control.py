@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from ..core.errors import ApiNotFound, Conflict, SpecError
 from ..core.spec import check_specs
+from ..handler.notebook.source import problem_of
 from ..project import bundle, dotenv
 from ..serving import metrics_store
 from ..store import keys, rehearsals
@@ -98,7 +99,9 @@ class Control:
         spec = check_specs([raw], self.names_in(name, digest))[0]
         if spec.name != name:
             raise SpecError(f"the spec names {spec.name}, the request {name}", path="name")
-        if spec.handler.type != "python":
+        if spec.handler.type == "notebook":
+            self._check_notebook(name, spec.handler.path, digest)
+        elif spec.handler.type != "python":
             raise SpecError(
                 f"cortex.yaml: [0].handler.type ({name}): the {spec.handler.type} handler is not served by this version; load the model in a "
                 "python handler's constructor",
@@ -111,6 +114,11 @@ class Control:
         resolved["artifacts"] = self.shelf.resolve(name, spec.artifacts, (before or {}).get("artifacts", []))
         check_endpoint(self.registry, name, resolved)
         return resolved
+
+    def _check_notebook(self, name: str, path: str, digest: str) -> None:
+        """Raises SpecError for a file that is no notebook, or not one of Python."""
+        if problem := problem_of(bundle.read(self.registry.bundle(name, digest), path)):
+            raise SpecError(f"cortex.yaml: [0].handler.path ({name}): {path}: {problem}", path="handler.path", kind="notebook")
 
     def deploy(self, name: str, request: DeployRequest) -> dict[str, Any]:
         resolved = self.check(name, request.spec, request.digest, request.dotenv)

@@ -21,7 +21,6 @@ HIDDEN = "# The payload is no JSON, and the spec has `retain.redact`: it is not 
 
 def kept(nb: Any, shown: str | None) -> bytes:
     """The notebook's JSON. ``shown``: what stands in the injected cell instead of the values that ran, None for those."""
-    nb["metadata"].get("papermill", {}).pop("parameters", None)  # once is enough: they are in their cell
     document = json.loads(json.dumps(nb))
     document["metadata"]["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     for cell in document["cells"]:
@@ -29,6 +28,24 @@ def kept(nb: Any, shown: str | None) -> bytes:
             cell["source"] = _injected(cell["source"] if shown is None else shown)
     document = _masked(document)
     return _within(document)
+
+
+def coalesced(outputs: list[Any]) -> list[Any]:
+    """One output for what a stream wrote in pieces; a line that was rewritten with carriage returns counts as its last state.
+
+    nbclient's own way takes the square of a long line's length: 9 MB without a newline would never end.
+    """
+    found: list[Any] = []
+    for output in outputs:
+        if output["output_type"] == "stream" and found and found[-1].get("name") == output["name"]:
+            found[-1]["text"] += output["text"]
+        else:
+            found.append(output)
+    for output in found:
+        if output["output_type"] == "stream" and "\r" in output["text"]:
+            lines = (line.rstrip("\r").rpartition("\r")[2] for line in output["text"].split("\n"))
+            output["text"] = "\n".join(lines)
+    return found
 
 
 def _injected(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from jupyter_cortex.core.errors import ResultError
@@ -16,15 +17,15 @@ SHOWN = 2000
 def glue(value: dict[str, Any] | None = None, /, **named: Any) -> None:
     """Make a dict, or values by name, the result of the request that this notebook runs for: ``glue({"score": 0.5})`` or ``glue(score=0.5)``.
 
-    Glued again, names are added, and a name that is there already gets the new value. A notebook that glues nothing has the result null. In a notebook
-    that runs by hand the value is only shown.
+    Glued again, names are added, and a name that is there already gets the new value. A notebook that glues nothing has the result null. Where a
+    notebook runs by hand the value is only shown.
 
     Raises ResultError for what JSON has no form for, saying where in the value it is.
     """
     if value is not None and not isinstance(value, dict):
         raise ResultError(f"glue: a result is a dict, and this is {type(value).__name__}; give it a name, as in glue(value=...)", kind="not_a_dict")
     encoded = result.encode({**(value or {}), **named}).decode()
-    shell = getattr(__import__("sys").modules.get("IPython"), "get_ipython", lambda: None)()
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is None:
         return
     text = encoded if len(encoded) <= SHOWN else f"{encoded[:SHOWN]}… ({len(encoded):,} characters)"

@@ -2,7 +2,8 @@
 
 Started as ``python -P -m jupyter_cortex.handler.notebook.nursery <commands fd> <events fd>``, in a session of its own. The first line of commands are
 the facts (JSON); each further one is the connection file of a kernel to be made. Events are lines of JSON: ``{"made": file, "pid": …}``,
-``{"ready": file, "pid": …}``, ``{"ended": pid, "code": …}``. The commands' end means that the replica is gone: then all kernels end, and what their cells have started.
+``{"ready": file, "pid": …}``, ``{"ended": pid, "code": …}``. The commands' end means that the replica is gone: then all kernels end, and what their
+cells have started.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Nursery:
                 os.close(fd)
             from . import kernel
 
-            kernel.run(file, self._facts, lambda: (self._tell(ready=file, pid=os.getpid()), os.close(self._events)))
+            kernel.run(file, self._facts, lambda: self._tell_ready(file))
             code = 0
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else 0
@@ -88,6 +89,10 @@ class Nursery:
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
+
+    def _tell_ready(self, file: str) -> None:
+        self._tell(ready=file, pid=os.getpid())
+        os.close(self._events)  # its end says that the nursery has ended
 
     def _reap(self) -> None:
         while self._kernels:

@@ -31,7 +31,9 @@ def of(payload: Any, config: dict[str, Any], request_id: str, declared: set[str]
     for name in given:
         shown = json.dumps(name if len(name) <= 60 else name[:57] + "...")
         if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("__"):
-            raise PayloadError(f"{shown} cannot be a parameter of the notebook: members of the payload must be Python names; rename it", kind="parameter")
+            raise PayloadError(
+                f"{shown} cannot be a parameter of the notebook: members of the payload must be Python names; rename it", kind="parameter"
+            )
         if name in wanted:
             raise PayloadError(f"{shown} is what this notebook gets from its API, not from the payload; rename it", kind="parameter")
     return {**given, **wanted}
@@ -43,7 +45,7 @@ def unknown(given: dict[str, Any], declared: set[str] | None) -> list[str]:
 
 
 def covered(payload: Any, paths: Sequence[str]) -> Any:
-    """The payload as a kept notebook may show it: ``***`` at ``paths``. None where it is no JSON document, of which nobody can say what may be shown."""
+    """The payload as a kept notebook may show it: ``***`` at ``paths``. None for what is no JSON document: nobody can say what may be shown of it."""
     if not isinstance(payload, (dict, list)):
         return None
     document = [copy.deepcopy(payload)]

@@ -43,14 +43,16 @@ class Report:
         threads: int = 1,
         redact: Sequence[str] = (),
     ) -> None:
-        """Read the notebook and start its kernels. Raises :class:`HandlerError`: stage ``load`` for a notebook that cannot be run, ``init`` without a kernel."""
+        """Read the notebook and start its kernels.
+
+        Raises :class:`HandlerError`: stage ``load`` for a notebook that cannot be run, ``init`` when no kernel starts.
+        """
         root = Path(project_dir).resolve()
         document = source.read(root, path)
         # Here and not at the top: a Handler's replica does not need 0.7 s of imports.
         import nbformat
 
         from . import running
-        from .kernels import Kernels
 
         self._run_class = running.Run
         self._document = nbformat.v4.upgrade(nbformat.from_dict(document))

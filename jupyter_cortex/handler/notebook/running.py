@@ -8,8 +8,6 @@ import json
 import logging
 import signal
 import sys
-import threading
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -29,7 +27,7 @@ from .. import fingerprint, live, log_context, logs  # noqa: E402
 from ..errors_text import Elsewhere  # noqa: E402
 from ..log_lines import EXTRAS  # noqa: E402
 from ..prints import _LEVELS, Partial  # noqa: E402
-from . import parameters, source  # noqa: E402
+from . import executed, parameters, source  # noqa: E402
 from .glue import MIME  # noqa: E402
 from .kernel import MESSAGE  # noqa: E402
 from .kernels import Kernel  # noqa: E402
@@ -55,7 +53,7 @@ class _Client(NotebookClient):
     """Puts our own messages aside, and lets log lines out while a cell still runs."""
 
     def __init__(self, run: Run, nb: Any) -> None:
-        super().__init__(nb, km=None, timeout=None, record_timing=True, coalesce_streams=True)
+        super().__init__(nb, km=None, timeout=None, record_timing=True, coalesce_streams=False)
         self.kc, self._run = run.kernel.client, run
         self.log.setLevel(logging.CRITICAL)
 
@@ -70,6 +68,8 @@ class _Client(NotebookClient):
         content = msg["content"]
         if msg["msg_type"] == "stream":
             self._run.printed(content["name"], content["text"])
+            if self._run.is_too_much(len(content["text"])):
+                return None
         elif MIME in (content.get("data") or {}):
             self._run.glued.append(content["data"].pop(MIME)["json"])
         return super().process_message(msg, cell, cell_index)
@@ -87,7 +87,7 @@ class Run:
         self.stopped = False
         self._where, self._done, self._total, self._title = "", 0, 1, ""
         self._partials: dict[str, Partial] = {}
-        self._finished = threading.Event()
+        self._printed = 0
 
     @property
     def executed(self) -> Any:
@@ -117,6 +117,7 @@ class Run:
 
     async def cells(self) -> None:
         nb = self.manager.nb
+        nb.metadata["papermill"]["parameters"] = {}  # once is enough: they are in their cell; and bytes are no JSON
         client, named = _Client(self, nb), source.labels(nb.cells)
         own = [at for at, cell in enumerate(nb.cells) if cell.cell_type == "code" and not source.is_injected(cell)]
         self._total = max(1, len(own))
@@ -135,6 +136,8 @@ class Run:
                     self.story = self.story or self._plain(error)
                     return
                 finally:
+                    if "outputs" in cell:
+                        cell.outputs = executed.coalesced(cell.outputs)
                     self.manager.cell_complete(cell, cell_index=index)
                     self._flush()
                 self.story = None  # of a cell that may raise
@@ -193,6 +196,11 @@ class Run:
             if line:
                 partial.add(line)
 
+    def is_too_much(self, size: int) -> bool:
+        """Whether the notebook can hold no more of what cells print: it would be cut in the end, and a replica's memory has one."""
+        self._printed += size
+        return self._printed - size > 2 * executed.MAX_BYTES
+
     def _flush(self) -> None:
         for partial in self._partials.values():
             partial.flush()
@@ -215,5 +223,3 @@ class Run:
     def kill(self) -> None:
         self.stopped = True
         self.kernel.signal(signal.SIGKILL)
-
-

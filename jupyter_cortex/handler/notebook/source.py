@@ -40,14 +40,19 @@ def problem_of(raw: bytes) -> str:
         return "its format is too old; open it in Jupyter and save it" if old else "it has no cells; is it a notebook?"
     if document.get("nbformat") != 4:
         return f"it has the notebook format {str(document.get('nbformat'))[:20]}, and 4 can be run; open it in Jupyter and save it"
-    metadata = document.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    sections = [section for key in ("language_info", "kernelspec") if isinstance(section := metadata.get(key), dict)]
-    language = next((str(named) for section in sections if (named := section.get("name" if section is metadata.get("language_info") else "language"))), "")
-    if language and language.lower() not in PYTHON:
-        return f"its kernel is for {language[:40]}, and a notebook handler runs in a kernel of the deployment's Python; choose a Python kernel and save it"
+    if (language := _language(document.get("metadata"))) and language.lower() not in PYTHON:
+        return f"its kernel is for {language[:40]}, and a notebook handler runs in the deployment's Python; choose a Python kernel and save it"
     if not any(cell["cell_type"] == "code" and source_of(cell).strip() for cell in document["cells"]):
         return "it has no code to run; write a cell and save it"
+    return ""
+
+
+def _language(metadata: Any) -> str:
+    """What its front end noted; "" where that is nothing."""
+    for section, key in (("language_info", "name"), ("kernelspec", "language")):
+        noted = metadata.get(section) if isinstance(metadata, dict) else None
+        if isinstance(noted, dict) and noted.get(key):
+            return str(noted[key])
     return ""
 
 
@@ -87,7 +92,7 @@ def declared(document: dict[str, Any]) -> set[str] | None:
 
 
 def labels(cells: list[Any]) -> list[tuple[str, str]]:
-    """For each cell: what it is called, and its title. Code cells count from 1 as everywhere ("cell 3"); the one that papermill has put in does not."""
+    """For each cell: what it is called, and its title. Code cells count from 1 ("cell 3"), without the one that papermill has put in."""
     found, number, heading = [], 0, ""
     for cell in cells:
         if cell["cell_type"] != "code":
