@@ -23,7 +23,7 @@ from .test_redacted import whole
 CELLS = (
     "# parameters\nhow = 'fine'\nx = 1\npayload = None\nconfig = {}\nrequest_id = ''\nuntil = ''",
     "%md # Prepare\nsome words",
-    "import os, sys, time\nimport helper\nfrom cortex_internal.lib.log import logger\nfrom jupyter_cortex import glue, progress",
+    "import os, time\nimport helper\nfrom cortex_internal.lib.log import logger\nfrom jupyter_cortex import glue, progress",
     "print('printed', x)\nlogger.warning('logged', extra={'x': x})\nassert 'left' not in globals(), 'a state has leaked'\nleft = x",
     "%md ## The work",
     """
@@ -42,7 +42,7 @@ if how == 'child':
 if how == 'large':
     print('y' * 9_000_000)""",
     "if payload is not None:\n    glue(kind=type(payload).__name__, size=len(payload), text=str(payload)[:20])\n"
-    "elif how == 'fine':\n    progress(0.5, 'half')\n    glue({'double': x * 2})\n    glue(unit=config['unit'], id=request_id, where=os.getcwd(), python=sys.executable)",
+    "elif how == 'fine':\n    progress(0.5, 'half')\n    glue({'double': x * 2})\n    glue(unit=config['unit'], id=request_id, where=os.getcwd())",
 )
 HELPER = "def divide(a, b):\n    return a / b\n"
 
@@ -201,7 +201,7 @@ def test_the_executed_notebook_comes_as_a_file_and_as_a_page_in_which_nothing_ru
         file = http.get(f"/reporting/{request_id}/notebook.ipynb")
         assert file.headers["content-disposition"].startswith("attachment")
         assert http.post(f"/reporting/{request_id}/notebook.ipynb").status_code == 405
-        assert http.get(f"/reporting/nobody/notebook.html").json()["code"] == "workload_not_found"
+        assert http.get("/reporting/nobody/notebook.html").json()["code"] == "workload_not_found"
         control = http.get(
             f"/_cortex/v1/apis/reporting/workloads/{request_id}/notebook.ipynb", headers={"authorization": f"Bearer {environment.token}"}
         )
