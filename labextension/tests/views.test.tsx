@@ -205,6 +205,18 @@ describe('the workloads', () => {
     expect(screen.queryByRole('button', { name: 'Cancel this workload' })).toBeNull();
   });
 
+  it('link to the notebook that was executed, where there is one', async () => {
+    const done = { ...workload('run-2', 'failed'), failure: null, payload_kept: false, notebook: 2048 };
+    const server = serve(new Server())
+      .on('GET api/apis/iris/workloads/run-2', json(done))
+      .on('GET api/apis/iris/workloads/run-2/logs', json({ records: [] }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" workload="run-2" />);
+    const page = await screen.findByRole('link', { name: 'Show the executed notebook as a page' });
+    expect(page.getAttribute('href')).toMatch(/cortex\/api\/apis\/iris\/workloads\/run-2\/notebook\.html$/);
+    expect(page.getAttribute('rel')).toContain('noopener');
+    expect(screen.getByRole('link', { name: 'Download the executed notebook' }).getAttribute('download')).toBe('run-2.ipynb');
+  });
+
   it('draw the last lines of a long log, and all of them when asked to', async () => {
     const records = Array.from({ length: 1000 }, (_, at) => ({ levelname: 'INFO', message: `line ${at}`, asctime: '2026-11-25 10:00:00,000' }));
     const server = serve(new Server()).on('GET api/apis/iris/workloads/bad-1/logs', json({ records }));
