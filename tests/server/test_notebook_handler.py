@@ -206,6 +206,7 @@ def test_the_executed_notebook_comes_as_a_file_and_as_a_page_in_which_nothing_ru
             f"/_cortex/v1/apis/reporting/workloads/{request_id}/notebook.ipynb", headers={"authorization": f"Bearer {environment.token}"}
         )
         assert control.content == file.content
+    assert f"/reporting/{request_id}/notebook.html" in environment.cortex("result", api, request_id).stdout
 
 
 def test_an_output_that_is_too_large_gives_way_to_a_note(client: Client, api: str) -> None:
@@ -260,8 +261,10 @@ def test_kernels_die_with_their_replica(client: Client, api: str, environment: E
     replica = next(p for p in psutil.process_iter(["cmdline", "environ"]) if _is_replica(p, environment))
     family = replica.children(recursive=True)
     assert len(family) >= 2  # the nursery and a warm kernel
+    directories = {one.environ()["IPYTHONDIR"].rpartition("/")[0] for one in family}
     os.kill(replica.pid, signal.SIGKILL)
     wait_until(lambda: not any(_lives(one) for one in family), "its kernels have ended")
+    assert not any(Path(directory).exists() for directory in directories)
     assert run(client, api, {"x": 4})[1].result["double"] == 8
 
 
@@ -277,6 +280,24 @@ def _lives(process: psutil.Process) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def test_two_threads_run_two_notebooks_at_once_and_a_cell_calls_an_api_by_its_name(client: Client, api: str, tmp_path: Path) -> None:
+    cells = (
+        "# parameters\nx = 0\nmine = ''\nother = ''",
+        "import json, pathlib, time\nfrom urllib.request import ProxyHandler, Request, build_opener\nfrom jupyter_cortex import glue\n"
+        "call = build_opener(ProxyHandler({})).open",
+        # Each goes on when it sees that the other one runs.
+        "pathlib.Path(mine).touch()\nwhile not pathlib.Path(other).exists():\n    time.sleep(0.01)",
+        "base = 'http://api-reporting:8888/'\nrequest = Request(base, json.dumps({'x': x}).encode(), {'Content-Type': 'application/json'})\n"
+        "where = base + json.load(call(request))['id']\nglue(json.load(call(where + '?wait=50'))['result'])",
+    )
+    client.deploy(write_report(tmp_path / "project", "pairs", *cells, handler=", threads_per_process: 2"))
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    ids = [client.submit("pairs", {"x": 3, "mine": one, "other": two}), client.submit("pairs", {"x": 4, "mine": two, "other": one})]
+    done = [client.result("pairs", request_id, wait=60) for request_id in ids]
+    assert [each.result["double"] for each in done] == [6, 8], done
+    client.delete("pairs")
 
 
 def test_what_is_no_notebook_of_python_is_refused_before_anything_starts(client: Client, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def run(file: str, facts: dict[str, Any], ready: Callable[[], Any]) -> None:
         chaining.install(*facts["chain"])
     result.limit(facts["max_result"])
     app = IPKernelApp.instance()
-    app.log_connection_info = lambda: None  # nobody else connects
+    app.log_connection_info = lambda: None  # type: ignore[method-assign]  # nobody else connects
     app.initialize(["-f", file, "--HistoryManager.enabled=False", "--Application.log_level=40"])
     Teller(app.kernel, facts)
     ready()

@@ -129,7 +129,7 @@ class Kernels:
             os.close(events)
         os.set_blocking(self._events, False)
         asyncio.get_running_loop().add_reader(self._events, self._hear)
-        self._say(self._facts)
+        self._say({**self._facts, "directory": str(self._directory)})
 
     def _say(self, word: Any) -> None:
         with contextlib.suppress(OSError):  # it is dying; the events' end says so

@@ -12,12 +12,13 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 from typing import Any, NoReturn
 
-#: What is imported once for all kernels; none of these starts a thread.
-PRELOADED = ("ipykernel.kernelapp", "ipykernel.ipkernel", "IPython.core.interactiveshell", "IPython.core.completer", "matplotlib_inline.config")
+#: What is imported once for all kernels. None of these starts a thread, or imports a library that a notebook may want set up otherwise (NumPy).
+PRELOADED = ("ipykernel.kernelapp", "ipykernel.ipkernel", "IPython.core.interactiveshell", "IPython.core.completer")
 
 
 class Nursery:
@@ -53,6 +54,8 @@ class Nursery:
                         self._facts = json.loads(line)
         for pid in self._kernels:
             _end_group(pid)
+        if self._facts:
+            shutil.rmtree(self._facts["directory"], ignore_errors=True)  # a replica that was killed leaves it
 
     def _tell(self, **event: Any) -> None:
         with contextlib.suppress(OSError):  # the replica is gone; the commands' end says so, too

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from .kernels import Kernels
     from .running import Run
 
-#: Executed notebooks that wait to be fetched with `take_executed`; where nobody does, the oldest go.
-WAITING = 100
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -57,7 +55,7 @@ class Report:
         self._run_class = running.Run
         self._document = nbformat.v4.upgrade(nbformat.from_dict(document))
         self._declared = source.declared(document)
-        self._config, self._redact = config or {}, redact
+        self._config, self._redact, self._threads = config or {}, redact, threads
         self._executed: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
         facts = {
@@ -157,7 +155,7 @@ class Report:
             data = executed.kept(run.executed, self._shown(payload, request_id))
             with self._lock:
                 self._executed[request_id] = data
-                while len(self._executed) > WAITING:
+                while len(self._executed) > self._threads:  # nobody fetches them here
                     self._executed.popitem(last=False)
 
     def _shown(self, payload: Any, request_id: str) -> str | None:
