@@ -8,15 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Client", "__version__", "cancelled", "client", "progress"]
+__all__ = ["Client", "__version__", "cancelled", "client", "glue", "progress"]
 
 if TYPE_CHECKING:
     from .client import Client, client
     from .handler.live import cancelled, progress
+    from .handler.notebook.glue import glue
 
 
 #: What opens when it is asked for, and where it is.
-_DOORS = {"Client": ".client", "client": ".client", "progress": ".handler.live", "cancelled": ".handler.live"}
+_DOORS = {
+    "Client": ".client",
+    "client": ".client",
+    "progress": ".handler.live",
+    "cancelled": ".handler.live",
+    "glue": ".handler.notebook.glue",
+}
 
 
 def __getattr__(name: str) -> Any:

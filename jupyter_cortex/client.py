@@ -448,6 +448,11 @@ class Client:
         answer = self._call("GET", path, token=self.environment.token)
         return unquote(answer.headers["x-payload-content-type"]), answer.content
 
+    def notebook(self, name: str, request_id: str, *, html: bool = False) -> bytes:
+        """The notebook that a notebook handler has executed for a workload (ipynb, or as a page), also of one that failed. Raises NotebookGone."""
+        path = f"{self._path(name)}/{quoted(request_id)}/notebook.{'html' if html else 'ipynb'}"
+        return self._call("GET", path, token=self.settings.call_token).content
+
     def failures(self, name: str, since: int | None = None) -> list[dict[str, Any]]:
         """Failed workloads as groups of one fingerprint, the one that failed last first: count, first and last time, versions, frames of the newest.
 

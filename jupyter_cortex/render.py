@@ -192,6 +192,8 @@ def workload(console: Console, shown: dict[str, Any], *, name: str = "", command
     if "error" in shown:
         console.print(f"[red]{escape(shown['error']['type'])}:[/] {escape(shown['error']['message'])}", highlight=False)
         console.print(f"[dim]the traceback is in `{command} logs {name}`; `%cortex replay {shown['id']} --name {name}` runs it in a notebook[/]")
+    if "notebook" in shown:
+        console.print(f"executed notebook: {shown['notebook']}.html, {shown['notebook']}.ipynb", highlight=False, soft_wrap=True)
     if shown.get("status") in ("in_queue", "in_progress"):
         console.print(f"[dim]not finished yet: `{command} result {name} {shown['id']} --wait 30`[/]")
 

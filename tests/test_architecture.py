@@ -50,13 +50,18 @@ LIBRARIES: dict[str, set[str]] = {
     "psutil": {"operator"},
     "packaging": {"project"},
     "dill": {"handler"},
+    "ipykernel": {"handler"},
+    "jupyter_client": {"handler"},
+    "nbclient": {"handler"},
+    "nbconvert": {"gateway"},
+    "nbformat": {"handler", "project", "gateway"},
     "IPython": {"magics", "widgets"},
     "ipywidgets": {"widgets"},
     "jupyter_server": {"extension"},
     "jupyter_core": {"extension"},
     "tornado": {"extension"},
     "traitlets": {"extension"},
-    "papermill": {"project"},
+    "papermill": {"project", "handler"},
 }
 
 

@@ -80,7 +80,19 @@ def result(client: Client, name: str, request_id: str, wait: float = 0) -> dict[
     for key in ("result", "timestamp", "error", "progress", "partial"):
         if (value := getattr(workload, key)) is not None:
             shown[key] = value
+    if workload.status not in ("in_queue", "in_progress") and _has_notebook(client, name, request_id):
+        shown["notebook"] = f"{client.url(name)}/{request_id}/notebook"
     return shown
+
+
+def _has_notebook(client: Client, name: str, request_id: str) -> bool:
+    """Whether an executed notebook is kept; who may only call is not told."""
+    if not client.environment.token:
+        return False
+    try:
+        return bool(client.workload(name, request_id).get("notebook"))
+    except CortexError:
+        return False
 
 
 def write_report(client: Client, name: str, file: str) -> dict[str, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ from ..core.spec import APISpec, check_specs
 from ..environments import LOCAL
 from ..project import config_file, from_notebook, gate, provenance, samples
 from ..project import project as projects
+from ..project.files import ProjectFile
 from ..project.from_notebook import NotebookProject
 from ..project.installation import lock as locking
 from ..project.installation import steps
 from ..project.installation.pythons import Pythons
+from ..project.notebook.cells import code_cells
 from ..project.project import Project
 from . import sample_to_paste
 from .door import Door
@@ -205,7 +209,7 @@ def publish_built(
         project = locking.locked(project, checked_specs(project), provenance.distributions(project.files))
     with ThreadPoolExecutor(1) as beside:
         # Reading the metadata of all that is installed takes 0.3 s, and the gate's process leaves this one idle.
-        made_with = beside.submit(provenance.distributions, project.files)
+        made_with = beside.submit(provenance.distributions, [*project.files, *_notebook_sources(project)])
         here = client.environment.name == LOCAL
         passed = run_gate(project, progress, client.settings, always=notebook is not None, here=here) if check else {}
         deployed = client.publish(project, confirm=confirm, progress=progress, distributions=made_with.result(), **options)
@@ -216,6 +220,22 @@ def publish_built(
             except (CortexError, ValueError) as error:  # the API is live already
                 one.warnings.append(f"the report of the checks was not kept: {error}")
     return deployed, sample_to_paste(samples.load(project.root)) if check else None
+
+
+def _notebook_sources(project: Project) -> list[ProjectFile]:
+    """The code of notebook handlers as modules, for what they import; lines of magics and shell commands are none of Python's."""
+    found: list[ProjectFile] = []
+    if not any(file.path.endswith(".ipynb") for file in project.files):
+        return found
+    for spec in checked_specs(project):
+        file = next((file for file in project.files if file.path == spec.handler.path), None)
+        if spec.handler.type == "notebook" and file is not None:
+            # What is no notebook is refused by the gateway, in better words.
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                cells = code_cells(json.loads(file.read()))
+                lines = (line for cell in cells for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!")))
+                found.append(ProjectFile.made(f"{spec.handler.path}.py", "\n".join(lines).encode("utf-8", "replace")))
+    return found
 
 
 def _agreed(door: Door, built: NotebookProject) -> bool:

@@ -61,11 +61,12 @@ def check_kind(value: str) -> str:
 def check_type(value: str) -> str:
     if value == "onnx":
         raise FieldError("value", "onnx is not a type any more; use python and load the model in the Handler.")
-    return str(one_of("python", "tensorflow")(value))
+    return str(one_of("python", "tensorflow", "notebook")(value))
 
 
 def check_path(value: str) -> str:
-    if not value.endswith((".py", ".pickle")):
+    # Which of them the type wants is a rule between fields (rules.py).
+    if not value.endswith((".py", ".pickle", ".ipynb")):
         raise FieldError("value", f"{printable(value)!r} must end in .py or .pickle.")
     return value.removeprefix("./")
 

@@ -19,8 +19,9 @@ The family::
     ├── ResultError             what handle_async returned (a failed workload, never an HTTP answer)
     ├── MetricError             a reserved metric name
     ├── Unauthorized 401, Forbidden 403
-    ├── ApiNotFound, WorkloadNotFound, PayloadGone, DeploymentNotFound, NotebookNotFound, RouteNotFound 404, MethodNotAllowed 405
+    ├── ApiNotFound, WorkloadNotFound, PayloadGone, NotebookGone, DeploymentNotFound, NotebookNotFound, RouteNotFound 404, MethodNotAllowed 405
     ├── IdConflict, Conflict    409
+    ├── NotebookUnreadable      422
     ├── NotLive, QueueFull, TooManyConnections, TooManyBodies, StoreUnavailable 503
     │   ├── StoreFull              its memory is needed for what was accepted
     │   └── ArtifactsUnavailable   the disk or URL that holds artifacts
@@ -211,6 +212,20 @@ class PayloadGone(CortexError):
 
     code = "payload_gone"
     status = 404
+
+
+class NotebookGone(CortexError):
+    """There is no executed notebook of this workload"""
+
+    code = "notebook_gone"
+    status = 404
+
+
+class NotebookUnreadable(CortexError):
+    """The executed notebook cannot be shown as a page"""
+
+    code = "notebook_unreadable"
+    status = 422
 
 
 class DeploymentNotFound(CortexError):

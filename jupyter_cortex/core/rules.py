@@ -21,6 +21,7 @@ def check_api(values: dict[str, Any], files: Set[str] | None) -> None:
     _fill(values)
     handler = values["handler"]
     check_artifacts(values, files)
+    _check_path(handler)
     if files is not None:
         _check_files(handler, files)
     _check_handler(handler)
@@ -48,6 +49,15 @@ def _fill(values: dict[str, Any]) -> None:
     if autoscaling["target_replica_concurrency"] is None:
         # One process per replica, so a replica runs as many workloads at once as it has threads.
         autoscaling["target_replica_concurrency"] = float(values["handler"]["threads_per_process"])
+
+
+def _check_path(handler: dict[str, Any]) -> None:
+    shown = repr(printable(handler["path"]))
+    if handler["type"] == "notebook" and not handler["path"].endswith(".ipynb"):
+        raise FieldError("value", f"{shown} must end in .ipynb for type notebook.", "handler", "path")
+    if handler["type"] != "notebook" and handler["path"].endswith(".ipynb"):
+        remedy = "type notebook runs a notebook for each request"
+        raise FieldError("value", f"{shown} must end in .py or .pickle; {remedy}.", "handler", "path")
 
 
 def _check_files(handler: dict[str, Any], files: Set[str]) -> None:
@@ -82,7 +92,7 @@ def _check_handler(handler: dict[str, Any]) -> None:
 
 def _check_models(handler: dict[str, Any]) -> None:
     models = handler["models"]
-    if handler["type"] == "python":
+    if handler["type"] != "tensorflow":
         for key in ("models", "tensorflow_serving_image"):
             if handler[key]:
                 raise FieldError("unsupported_for_type", "only type tensorflow has this; remove the key.", "handler", key)

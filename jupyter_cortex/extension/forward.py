@@ -21,7 +21,7 @@ _ID = r"(?!\.+(?:/|$))[A-Za-z0-9._-]{1,128}"
 #: What may be asked, as it is written in a URL: nothing in it can be percent-encoded, or mean another path.
 ALLOWED = {
     "GET": re.compile(
-        rf"status|apis|{_API}(/workloads(/{_ID}(/payload|/logs)?)?|/failures|/audit|/history|/logs/tail|/deployments/[0-9]{{1,9}}(/module|/report|/rehearsal)?)?",
+        rf"status|apis|{_API}(/workloads(/{_ID}(/payload|/logs|/notebook\.(ipynb|html))?)?|/failures|/audit|/history|/logs/tail|/deployments/[0-9]{{1,9}}(/module|/report|/rehearsal)?)?",
         re.ASCII,
     ),
     "POST": re.compile(rf"{_API}/(refresh|rollback|stop|start|requeue|deployments/[0-9]{{1,9}}/(promote|drop))", re.ASCII),
@@ -29,7 +29,13 @@ ALLOWED = {
 }
 _SUMMARIES = re.compile(rf"apis|{_API}", re.ASCII)
 _AUDITED = re.compile(rf"{_API}/(requeue|rollback|deployments/[0-9]{{1,9}}/promote)", re.ASCII)
-_BYTES = re.compile(r".*/(payload|report)", re.ASCII)
+_BYTES = re.compile(r".*/(payload|report|notebook\.ipynb)", re.ASCII)
+#: A page that others have written: it is shown, and nothing in it runs. The same words as the gateway's.
+_PAGE = re.compile(r".*/notebook\.html", re.ASCII)
+PAGE = {
+    "content-security-policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:",
+    "referrer-policy": "no-referrer",
+}
 HEADERS = ("retry-after", "allow", "x-payload-content-type", "x-payload-redacted")
 
 
@@ -65,6 +71,11 @@ class ForwardHandler(CortexHandler):
             raise answer.foreign()
         if answer.status == 200 and method == "GET":
             answer = self._made_safe(path, answer)
+        if answer.status == 200 and _PAGE.fullmatch(path):
+            for name, value in PAGE.items():
+                self.set_header(name, value)
+            self.finish(answer.body, set_content_type="text/html; charset=utf-8")
+            return
         self.pass_on(answer, HEADERS)
 
     async def _who(self) -> str:

@@ -27,6 +27,7 @@ from .control_routes import create_router
 from .described import REFUSALS
 from .events import LogReader
 from .failure_routes import add_failure_routes
+from .notebooks import Notebooks, add_notebook_routes
 from .polls import Polls
 from .public import Guard, PublicDoor
 from .routes import RouteTable
@@ -93,12 +94,13 @@ def create_app(parts: Parts, watch: Watch) -> PublicDoor:
     router = create_router(control)
     add_version_routes(router, control)
     add_failure_routes(router, control, parts.max_queued)
+    add_notebook_routes(router, control)
     add_changes_route(router, Changes(client, watch), Polls(parts.max_polls))
     app.include_router(router, responses=REFUSALS)
     _add_health(app, client, control, parts)
     _add_error_handlers(app)
     guard = Guard(parts.hosts, parts.token, parts.call_token, parts.internal_token, parts.max_body)
-    return PublicDoor(app, table, intake, guard, is_control, Polls(parts.max_polls), LogReader(client))
+    return PublicDoor(app, table, intake, guard, is_control, Polls(parts.max_polls), LogReader(client), Notebooks(client))
 
 
 async def _keep_fresh(table: RouteTable) -> None:

@@ -13,6 +13,7 @@ from ..core.errors import ApiNotFound, Conflict, SpecError
 from ..core.models import not_come_along, with_kept
 from ..core.readers import printable
 from ..core.spec import check_specs
+from ..handler.notebook.source import problem_of
 from ..project import bundle, dotenv
 from ..serving import metrics_store
 from ..store import keys, rehearsals
@@ -105,12 +106,19 @@ class Control:
         if wanting := not_come_along(models, [*names, *(artifact.path for artifact in spec.artifacts)]):
             sentence = f"no file of {printable(wanting[1])} came along; deploy from the project's directory, which uploads it."
             raise SpecError(f"cortex.yaml: [0].{wanting[0]} ({name}): {sentence}", api=0, path=wanting[0], kind="model_missing")
+        if spec.handler.type == "notebook":
+            self._check_notebook(name, spec.handler.path, digest)
         if dotenv_text:
             dotenv.parse(dotenv_text.encode(), spec.handler.env)
         resolved = spec.resolved()
         resolved["artifacts"] = self.shelf.resolve(name, spec.artifacts, (before or {}).get("artifacts", []))
         check_endpoint(self.registry, name, resolved)
         return resolved
+
+    def _check_notebook(self, name: str, path: str, digest: str) -> None:
+        """Raises SpecError for a file that is no notebook, or not one of Python."""
+        if problem := problem_of(bundle.read(self.registry.bundle(name, digest), path)):
+            raise SpecError(f"cortex.yaml: [0].handler.path ({name}): {path}: {problem}", path="handler.path", kind="notebook")
 
     def deploy(self, name: str, request: DeployRequest) -> dict[str, Any]:
         resolved = self.check(name, request.spec, request.digest, request.dotenv)

@@ -4,6 +4,7 @@
 ``POST <endpoint>``                 200 ``{"id"}``
 ``GET <endpoint>/<id>[?wait=s]``    200 ``{"id", "status"[, "result", "timestamp"][, "error"]}``
 ``GET <endpoint>/<id>/events``      the same and more as it happens, as server-sent events (events.py)
+``GET <endpoint>/<id>/notebook.…``  what was executed for it, by a notebook handler (notebooks.py)
 ``DELETE <endpoint>/<id>``          200 ``{"id", "status"}``: cancelled, or how it had ended before
 ==================================  =============================================================
 
@@ -47,6 +48,7 @@ from . import events
 from .answers import refuse, respond, without_mark, workload_body
 from .deadlines import limits_of
 from .express import Express
+from .notebooks import Notebooks, asked
 from .peer import is_own
 from .polls import AGAIN, Polls, WaitOver
 from .routes import Route, RouteTable
@@ -136,9 +138,11 @@ class PublicDoor:
         is_control: Callable[[str], bool],
         polls: Polls,
         log_reader: events.LogReader | None = None,
+        notebooks: Notebooks | None = None,
     ) -> None:
         """``log_reader``: reads an API's log behind a position, for those who may see it."""
         self._log_reader = log_reader
+        self._notebooks = notebooks
         self._polls = polls
         #: Bytes of bodies of which the end has not come yet.
         self._arriving = 0
@@ -286,6 +290,11 @@ class PublicDoor:
             await respond(send, 200, b"ok", cors, b"text/plain; charset=utf-8")
             return
         if not REQUEST_ID.fullmatch(request_id):
+            if self._notebooks is not None and (wanted := asked(request_id)) and REQUEST_ID.fullmatch(wanted[0]):
+                if method != "GET":
+                    raise MethodNotAllowed(f"GET {route.endpoint}/<id>/{wanted[1]}", allow="GET")
+                await self._notebooks.answer(route.api, wanted, send, cors)
+                return
             raise RouteNotFound(f"{rest[:200]} below {route.endpoint} is no request id")
         if method == "GET":
             await self._look_up(request, route, request_id, send, cors)

@@ -14,7 +14,7 @@ from ..core.errors import BodyTooLarge, Refused
 from ..handler.origin import LINE_MAP
 from ..project import bundle
 from ..project.gate import MAX_REPORT_BYTES
-from ..project.notebook.cells import code_cells
+from ..project.notebook.cells import Cell, code_cells
 from ..store import rehearsals, reports
 from .answers import Json
 from .control import Control, DecisionRequest
@@ -38,6 +38,9 @@ def module(control: Control, name: str, version: int) -> dict[str, Any]:
             _json(archive.read(bundle.META + kept)) if bundle.META + kept in names else None for kept in ("reasons.json", LINE_MAP, "notebook.ipynb")
         )
     notebook = str(lines.get("notebook", "")) if isinstance(lines, dict) else ""
+    if path.endswith(".ipynb"):  # a notebook handler's: its cells are what tracebacks name
+        snapshot, notebook = _json(source.encode()), path
+        source = "\n\n".join(f"# %% {cell.label}\n{cell.source}" for cell in _code_cells(snapshot))
     return {
         "path": path,
         "source": source,
@@ -56,9 +59,11 @@ def _json(raw: bytes) -> Any:
 
 
 def _cells(snapshot: Any) -> dict[str, str]:
-    if not isinstance(snapshot, dict) or not isinstance(snapshot.get("cells"), list):
-        return {}
-    return {cell.label: cell.id for cell in code_cells(snapshot) if cell.id}
+    return {cell.label: cell.id for cell in _code_cells(snapshot) if cell.id}
+
+
+def _code_cells(snapshot: Any) -> list[Cell]:
+    return code_cells(snapshot) if isinstance(snapshot, dict) and isinstance(snapshot.get("cells"), list) else []
 
 
 def add_version_routes(router: APIRouter, control: Control) -> None:

@@ -39,6 +39,11 @@ def install_lookup(target: Target | None) -> None:
         socket.getaddrinfo = _getaddrinfo
 
 
+def target() -> tuple[str, int] | None:
+    """Where the names lead now: for a kernel of this process's own."""
+    return None if _target is None else _target()
+
+
 def _getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
     if _target is not None and isinstance(name, str) and NAME.fullmatch(name.rstrip(".")) and (target := _target()) is not None:

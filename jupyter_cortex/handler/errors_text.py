@@ -30,6 +30,17 @@ _IMPORT_MACHINERY = "<frozen importlib"
 _FROZEN = "<frozen runpy>"
 
 
+class Elsewhere(Exception):
+    """What was raised in another process, in a notebook's kernel, as it was described there.
+
+    ``story``: ``{"type", "message", "traceback", "fingerprint", "frames", "place"}``.
+    """
+
+    def __init__(self, story: dict[str, Any]) -> None:
+        super().__init__(story["message"])
+        self.story = story
+
+
 class _Memo(threading.local):
     texts: dict[int, str] | None = None  #: by exception
 
@@ -54,7 +65,7 @@ def describe(exc: BaseException, project_dir: str | os.PathLike[str] | None = No
     package's frames and with project files named relative to ``project_dir``. Never raises.
     """
     return {
-        "type": type_name(type(exc)),
+        "type": _clean(exc.story["type"]) if isinstance(exc, Elsewhere) else type_name(type(exc)),
         "message": _cut(_clean(message_of(exc)), MAX_MESSAGE, MAX_MESSAGE // 2),
         "traceback": traceback_text(exc, project_dir),
     }
@@ -78,6 +89,8 @@ def message_of(exc: BaseException) -> str:
 
 def traceback_text(exc: BaseException, project_dir: str | os.PathLike[str] | None = None) -> str:
     """The traceback as one string of at most 64 kB; see :func:`describe`. Never raises."""
+    if isinstance(exc, Elsewhere):
+        return _cut(_clean(exc.story["traceback"]), MAX_TRACEBACK, HEAD)
     try:
         text = _formatted(exc, project_dir, brief=False)
         if len(text) > MAX_TRACEBACK // 2:  # may be too long once encoded: the author's frames are what must stay

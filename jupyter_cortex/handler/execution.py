@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_cortex.core.errors import CortexError, PayloadError
 
@@ -13,6 +13,9 @@ from .instance import Instance
 from .live import Cancelled, DeadlineExceeded, Stage
 from .log_context import Request
 from .redaction import Redaction, without_echo
+
+if TYPE_CHECKING:
+    from .notebook.report import Report
 
 
 class Outcome:
@@ -35,7 +38,7 @@ class Outcome:
 
 
 def execute(
-    handler: Instance,
+    handler: Instance | Report,
     body: bytes,
     content_type: str | None,
     request_id: str,

@@ -55,6 +55,10 @@ def explain(error: BaseException, kind: str, message: str, project_dir: str | os
     One without a frame of the author's goes by its reason. The author's frames come first, each from the outermost to the one that raised:
     ``{"file", "line", "function", "text", "place", "user"}``; ``place`` is ``"cell 3, line 4"`` or "", ``file`` is relative to the project.
     """
+    if isinstance(error, errors_text.Elsewhere):
+        return error.story["fingerprint"], [
+            {name: masked(value) if isinstance(value, str) else value for name, value in frame.items()} for frame in error.story["frames"]
+        ]
     try:
         chain = [(link, _steps(link)) for link in _chain(error)]
         shown = _shown(chain[0][1], errors_text.roots(project_dir))

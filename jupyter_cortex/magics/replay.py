@@ -91,25 +91,36 @@ def deployed_handler(session: Session, config: dict[str, Any], version: Version)
         raise BadRequest(f"version {version.number} cannot be run here: {version.why}")
     session.surroundings.apply(session.root, session.api)
     deployed.link_artifacts(session.root)
-    with standing_in(deployed.project), deployed.imported() as cls:
-        with logs.capture_prints():
-            instance = Instance(
-                cls,
-                config=config,
-                metrics_client=metrics.MetricsClient(metrics.Registry()),
-                handler_type=deployed.spec["handler"]["type"],
-                tensorflow_client=tensorflow_client(deployed.spec["handler"], deployed.project),
-                path=f"{deployed.module} of that version",
-            )
 
+    def running(instance: Any) -> Run:
         def run(body: bytes, content_type: str, request_id: str, watcher: logging.Handler | None) -> Tried:
             tried = session.arriving(body, content_type, {"x-request-id": request_id})
             if not tried.refusal:
                 session.execute(instance, tried, deployed.project, watcher)
             return tried
 
+        return run
+
+    section = deployed.spec["handler"]
+    if section["type"] == "notebook":
+        from ..handler.notebook.report import Report
+
+        opened = Report(deployed.project, deployed.module, config=config, python_path=section.get("python_path"), log_level=section["log_level"])
+        with standing_in(deployed.project), opened as report:
+            yield running(report)
+        return
+    with standing_in(deployed.project), deployed.imported() as cls:
+        with logs.capture_prints():
+            instance = Instance(
+                cls,
+                config=config,
+                metrics_client=metrics.MetricsClient(metrics.Registry()),
+                handler_type=section["type"],
+                tensorflow_client=tensorflow_client(section, deployed.project),
+                path=f"{deployed.module} of that version",
+            )
         with instance:
-            yield run
+            yield running(instance)
 
 
 # What it shows ------------------------------------------------------------------------------------------------------------------------------

@@ -195,6 +195,8 @@ class Session:
         from ..handler.instance import Instance
         from ..handler.signature import check_class
 
+        if (report := self._report_of(config)) is not None:
+            return report
         section = self.models.section(self.root, self.api, self.surroundings.generation)
         cls = self.shell.user_ns.get("Handler")
         if not isinstance(cls, type):
@@ -221,6 +223,38 @@ class Session:
                 raise error.__cause__ from None  # the kernel's interrupt, not the author's
             raise
         self._instance = (cls, key, made)
+        return made
+
+    def _report_of(self, config: dict[str, Any]) -> Any:
+        """The notebook that the API's spec names, where it is a notebook handler; its kernels are started anew when it was saved since."""
+        from ..project import from_notebook
+
+        section = from_notebook.entry_of(self.root, self.api).get("handler")
+        if not isinstance(section, dict) or section.get("type") != "notebook":
+            return None
+        from ..core.errors import ProjectError
+        from ..handler.notebook.report import Report
+
+        path = str(section.get("path"))
+        try:
+            saved = (self.root / path).stat().st_mtime_ns
+        except OSError as error:
+            raise ProjectError(f"cortex.yaml: handler.path: {path} cannot be read: {error.strerror}", kind="notebook", path=path) from None
+        key = json.dumps([path, saved, config, self.surroundings.generation], sort_keys=True, default=str)
+        if self._instance and self._instance[1] == key:
+            return self._instance[2]
+        if self._instance:
+            self._instance[2].close()
+            self._instance = None
+        level = section.get("log_level")
+        made = Report(
+            self.root,
+            path,
+            config=config,
+            python_path=section.get("python_path"),
+            log_level=level if isinstance(level, str) else "info",
+        )
+        self._instance = (Report, key, made)  # type: ignore[assignment]
         return made
 
     def config(self, given: dict[str, Any], api: str | None = None) -> dict[str, Any]:

@@ -80,6 +80,12 @@ def names(data: bytes) -> list[str]:
         return _names(archive.namelist())
 
 
+def read(data: bytes, path: str) -> bytes:
+    """One of the project's files out of an archive that :func:`digest_of` has accepted before. Raises KeyError where there is no such file."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return archive.read(PROJECT + path)
+
+
 def unpack(data: bytes, target: Path) -> list[str]:
     """Unpack an archive into ``target``, which must not exist; the project's paths, as in :attr:`Bundle.names`.
 

@@ -12,7 +12,9 @@ from typing import Any
 
 from ..core.errors import CortexError, GateFailed
 from ..handler import execution, loading, logs, metrics, origin, shim
+from ..handler.errors_text import Elsewhere
 from ..handler.instance import Instance, tensorflow_client
+from ..handler.notebook.report import Report
 from ..handler.payload import parse
 from .gate_report import Masking
 
@@ -38,11 +40,14 @@ class Checked:
         origin.use_map(self.project_dir, section["path"])
         logs.setup_notebook(level=section["log_level"])
         shim.install()
+        if section["type"] == "notebook":
+            self._open_notebook(job["spec"])
+            return
         began = time.perf_counter()
         cls = loading.load_class(self.project_dir, section["path"], section.get("python_path"))
         imported = time.perf_counter()
         loading.check_class(cls, handler_type=section["type"], path=section["path"])  # before models are loaded
-        self.instance = Instance(
+        self.instance: Instance | Report = Instance(
             cls,
             config=section["config"],
             metrics_client=metrics.MetricsClient(metrics.Registry()),
@@ -52,6 +57,13 @@ class Checked:
         )
         ready = time.perf_counter()
         print(f"imported {section['path']} in {(imported - began) * 1000:.0f} ms, constructed Handler in {(ready - imported) * 1000:.0f} ms")
+
+    def _open_notebook(self, spec: dict[str, Any]) -> None:
+        section, began = spec["handler"], time.perf_counter()
+        self.instance = Report(
+            self.project_dir, section["path"], config=section["config"], python_path=section.get("python_path"), log_level=section["log_level"]
+        )
+        print(f"read {section['path']}, started its kernel in {(time.perf_counter() - began) * 1000:.0f} ms")
 
     def run(self, facts: dict[str, Any]) -> None:
         """The sample that ``facts`` names. Raises GateFailed with the reason, the traceback of a failing handler in its details."""
@@ -82,7 +94,7 @@ class Checked:
 
 
 def _place(error: BaseException | None) -> str:
-    found = origin.deepest(error) if error else ""
+    found = error.story["place"] if isinstance(error, Elsewhere) else origin.deepest(error) if error else ""
     return f" ({found})" if found else ""
 
 

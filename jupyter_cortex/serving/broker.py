@@ -18,6 +18,7 @@ import os
 import selectors
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from dramatiq.errors import ActorNotFound
 from ..core.errors import CortexError
 from ..handler.live import Progress
 from ..store import keys
-from ..store.scripts import COMMIT, PROGRESS, RESYNC
+from ..store.scripts import COMMIT, NOTEBOOK, PROGRESS, RESYNC
 from .link import Argument, Link
 from .news import News
 
@@ -78,6 +79,7 @@ class Delivery:
     run: int = 1  #: more after a requeue
     kept: bytes | None = None  #: the payload as it may stay, empty: as it came; None: nothing is said
     timeout: float = 0.0  #: seconds that its caller gives it, 0 = no matter
+    notebook: bytes = b""  #: the executed notebook that it leaves
 
     @property
     def name(self) -> str:
@@ -244,7 +246,7 @@ class CortexConsumer(Consumer):
 
     def _connect(self) -> None:
         """Connect, and settle what a lost reply may have left in the store under our name."""
-        self._link = Link(self._url, (COMMIT, RESYNC, PROGRESS))
+        self._link = Link(self._url, (COMMIT, RESYNC, PROGRESS, NOTEBOOK))
         self._news.again()
         prefix = keys.prefix(self._terms.api)
         self._link.send(("EVALSHA", RESYNC.sha, 1, prefix, self._terms.replica, *(d.name for d in self._hand.values())))
@@ -329,6 +331,9 @@ class CortexConsumer(Consumer):
                 args += [d.id, d.kept]
         if self._news.some:
             self._tell(now, ended)
+        for d in batch.done:
+            if d.notebook:
+                self._send_notebook(d)
         self._flights.append(batch)
         self._link.send(tuple(args))
 
@@ -338,6 +343,14 @@ class CortexConsumer(Consumer):
             terms = self._terms
             call: tuple[Argument, ...] = ("EVALSHA", PROGRESS.sha, 1, keys.prefix(terms.api), terms.replica, terms.version, *told)
             self._link.send(("CLIENT", "REPLY", "SKIP"), call)
+
+    def _send_notebook(self, d: Delivery) -> None:
+        """Ahead of its end, so that who hears of that finds it. Nobody waits for a reply: where the store has no room, it ends without."""
+        assert self._link is not None
+        terms = self._terms
+        about = (keys.prefix(terms.api), terms.replica, d.id, d.run, terms.ttl, len(d.notebook))
+        call: tuple[Argument, ...] = ("EVALSHA", NOTEBOOK.sha, 1, *about, zlib.compress(d.notebook))
+        self._link.send(("CLIENT", "REPLY", "SKIP"), call)
 
     def _may_fly(self) -> bool:
         return not self._flights or (len(self._flights) < FLIGHTS and len(self._done) >= FLIGHT_SIZE)

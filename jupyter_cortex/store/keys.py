@@ -17,6 +17,7 @@ What lies below the prefix (``<id>`` is a request id, ``<n>`` a version):
 ``:u:<id>:<t>``    string   the pieces so far of a large body that is coming in; ``<t>`` is random
 ``:r:<id>``        string   its result, JSON text
 ``:e:<id>``        string   what a failed one keeps: traceback and log lines, JSON text
+``:x:<id>``        string   the notebook that was executed for it (ipynb, compressed), of a notebook handler
 ``:p:<id>``        string   a partial result while it runs, JSON text
 ``:queue``         list     waiting ids, next one first
 ``:suspects``      list     ids that killed two replicas; run alone on a fresh one
@@ -106,6 +107,10 @@ def result(name: str, request_id: str) -> str:
 
 def failure(name: str, request_id: str) -> str:
     return f"{prefix(name)}:e:{request_id}"
+
+
+def notebook(name: str, request_id: str) -> str:
+    return f"{prefix(name)}:x:{request_id}"
 
 
 def partial(name: str, request_id: str) -> str:

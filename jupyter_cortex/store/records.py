@@ -20,7 +20,7 @@ FIELDS: tuple[str, ...] = (
     *("status", "type", "digest", "size", "accepted", "started", "finished", "attempts", "deaths", "run", "replica", "version", "error"),
 )
 #: ... and of what only some have.
-FIELDS += ("fingerprint", "redacted", "progress", "timeout", "due")
+FIELDS += ("fingerprint", "redacted", "progress", "timeout", "due", "notebook")
 #: Runs before the present one of which lua/requeue.lua keeps a note.
 RUNS = 20
 #: How far into a queue the place of a workload is looked for: 0.2 ms of the store's time.
@@ -55,9 +55,10 @@ class Record:
     progress: dict[str, Any] | None = None  #: {"fraction", "text", "at"} as its handler said last
     timeout: float | None = None  #: seconds that its caller gives it to run
     due: int | None = None  #: until when it must have begun
+    notebook: int | None = None  #: bytes of the executed notebook that is kept
 
     def public(self) -> dict[str, Any]:
-        shown = {name: value for name, value in vars(self).items() if value is not None or name not in ("progress", "timeout", "due")}
+        shown = {name: value for name, value in vars(self).items() if value is not None or name not in ("progress", "timeout", "due", "notebook")}
         shown["wait_ms"] = self.started - self.accepted if self.started else None
         shown["run_ms"] = self.finished - self.started if self.started and self.finished else None
         return shown
@@ -70,7 +71,7 @@ def _number(raw: bytes | None) -> int | None:
 def record_of(request_id: str, raw: Sequence[bytes | None]) -> Record:
     """A record from the values of FIELDS; the first, its status, is there."""
     status, content_type, digest, size, accepted, started, finished, attempts, deaths, run, replica, version, error = raw[:13]
-    mark, redacted, progress, timeout, due = raw[13:]
+    mark, redacted, progress, timeout, due, notebook = raw[13:]
     return Record(
         id=request_id,
         status=Status(text(status)),
@@ -92,6 +93,7 @@ def record_of(request_id: str, raw: Sequence[bytes | None]) -> Record:
         progress={key: value for key, value in json.loads(progress).items() if key != "partial"} if progress else None,
         timeout=int(timeout) / 1000 if timeout else None,
         due=_number(due),
+        notebook=_number(notebook),
     )
 
 

@@ -187,6 +187,12 @@ def progress_bar(fraction: float, text: str) -> str:
     return f'<p><progress value="{fraction:.4f}" max="1"></progress> {fraction:.0%} <span class=dim>{esc(text)}</span></p>'
 
 
+def executed(url: str) -> str:
+    """The links to what a notebook handler has executed."""
+    links = (f'<a href="{esc(url)}.{end}" target="_blank" rel="noopener">{end}</a>' for end in ("html", "ipynb"))
+    return f"<p>executed notebook: {' · '.join(links)}</p>"
+
+
 def workload(data: dict[str, Any], *, name: str = "", command: str = "%cortex") -> str:
     parts = [f"<p><span class=mono>{esc(data['id'])}</span> {badge(data['status']) if 'status' in data else ''}</p>"]
     if "progress" in data:
@@ -198,6 +204,8 @@ def workload(data: dict[str, Any], *, name: str = "", command: str = "%cortex") 
     if "error" in data:
         hint = f"<p class=dim><code>%cortex replay {esc(data['id'])} --name {esc(name)}</code> runs it here, beside production's traceback</p>"
         parts.append(box("bad", f"<p><b>{esc(data['error']['type'])}</b>: {esc(data['error']['message'])}</p>{hint}"))
+    if "notebook" in data:
+        parts.append(executed(data["notebook"]))
     if data.get("status") in (None, "in_queue", "in_progress"):
         parts.append(f"<p class=dim>look it up with <code>%cortex result {esc(name)} {esc(data['id'])} --wait 30</code></p>")
     return page(*parts)

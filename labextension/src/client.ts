@@ -205,6 +205,11 @@ export class CortexClient {
     return URLExt.join(new URL(this.settings.baseUrl, window.location.href).href, 'cortex/run') + endpoint;
   }
 
+  /** Where the notebook is that was executed for a workload; nothing in the page runs. */
+  notebookUrl(name: string, id: string, form: 'html' | 'ipynb'): string {
+    return URLExt.join(this.settings.baseUrl, 'cortex') + `/api/apis/${part(name)}/workloads/${part(id)}/notebook.${form}`;
+  }
+
   // The wire ----------------------------------------------------------------------------------------------------------------------------
 
   private async json<T>(path: string, init: RequestInit = {}): Promise<T> {

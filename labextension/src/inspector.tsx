@@ -115,12 +115,30 @@ export function Inspector({ model, name, id, close, openCell, run, openGroup }: 
               <Json value={value.result} label="Result" />
             </div>
           )}
+          {value.notebook !== undefined && <Executed model={model} name={name} id={id} size={value.notebook} />}
           <Runs requeues={value.requeues ?? []} />
           <Payload model={model} name={name} row={value} />
           <OwnLog lines={lines} status={value.status} finished={value.finished} open={open} />
         </>
       )}
     </section>
+  );
+}
+
+/** The notebook that was executed for it, also where it failed. */
+export function Executed({ model, name, id, size }: { model: CortexModel; name: string; id: string; size: number }): JSX.Element {
+  return (
+    <p role="group" aria-label="Executed notebook">
+      Executed notebook{' '}
+      <a href={model.client.notebookUrl(name, id, 'html')} target="_blank" rel="noopener noreferrer" aria-label="Show the executed notebook as a page">
+        as a page
+      </a>{' '}
+      ·{' '}
+      <a href={model.client.notebookUrl(name, id, 'ipynb')} download={`${id}.ipynb`} aria-label="Download the executed notebook">
+        ipynb
+      </a>{' '}
+      <span className="cx-dim">{bytes(size)}</span>
+    </p>
   );
 }
 

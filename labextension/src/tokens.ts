@@ -173,6 +173,8 @@ export interface IWorkloadDetails extends IWorkload {
   /** Of one that has not ended: what its handler has told of the result, and how many wait in front of it. */
   partial?: unknown;
   position?: number | null;
+  /** Bytes of the notebook that was executed for it, of a notebook handler. */
+  notebook?: number;
 }
 
 /** What a run ended with, and who put it back into the queue, when and from where. */

@@ -205,6 +205,18 @@ describe('the workloads', () => {
     expect(screen.queryByRole('button', { name: 'Cancel this workload' })).toBeNull();
   });
 
+  it('link to the notebook that was executed, where there is one', async () => {
+    const done = { ...workload('run-2', 'failed'), failure: null, payload_kept: false, notebook: 2048 };
+    const server = serve(new Server())
+      .on('GET api/apis/iris/workloads/run-2', json(done))
+      .on('GET api/apis/iris/workloads/run-2/logs', json({ records: [] }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" workload="run-2" />);
+    const page = await screen.findByRole('link', { name: 'Show the executed notebook as a page' });
+    expect(page.getAttribute('href')).toMatch(/cortex\/api\/apis\/iris\/workloads\/run-2\/notebook\.html$/);
+    expect(page.getAttribute('rel')).toContain('noopener');
+    expect(screen.getByRole('link', { name: 'Download the executed notebook' }).getAttribute('download')).toBe('run-2.ipynb');
+  });
+
   it('draw a long log from its end, fetch what is scrolled to, and search in all of it', async () => {
     const server = serve(new Server());
     const asked: Record<string, string>[] = [];

@@ -233,7 +233,8 @@ def test_schema_errors_of_all_apis_come_before_rules_between_fields() -> None:
 
 def test_a_message_has_file_api_path_and_a_remedy() -> None:
     error = refusal(entry(handler__path="handler.ipynb"))
-    assert error.message == "cortex.yaml: [0].handler.path (iris): 'handler.ipynb' must end in .py or .pickle."
+    remedy = "type notebook runs a notebook for each request"
+    assert error.message == f"cortex.yaml: [0].handler.path (iris): 'handler.ipynb' must end in .py or .pickle; {remedy}."
 
 
 def test_an_unusable_name_is_not_repeated_in_the_message() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ..conftest import ECHO, Environment, ProjectMaker, wait_until
+from ..server.reports import write_report
 from .conftest import KernelMaker, Lab, LabMaker, start, stop
 
 ENVIRONMENT = {"name", "url", "local", "up", "message", "version", "hub", "python"}
@@ -304,6 +305,23 @@ def test_a_payload_is_bytes_to_keep_and_nothing_to_show(lab: Lab, environment: E
     assert said.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in said.headers["content-security-policy"]
     assert lab.get("api/apis/hostile/workloads/hostile-1").json()["failure"]["traceback"]
+
+
+def test_an_executed_notebook_is_a_page_in_which_nothing_runs(lab: Lab, environment: Environment, tmp_path: Path) -> None:
+    cells = ("from IPython.display import HTML\nHTML('<script>alert(document.cookie)</script>')",)
+    environment.client().deploy(write_report(tmp_path, "hostile-report", *cells))
+    environment.client().submit("hostile-report", {}, request_id="report-1")
+    wait_until(lambda: environment.client().result("hostile-report", "report-1", 5).status == "completed", "it ran")
+    page = lab.get("api/apis/hostile-report/workloads/report-1/notebook.html")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "alert(document.cookie)" in page.text
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("sandbox; default-src 'none'")
+    assert "script" not in policy
+    file = lab.get("api/apis/hostile-report/workloads/report-1/notebook.ipynb")
+    assert file.headers["content-disposition"].startswith("attachment")
+    assert "sandbox" in file.headers["content-security-policy"]
+    environment.client().delete("hostile-report")
 
 
 # Up and down ------------------------------------------------------------------------------------------------------------------------------------

@@ -65,10 +65,24 @@ def test_the_iris_notebook_runs_from_data_to_a_deleted_api(run: Callable[..., Pa
 
 
 def test_the_chaining_notebook_calls_two_apis_by_name(run: Callable[..., Path]) -> None:
-    text = shown(run(next(path for path in EXAMPLES if path.stem == "chaining-and-logging")))
-    assert '"mood": "good"' in text
+    text = shown(run(next(path for path in EXAMPLES if path.stem == "chaining")))
+    assert "'number': '4063182'" in text
     assert "print is captured, too" in text
     assert text.count("deleting ") == 3
+
+
+def test_the_report_notebook_publishes_a_notebook_and_shows_its_executed_page(run: Callable[..., Path]) -> None:
+    text = shown(run(next(path for path in EXAMPLES if path.stem == "notebook-report")))
+    for said in (
+        "wine-report is live",
+        "'feature': 'alcohol'",
+        "the page has 1 chart",
+        "'sweetness' is not in list",
+        "cell 2, line 4",
+        "['ValueError']",
+        "deleting wine-report",
+    ):
+        assert said in text, said
 
 
 def test_the_failure_notebook_goes_from_a_failed_request_to_its_result_under_the_old_id(run: Callable[..., Path]) -> None:

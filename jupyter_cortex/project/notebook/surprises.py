@@ -100,6 +100,10 @@ def _no_handler(found: Slice, notebook: Notebook) -> Surprise:
             return Surprise(
                 "no_handler", step.place, f"class {step.node.name} has handle_async and is not called Handler", "rename it to Handler", True
             )
+    if any("parameters" in cell.tags for cell in notebook.cells):
+        section = f"handler: {{type: notebook, path: {notebook.name}}}"
+        remedy = f"write one, or publish the notebook as it is: `{section}` in a cortex.yaml beside it, and `cortex deploy` there"
+        return Surprise("no_handler", notebook.name, "no cell defines a class Handler, and one is tagged `parameters`", remedy, True)
     remedy = "write a cell with `class Handler:` and its method `def handle_async(self, payload)`; `%cortex init` shows one"
     return Surprise("no_handler", notebook.name, "no cell defines a class Handler", remedy, True)
 

@@ -6,7 +6,7 @@ for _, status in ipairs({'open', 'completed', 'failed', 'cancelled'}) do
   local popped = redis.call('ZPOPMIN', p .. ':' .. status, 500)
   for i = 1, #popped, 2 do
     local id = popped[i]
-    redis.call('UNLINK', p .. ':w:' .. id, p .. ':b:' .. id, p .. ':r:' .. id, p .. ':e:' .. id, p .. ':p:' .. id)
+    redis.call('UNLINK', p .. ':w:' .. id, p .. ':b:' .. id, p .. ':r:' .. id, p .. ':e:' .. id, p .. ':p:' .. id, p .. ':x:' .. id)
     redis.call('PUBLISH', p .. ':d:' .. id, 'deleted')
     removed = removed + 1
   end

@@ -1,0 +1,44 @@
+"""A notebook handler before it is published: the gate and the kernel run it as a replica does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jupyter_cortex.commands import publishing
+from jupyter_cortex.core.errors import GateFailed
+from jupyter_cortex.project import project as projects
+from jupyter_cortex.project import samples
+from jupyter_cortex.project.samples import Sample
+
+from ..server.reports import write_report
+from .conftest import KernelMaker
+
+CELLS = (
+    "# parameters\nx = 1\nconfig = {}",
+    "print('running with', x)",
+    "from jupyter_cortex import glue\nglue(y=10 / x, unit=config.get('unit'))",
+)
+
+
+def test_the_gate_runs_every_sample_through_the_notebook(tmp_path: Path) -> None:
+    config = write_report(tmp_path, "gated", *CELLS, handler=", config: {unit: m}")
+    samples.save(tmp_path, Sample("five", "application/json", b'{"x": 5}', {"y": 2.0, "unit": "m"}))
+    passed = publishing.run_gate(projects.from_config(config), lambda step: None, always=True)
+    assert passed["gated"].samples == ["five"]
+    samples.save(tmp_path, Sample("zero", "application/json", b'{"x": 0}'))
+    with pytest.raises(GateFailed, match=r"sample zero: ZeroDivisionError: division by zero \(cell 3, line 2\)"):
+        publishing.run_gate(projects.from_config(config), lambda step: None, always=True)
+
+
+def test_a_payload_can_be_tried_in_the_kernel_before_anything_is_deployed(kernel: KernelMaker, tmp_path: Path) -> None:
+    write_report(tmp_path, "tried", *CELLS, handler=", config: {unit: km}")
+    one = kernel()
+    shown = one.run('%%cortex payload\n{"x": 4}')
+    assert "running with 4" in shown.text
+    assert "2.5" in shown.text
+    assert "km" in shown.text
+    failed = one.run('%%cortex payload\n{"x": 0}')
+    assert "ZeroDivisionError" in failed.text
+    assert "cell 3, line 2" in failed.text
