@@ -5,7 +5,7 @@ running interpreter has (``pip install '.[test]'`` first; the environments are m
 itself. papermill runs each in a kernel of its environment, against a local environment of its own.
 
 A notebook passes when no cell fails, an ``assert`` after its deploy holds that the API's answer is the notebook's own prediction, and nothing stays
-deployed. Where its environment can, the real frameworks' part of ``%cortex save`` is tested, too (``test_saving.py``).
+deployed. Where its environment can, the real frameworks' part of ``%cortex save`` is tested, too (``test_saving.py``), and with TensorFlow the handler made for it (``test_tensorflow.py``).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def run_one(name: str, budget: Budget, environments: Path, keep: Path | None) ->
         asked = layered.requirements(wanted) if wanted.is_file() else []
         python = layered.interpreter(asked, environments, budget.left())
         print(f"{name}: {', '.join(asked) or 'nothing beside what is here'}", file=sys.stderr, flush=True)
-        why = play(python, source, budget, keep) or test_saving(python, asked, budget)
+        why = play(python, source, budget, keep) or test(python, asked, budget)
         if not why and wanted.is_file() and not compares_after_its_deploy(source):
             why = "no cell after its deploy asserts that the answer is the notebook's own"
         outcome = FAILED if why else PASSED
@@ -144,11 +144,13 @@ def _error(said: str) -> str:
         return f"it ended without a word: {said.strip()[-500:]}"
 
 
-def test_saving(python: str, asked: list[str], budget: Budget) -> str:
-    """What `%cortex save` makes of the real frameworks of this environment; why a test failed, "" when none did. Raises OutOfBudget."""
+def test(python: str, asked: list[str], budget: Budget) -> str:
+    """What we make of the real frameworks of this environment; why a test failed, "" when none did. Raises OutOfBudget."""
     if not asked:
         return ""
     argv = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "tests/frameworks/test_saving.py"]
+    if any(requirement.startswith("tensorflow") for requirement in asked):
+        argv.append("tests/frameworks/test_tensorflow.py")
     said = _within(argv, dict(os.environ), ROOT, budget)
     last = said.strip().splitlines()[-1:] or ["nothing"]
     return said[-3000:] if "failed" in last[0] or "error" in last[0] or not ("passed" in last[0] or "skipped" in last[0]) else ""

@@ -49,6 +49,10 @@ class Times(tf.Module):  # type: ignore[misc, name-defined]
     def predict(self, x: Any) -> dict[str, Any]:
         return {"y": x * self.factor, "at": tf.argmax(x, axis=1), "word": tf.strings.as_string(tf.argmax(x, axis=1))}
 
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, name="x"), tf.TensorSpec(None, tf.bfloat16, name="any")])
+    def join(self, x: Any, any: Any) -> dict[str, Any]:
+        return {"joined": tf.strings.reduce_join(x, axis=1), "any": any * 2, "complex": tf.complex(1.0, tf.cast(tf.size(x), tf.float32))}
+
     @tf.function(input_signature=[tf.TensorSpec([2, 2], tf.float32, name="x")])
     def solve(self, x: Any) -> dict[str, Any]:
         return {"y": tf.linalg.inv(x)}
@@ -69,6 +73,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(root / "times" / "9", 9.0)
     save(root / "times" / "10", 10.0)
     save(root / "both", 2.0, "predict", "solve")
+    save(root / "texts", 1.0, "join")
     return root
 
 
@@ -94,6 +99,14 @@ def test_names_and_signatures_of_several_models(models: Path) -> None:
     assert everything.predict({"x": [[1, 1]]}, "both")["y"] == [2.0, 2.0], "predict is taken of several"
     with pytest.raises(HandlerError, match=r"has no signature 'c'; signature_key must be one of: predict, solve"):
         client_of(models, path="both", signature_key="c")
+
+
+def test_texts_any_shapes_and_types_that_numpy_lacks(models: Path) -> None:
+    client = client_of(models, path="texts")
+    joined = [base64.b64encode(text).decode() for text in (b"a\xff", "éb".encode())]
+    found = client.predict({"x": [["a", b"\xff"], ["é", "b"]], "any": [[0.5], [2]]})
+    assert found == {"joined": joined, "any": [1.0, 4.0], "complex": [1.0, 4.0]}
+    assert client.predict({"x": [[]], "any": 1})["joined"] == [""]
 
 
 def test_what_the_model_itself_refuses_is_told_in_its_words(models: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -116,10 +118,13 @@ def test_a_server_that_is_away_leaves_the_copy_of_this_machine(
     bucket: Bucket, tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = bucket.model("away")
+    before = local_copy(url, tmp_path)
+    os.utime(before.parent / "whole.json", (at := time.time() - 3600, at))
+    bucket.put("away/1/saved_model.pb", b"newer")
     copy = local_copy(url, tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    assert local_copy(url, tmp_path) == copy
+    assert (local_copy(url, tmp_path), (before / "1/saved_model.pb").is_file()) == (copy, True)
     assert "the copy of it that is on this machine is used" in said[-1]
     with pytest.raises(ModelProblem, match=r"s3://models/never cannot be read now: \w+") as caught:
         local_copy("s3://models/never", tmp_path)

@@ -303,6 +303,12 @@ def test_a_server_that_is_away_silent_or_without_the_model_fails_the_start(serve
         Serving(f"http://127.0.0.1:{silent.getsockname()[1]}", {}, timeout=0.2).versions("iris")
 
 
+def test_another_server_at_that_address_is_told_from_a_tensorflow_serving() -> None:
+    with serving({"m": {"1": Version({"a": {"inputs": [], "outputs": 1}}, dict)}}) as server, pytest.raises(HandlerError) as caught:
+        client_of(path="m", serving=server.address)
+    assert "answers, but not as a TensorFlow Serving does" in str(caught.value)
+
+
 # The rest -------------------------------------------------------------------------------------------------------------
 
 

@@ -68,10 +68,11 @@ def _current(url: str, place: Path) -> Path:
         else:
             raise ModelProblem(f"{url} changes while it is copied; deploy again when it is written")
     except _Away as away:
-        copies = [path for path in place.iterdir() if path.is_dir() and _whole(path)]
-        if not copies:
+        copies = sorted(place.glob("*/whole.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        found = next((path.parent for path in copies if _whole(path.parent)), None)
+        if found is None:
             raise ModelProblem(str(away)) from None
-        copy = max(copies, key=lambda path: (path / "whole.json").stat().st_mtime)
+        copy = found
         logs.logger.warning("%s; the copy of it that is on this machine is used", away)
     _forget(place, copy)
     return copy / "content"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import http.client
 import json
-import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from ..exceptions import UserException, UserRuntimeException
 from .convert import to_list
@@ -28,7 +30,10 @@ class Serving:
     def __init__(self, address: str, keys: dict[str, str | None], default_key: str | None = None, timeout: float = TIMEOUT_S) -> None:
         self._address, self._keys, self._default_key, self._timeout = address, keys, default_key, timeout
         self._signatures: dict[tuple[str, str], Signature] = {}
-        self._lock = threading.Lock()
+        host = urlsplit(address).hostname or ""
+        # A proxy of this machine's is of no use for the machine itself.
+        here = host == "localhost" or host == "::1" or host.startswith("127.")
+        self._open = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else [])).open
 
     def names(self) -> list[str]:
         return list(self._keys)
@@ -39,7 +44,8 @@ class Serving:
             found = self._ask(f"/v1/models/{quote(name, safe='')}")
         except _NotThere:
             return []
-        return [str(row["version"]) for row in found.get("model_version_status", ()) if row.get("state") == "AVAILABLE"]
+        with self._understood():
+            return [str(row["version"]) for row in found["model_version_status"] if row["state"] == "AVAILABLE"]
 
     def signature(self, name: str, version: str) -> Signature:
         """Asked once per version. Raises UserException, UserRuntimeException."""
@@ -50,29 +56,33 @@ class Serving:
                 document = self._ask(f"/v1/models/{quote(name, safe='')}/versions/{version}/metadata")
             except _NotThere as error:
                 raise UserException(f"{shown} is not served by {self._address}: {error}") from None
-            known = _signature(document, self._keys.get(name, self._default_key), shown)
-            with self._lock:
-                self._signatures[name, version] = known
+            with self._understood():
+                known = _signature(document, self._keys.get(name, self._default_key), shown)
+            self._signatures[name, version] = known
         return known
 
     def run(self, name: str, version: str, arrays: dict[str, Any]) -> dict[str, list[Any]]:
         """Output name -> flat list. Raises UserException with the server's words when it refuses, UserRuntimeException when it does not answer."""
         signature = self.signature(name, version)
-        inputs = {key: _written(array.tolist()) if signature.inputs[key].dtype == "string" else _plain(array) for key, array in arrays.items()}
+        inputs = {key: _written(array.tolist()) if signature.inputs[key].dtype == "string" else array.tolist() for key, array in arrays.items()}
         try:
             document = self._ask(f"/v1/models/{quote(name, safe='')}/versions/{version}:predict", {"signature_name": signature.key, "inputs": inputs})
         except _NotThere as error:
             raise UserException(f"model {name!r} version {version} is not served by {self._address}: {error}") from None
-        outputs = document["outputs"]
-        if len(signature.outputs) == 1:  # then it is not named
-            outputs = {next(iter(signature.outputs)): outputs}
-        return {key: _flat(outputs[key], tensor.dtype) for key, tensor in signature.outputs.items()}
+        with self._understood():
+            outputs = document["outputs"]
+            if len(signature.outputs) == 1:  # then it is not named
+                outputs = {next(iter(signature.outputs)): outputs}
+            return {key: _flat(outputs[key], tensor.dtype) for key, tensor in signature.outputs.items()}
 
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        data = None if body is None else json.dumps(body).encode()
+        try:
+            data = None if body is None else json.dumps(body).encode()
+        except TypeError:
+            raise UserException("complex numbers cannot be sent to a TensorFlow Serving: its REST API has none") from None
         request = urllib.request.Request(self._address + path, data, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as answer:
+            with self._open(request, timeout=self._timeout) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
             with error:
@@ -88,6 +98,15 @@ class Serving:
             if isinstance(reason, TimeoutError):
                 raise self._silent() from None
             raise UserRuntimeException(f"TensorFlow Serving at {self._address} cannot be used: {reason}; is it running there?") from None
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Whatever else listens at that address may answer anything."""
+        try:
+            yield
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise UserRuntimeException(f"{self._address} answers, but not as a TensorFlow Serving does ({said}); correct models.serving") from None
 
     def _silent(self) -> UserRuntimeException:
         return UserRuntimeException(f"TensorFlow Serving at {self._address} did not answer within {self._timeout:g} s")
@@ -128,18 +147,12 @@ def _written(value: Any) -> Any:
     return {"b64": to_list(value, "string")[0]}
 
 
-def _plain(array: Any) -> Any:
-    return array.tolist()
-
-
 def _flat(value: Any, dtype: str) -> list[Any]:
     return to_list(_decoded(value) if dtype == "string" else value, dtype)
 
 
 def _decoded(value: Any) -> Any:
     """Texts, and bytes where the server says ``{"b64": …}`` (for outputs whose name ends in ``_bytes``)."""
-    import base64
-
     if isinstance(value, list):
         return [_decoded(item) for item in value]
     return base64.b64decode(value["b64"]) if isinstance(value, dict) else value

@@ -49,7 +49,7 @@ class SavedModels:
         signature, function, _ = self._loaded[name][version]
         constant, cast = self._tensorflow.constant, self._tensorflow.cast
         tensors = {
-            key: constant(array.tolist(), "string") if signature.inputs[key].dtype == "string" else cast(array, signature.inputs[key].dtype)
+            key: constant(array, "string") if signature.inputs[key].dtype == "string" else cast(array, signature.inputs[key].dtype)
             for key, array in arrays.items()
         }
         try:
