@@ -251,6 +251,28 @@ def test_who_waits_for_another_s_installation_gets_it_and_it_is_made_once(tmp_pa
     assert Pythons(tmp_path / "pythons", 60).users() == {found.digest: {"a-v1", "b-v7"}}
 
 
+def test_nobody_begins_anew_beside_what_a_killed_process_has_left_running(tmp_path: Path) -> None:
+    found = some(tmp_path / "project", sh=f"echo ran >> {tmp_path}/ran\nwhile [ ! -f {tmp_path}/go ]; do sleep 0.05; done\n")
+    code = (
+        "import platform, sys; from pathlib import Path\n"
+        "from jupyter_cortex.project import environment; from jupyter_cortex.project.installation import needs, pythons\n"
+        f"found = needs.of(Path({str(tmp_path / 'project')!r}), {DEPENDENCIES!r}, sys.executable, platform.python_version())\n"
+        f"pythons.Pythons(Path({str(tmp_path / 'pythons')!r}), 60).get(found, environment.base(), print)"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    wait_until((tmp_path / "ran").exists, "the script runs")
+    killed.kill()
+    killed.wait()
+    said: list[str] = []
+    next_one = Thread(target=lambda: Pythons(tmp_path / "pythons", 60).get(found, VARIABLES, said.append))
+    next_one.start()
+    wait_until(lambda: said, "the next one has begun")
+    assert said == ["somebody else installs the same already; waiting for that"]
+    (tmp_path / "go").touch()
+    next_one.join()
+    assert (tmp_path / "ran").read_text() == "ran\nran\n"
+
+
 def test_half_of_one_is_none_and_is_made_anew(tmp_path: Path) -> None:
     pythons = Pythons(tmp_path / "pythons", 60)
     found = some(tmp_path / "project", sh="true\n")
