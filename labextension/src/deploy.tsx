@@ -291,9 +291,9 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
   );
 }
 
-/** Each step is done when the next one begins; a text that only counts on (an upload's megabytes) replaces the one before. */
+/** Each step is done when the next one begins; a text that only counts on (an upload's megabytes), and an installer's next line, replace the one before. */
 export function advance(steps: IProgress[], text: string): IProgress[] {
-  const stem = (one: string) => one.replace(/[\d.,]+/g, '#');
+  const stem = (one: string) => (one.startsWith('installing: ') ? 'installing' : one.replace(/[\d.,]+/g, '#'));
   const last = steps[steps.length - 1];
   const kept = last && last.state === 'running' && stem(last.text) === stem(text) ? steps.slice(0, -1) : steps;
   return [...kept.map(one => (one.state === 'running' ? { ...one, state: 'passed' as const } : one)), { text, state: 'running' }];

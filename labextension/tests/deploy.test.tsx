@@ -216,9 +216,12 @@ describe('config and steps', () => {
   it('replaces a step that only counts on', () => {
     let steps = advance([], 'uploading model 16 of 400 MiB');
     steps = advance(steps, 'uploading model 32 of 400 MiB');
+    steps = advance(steps, 'installing: Collecting xgboost');
+    steps = advance(steps, 'installing: Installing collected packages: xgboost');
     steps = advance(steps, 'starting iris');
     expect(steps).toEqual([
       { text: 'uploading model 32 of 400 MiB', state: 'passed' },
+      { text: 'installing: Installing collected packages: xgboost', state: 'passed' },
       { text: 'starting iris', state: 'running' }
     ]);
   });

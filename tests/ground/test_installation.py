@@ -89,12 +89,10 @@ def test_a_line_that_nobody_could_install_is_refused_with_its_number(tmp_path: P
 
 def test_another_interpreter_is_asked_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("no-such-distribution>=2\n")
-    other = tmp_path / "python"
-    other.symlink_to(sys.executable)
-    # By its own path it is another one; it is the same environment only through its pyvenv.cfg.
-    shutil.copyfile(Path(sys.prefix) / "pyvenv.cfg", tmp_path / "pyvenv.cfg")
-    rows = requirements.ask(os.path.join(sys.prefix, "bin", os.path.basename(os.path.realpath(sys.executable))), tmp_path / "requirements.txt")
-    assert [row.why for row in rows] in (["no-such-distribution>=2 is not installed"], [])
+    # The same one by another name counts as another one, which is asked in a process of its own.
+    names = ("python", "python3", f"python3.{sys.version_info.minor}")
+    other = next(path for name in names if (path := Path(sys.executable).with_name(name)).exists() and str(path) != sys.executable)
+    assert [row.why for row in requirements.ask(str(other), tmp_path / "requirements.txt")] == ["no-such-distribution>=2 is not installed"]
     assert requirements.ask(str(tmp_path / "no-python"), tmp_path / "requirements.txt") == []
 
 
@@ -249,6 +247,28 @@ def test_who_waits_for_another_s_installation_gets_it_and_it_is_made_once(tmp_pa
     assert got == [found.digest] * 2
     assert (tmp_path / "ran").read_text() == "ran\n"
     assert Pythons(tmp_path / "pythons", 60).users() == {found.digest: {"a-v1", "b-v7"}}
+
+
+def test_nobody_begins_anew_beside_what_a_killed_process_has_left_running(tmp_path: Path) -> None:
+    found = some(tmp_path / "project", sh=f"echo ran >> {tmp_path}/ran\nwhile [ ! -f {tmp_path}/go ]; do sleep 0.05; done\n")
+    code = (
+        "import platform, sys; from pathlib import Path\n"
+        "from jupyter_cortex.project import environment; from jupyter_cortex.project.installation import needs, pythons\n"
+        f"found = needs.of(Path({str(tmp_path / 'project')!r}), {DEPENDENCIES!r}, sys.executable, platform.python_version())\n"
+        f"pythons.Pythons(Path({str(tmp_path / 'pythons')!r}), 60).get(found, environment.base(), print)"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    wait_until((tmp_path / "ran").exists, "the script runs")
+    killed.kill()
+    killed.wait()
+    said: list[str] = []
+    next_one = Thread(target=lambda: Pythons(tmp_path / "pythons", 60).get(found, VARIABLES, said.append))
+    next_one.start()
+    wait_until(lambda: said, "the next one has begun")
+    assert said == ["somebody else installs the same already; waiting for that"]
+    (tmp_path / "go").touch()
+    next_one.join()
+    assert (tmp_path / "ran").read_text() == "ran\nran\n"
 
 
 def test_half_of_one_is_none_and_is_made_anew(tmp_path: Path) -> None:
