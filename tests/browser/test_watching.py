@@ -117,6 +117,7 @@ def test_a_long_log_of_a_request_opens_at_its_end_and_is_searched_whole(tab: Tab
     views.workload(region, identity).click()
     group = region.get_by_role("group", name="Log", exact=True)
     log = group.get_by_role("table", name="This workload's log")
+    log.scroll_into_view_if_needed()
     expect(log.get_by_text("failed to process workload")).to_be_in_viewport()
     log.focus()
     page.keyboard.press("Home")
