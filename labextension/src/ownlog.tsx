@@ -125,8 +125,6 @@ function Long({ lines, total, failed, open }: ILinesProps & { failed: (error: un
   const box = React.useRef<HTMLDivElement>(null);
   const [, draw] = React.useReducer((n: number) => n + 1, 0);
   const virtual = useVirtualizer({ count: total, getScrollElement: () => box.current, estimateSize: () => ROW, overscan: 10, initialOffset: total * ROW });
-  // A line above that is higher than reckoned moves what is read: not while it is scrolled, that would stop the key or wheel half way.
-  virtual.shouldAdjustScrollPositionOnItemSizeChange = (item, _, list) => !list.isScrolling && item.start < (list.scrollOffset ?? 0);
   const shown = virtual.getVirtualItems();
   const [from, to] = shown.length ? [shown[0].index, shown[shown.length - 1].index] : [0, -1];
   React.useLayoutEffect(() => virtual.scrollToIndex(total - 1, { align: 'end' }), [total]);
