@@ -5,7 +5,8 @@ running interpreter has (``pip install '.[test]'`` first; the environments are m
 itself. papermill runs each in a kernel of its environment, against a local environment of its own.
 
 A notebook passes when no cell fails, an ``assert`` after its deploy holds that the API's answer is the notebook's own prediction, and nothing stays
-deployed. Where its environment can, the real frameworks' part of ``%cortex save`` is tested, too (``test_saving.py``), and with TensorFlow the handler made for it (``test_tensorflow.py``).
+deployed. Where its environment can, the real frameworks' part of ``%cortex save`` is tested, too (``test_saving.py``), and with TensorFlow the
+handler made for it (``test_tensorflow.py``).
 """
 
 from __future__ import annotations
