@@ -206,7 +206,7 @@ def publish_built(
     assert isinstance(project, Project)
     client.ensure_up(progress)
     if lock:
-        project = locking.locked(project, checked_specs(project), provenance.distributions(project.files))
+        project = locking.locked(project, checked_specs(project), provenance.distributions([*project.files, *_notebook_sources(project)]))
     with ThreadPoolExecutor(1) as beside:
         # Reading the metadata of all that is installed takes 0.3 s, and the gate's process leaves this one idle.
         made_with = beside.submit(provenance.distributions, [*project.files, *_notebook_sources(project)])
