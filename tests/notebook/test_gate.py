@@ -153,7 +153,7 @@ def test_the_check_ends_with_who_asked_for_it(tmp_path: Path) -> None:
         "from pathlib import Path\nfrom jupyter_cortex.core.spec import check_specs\nfrom jupyter_cortex.project import from_notebook, gate\n"
         "from jupyter_cortex.project.notebook.cells import read\nroot = Path('.').absolute()\n"
         "built = from_notebook.build(read(root / 'n.ipynb'), root, name='x')\n"
-        "gate.run(built.project, check_specs(built.project.documents, ['handler.py'])[0], [], print)\n"
+        "gate.run(built.project, check_specs(built.project.documents, ['handler.py'])[0], [], lambda said: print(said, flush=True))\n"
     )
     asking = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env={**os.environ})
     assert asking.stdout is not None
