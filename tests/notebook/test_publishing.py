@@ -139,7 +139,7 @@ def test_show_tells_the_difference_to_what_is_live(environment: Environment, tmp
     path = write_notebook(tmp_path / "n.ipynb", "WORD = 'one'", HANDLER.replace("payload}", "WORD}"))
     published(environment, path, "--name", "differs")
     same = json.loads(environment.cortex("show", str(path), "--name", "differs", "-o", "json", cwd=tmp_path).stdout)
-    assert same["live"] == {"version": 1, "diff": []}
+    assert same["live"] == {"version": 1, "diff": [], "keeps_payloads": False}
     write_notebook(path, "WORD = 'two'", HANDLER.replace("payload}", "WORD}"))
     changed = json.loads(environment.cortex("show", str(path), "--name", "differs", "-o", "json", cwd=tmp_path).stdout)
     assert "-WORD = 'one'" in changed["live"]["diff"]
