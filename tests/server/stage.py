@@ -72,11 +72,19 @@ class Staged:
         CANCEL.run(self.store, self.name, request_id, 604800, 0)
 
 
+def known(environment: Environment, api: str) -> None:
+    """Until the gateway has heard of an API that was staged behind its back."""
+    with environment.http() as web:
+        wait_until(lambda: web.get(f"/{api}/x").json()["code"] == "workload_not_found", f"the gateway knows {api}")
+
+
 @contextmanager
 def staged(environment: Environment, name: str, **spec: Any) -> Iterator[Staged]:
     """An API in a running environment, deleted in the end."""
     with environment.redis() as store:
-        yield Staged(store, name, **spec)
+        made = Staged(store, name, **spec)
+        known(environment, name)
+        yield made
         with environment.http(headers={"authorization": f"Bearer {environment.token}"}) as control:
             control.delete(f"/_cortex/v1/apis/{name}")
         wait_until(lambda: not store.exists(keys.events(name)), f"{name} is purged")

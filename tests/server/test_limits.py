@@ -27,7 +27,7 @@ from jupyter_cortex.serving.shipper import Shipper
 from jupyter_cortex.store import keys, logs, streams
 from tests.conftest import Environment, ProjectMaker, wait_until
 
-from .stage import Staged, staged
+from .stage import Staged, known, staged
 from .test_public_http import ended, on_the_wire, refused, waiting
 
 Maker = Callable[..., Environment]
@@ -93,12 +93,6 @@ def problem(answer: bytes) -> tuple[int, dict[str, Any]]:
     assert b"connection: close" in first.lower(), answer
     assert b"content-type: application/problem+json" in first.lower(), answer
     return int(first.split(b" ")[1]), json.loads(body)
-
-
-def known(environment: Environment, api: str) -> None:
-    """Until the gateway has heard of an API that was staged behind its back."""
-    with environment.http() as web:
-        wait_until(lambda: web.get(f"/{api}/x").json()["code"] == "workload_not_found", f"the gateway knows {api}")
 
 
 def connections(environment: Environment) -> int:
