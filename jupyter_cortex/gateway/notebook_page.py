@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import sys
+from pathlib import Path
 
 # See project/gate_process.py: 2.2 s for the formats of web addresses, which notebooks do not have.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
@@ -17,5 +20,15 @@ def page(text: str) -> str:
     return str(exporter.from_notebook_node(nbformat.reads(text, as_version=4))[0])
 
 
+def find_templates() -> None:
+    """nbconvert looks for its templates below the prefix of the Python that runs; in one that is layered over another they lie below that one's."""
+    for file in importlib.metadata.files("nbconvert") or ():
+        if file.match("share/jupyter/nbconvert/templates/lab/conf.json"):
+            data = str(Path(str(file.locate())).resolve().parents[3])
+            os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [os.environ.get("JUPYTER_PATH"), data]))
+            return
+
+
 if __name__ == "__main__":
+    find_templates()
     sys.stdout.buffer.write(page(sys.stdin.buffer.read().decode()).encode("utf-8", "replace"))
