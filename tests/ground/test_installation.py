@@ -178,7 +178,9 @@ def test_only_what_is_missing_is_installed_and_wins_over_what_lies_below(tmp_pat
     assert said_by(python.program, "import tinyboost; print(tinyboost.VALUE)") == "tiny"
     # nbconvert's templates lie with the interpreter below.
     blank = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
-    page = subprocess.run([python.program, "-P", "-m", "jupyter_cortex.gateway.notebook_page"], input=blank, capture_output=True, text=True, check=True)
+    page = subprocess.run(
+        [python.program, "-P", "-m", "jupyter_cortex.gateway.notebook_page"], input=blank, capture_output=True, text=True, check=True
+    )
     assert "<html" in page.stdout
     # Another version than the interpreter's lies in front of that.
     python = Pythons(tmp_path / "pythons", 300).get(some(tmp_path / "two", txt=only_from(shelf, "idna<1")), env, said.append)
