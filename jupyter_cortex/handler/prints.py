@@ -27,6 +27,16 @@ class Partial:
         self._pieces: list[str] = []
         self._size = 0
 
+    def write(self, text: str) -> None:
+        """Take text of any number of lines; those that have ended are sent."""
+        first, *others = text.split("\n")
+        if first:
+            self.add(first)
+        for line in others:
+            self.flush()
+            if line:
+                self.add(line)
+
     def add(self, text: str) -> None:
         self._pieces.append(text)
         self._size += len(text)
@@ -72,14 +82,7 @@ class CapturedStream(io.TextIOBase):
         if guard.busy or guard.printing:  # a log handler that prints, also about its own failure
             self._direct(text)
             return len(text)
-        partial = self._partial()
-        first, *others = text.split("\n")
-        if first:
-            partial.add(first)
-        for line in others:
-            partial.flush()
-            if line:
-                partial.add(line)
+        self._partial().write(text)
         return len(text)
 
     def flush(self) -> None:

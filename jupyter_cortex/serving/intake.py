@@ -21,7 +21,7 @@ from ..store.connection import explain, is_temporary
 from ..store.records import PLACES
 from ..store.scripts import CANCEL, FOLLOW, SUBMIT, SWEEP
 from .ends import Ends
-from .line import Command, Line, Packed
+from .line import Command, Line, Packed, fulfil
 from .sweeping import SWEPT_AT_ONCE
 from .upload import PIECE_BYTES, Upload
 
@@ -69,15 +69,6 @@ def _found(replies: list[Any]) -> Found | None:
     if status is None:
         return None
     return Found(status.decode(), error, result, int(finished) if finished else None, progress, due)
-
-
-def _fulfil(outcome: asyncio.Future[str], word: str, error: BaseException | None) -> None:
-    if outcome.done():  # whoever asked has gone
-        return
-    if error is None:
-        outcome.set_result(word)
-    else:
-        outcome.set_exception(error)
 
 
 def _digest(body: bytes) -> str:
@@ -158,7 +149,7 @@ class Intake:
         if len(body) > BULK_BYTES:
             return (await self._accept(self._bulk, api, arguments, limits=limits))[0]
         outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._gather((api, limits), partial(_fulfil, outcome), arguments)
+        self._gather((api, limits), partial(fulfil, outcome), arguments)
         return await outcome
 
     def submit_soon(self, told: Told, api: str, request_id: str, content_type: str, body: bytes) -> bool:

@@ -11,7 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import hiredis
 import redis
@@ -23,6 +23,7 @@ from ..store.scripts import CANCEL, FOLLOW, PIECE, SUBMIT, SWEEP
 COPIED_BYTES = 64 * 1024
 
 
+_Value = TypeVar("_Value")
 #: Hears the replies to commands that were sent together, or the error that came in their place.
 Tell = Callable[[list[Any], BaseException | None], object]
 
@@ -45,11 +46,12 @@ def _packed(command: tuple[Any, ...]) -> list[bytes]:
     return [head + b"$%d\r\n" % len(last), last, b"\r\n"]
 
 
-def _fulfil(future: asyncio.Future[list[Any]], replies: list[Any], error: BaseException | None) -> None:
+def fulfil(future: asyncio.Future[_Value], value: _Value, error: BaseException | None) -> None:
+    """Who waits is told what came, or the error in its place."""
     if future.done():  # whoever asked has gone
         return
     if error is None:
-        future.set_result(replies)
+        future.set_result(value)
     else:
         future.set_exception(error)
 
@@ -78,7 +80,7 @@ class Line:
         if self._writer is None:
             await self._connect()
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self.send(partial(_fulfil, future), *commands)
+        self.send(partial(fulfil, future), *commands)
         return await future
 
     @property

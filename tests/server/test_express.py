@@ -50,7 +50,7 @@ def ids(api: str, environment: Environment) -> dict[str, str]:
 
 
 def request(method: str, path: str, *lines: str, body: bytes = b"", version: str = "1.1") -> bytes:
-    """With ``method`` in small letters, its body is announced by nothing."""
+    """One request, as bytes; ``lines``: header lines besides Host and, where there is a body, Content-Length."""
     length = [f"Content-Length: {len(body)}"] if body else []
     return "\r\n".join([f"{method} {path} HTTP/{version}", "Host: localhost", *lines, *length, "", ""]).encode() + body
 

@@ -187,14 +187,7 @@ class Run:
         def emit(line: str) -> None:
             logs.logger.handle(logs.logger.makeRecord("cortex", _LEVELS[stream], "", 0, line, (), None, extra={"stream": stream}))
 
-        partial = self._partials.setdefault(stream, Partial(emit))
-        first, *others = text.split("\n")
-        if first:
-            partial.add(first)
-        for line in others:
-            partial.flush()
-            if line:
-                partial.add(line)
+        self._partials.setdefault(stream, Partial(emit)).write(text)
 
     def is_too_much(self, size: int) -> bool:
         """Whether the notebook can hold no more of what cells print: it would be cut in the end, and a replica's memory has one."""
