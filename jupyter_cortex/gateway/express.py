@@ -1,7 +1,7 @@
 """The short way of what nearly every request is: a small payload to take in, a workload to look up.
 
-It costs two thirds of the long way (public.py), for nobody waits on it: no task and no coroutine stand between the request that has come, the store's
-reply and the answer. It decides nothing that is not decided there: whatever is wrong or rare is handed to the long way, which finds it anew.
+It costs a sixth less than the long way (public.py), for nobody waits on it: no task and no coroutine stand between the request that has come, the
+store's reply and the answer. It decides nothing that is not decided there: whatever is wrong or rare is handed to the long way, which finds it anew.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Express:
                 start(_refusing(refused))
             elif not cycle.answer(body, JSON):
                 start(_saying(body))
-        except Exception:  # the reader of the store's replies must go on
-            log.exception("an answer could not be given")
+        except Exception:
+            _give_up(cycle)
 
 
 def _look(cycle: Cycle, start: Start, request_id: str, found: Found | None) -> None:
@@ -87,7 +87,13 @@ def _look(cycle: Cycle, start: Start, request_id: str, found: Found | None) -> N
         if found is None or not plain or not cycle.answer(workload_body(request_id, found), JSON):
             start(None)
     except Exception:
-        log.exception("an answer could not be given")
+        _give_up(cycle)
+
+
+def _give_up(cycle: Cycle) -> None:
+    """An error of ours: the reader of the store's replies must go on, and the caller must not wait for ever."""
+    log.exception("an answer could not be given")
+    cycle.transport.close()
 
 
 def _refusing(error: BaseException) -> Any:
