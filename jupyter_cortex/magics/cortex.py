@@ -14,6 +14,12 @@ from ..core.errors import CortexError
 from .door import CellDoor
 from .words import words
 
+#: What an interrupted verb may have begun already, and where it shows.
+GOES_ON = {
+    "deploy": ", and a version that was starting goes on by itself",
+    "submit": ", and a request that was sent already goes on by itself; `%cortex requests` lists it",
+}
+
 
 @functools.cache
 def group() -> click.Group:
@@ -40,7 +46,7 @@ def run(session: Any, line: str, cell: str | None = None, local: dict[str, Any] 
         if isinstance(error, click.exceptions.Abort) and not isinstance(error.__cause__, KeyboardInterrupt):
             print("nothing was done")
             return
-        on = ", and a version that was starting goes on by itself" if arguments[:1] == ["deploy"] else ""
+        on = GOES_ON.get(arguments[0], "") if arguments else ""
         raise shortened(KeyboardInterrupt(f"interrupted; nothing more is done here{on}")) from None
     except click.ClickException as error:
         context_of = getattr(error, "ctx", None)

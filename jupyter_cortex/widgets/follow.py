@@ -24,12 +24,14 @@ LINES = 200
 
 def follow(client: Client, name: str, request_id: str, seconds: float, *, live: bool) -> dict[str, Any]:
     """Until the workload ends or ``seconds`` are over; what it is then. An interrupt stops following, not the workload: that is the button's."""
-    view = _View(client, name, request_id) if live else None
-    seen = Followed(request_id)
+    view, seen = None, Followed(request_id)
     try:
+        view = _View(client, name, request_id) if live else None
         data, seen = follow_to_the_end(client, name, request_id, seconds, view.draw if view else lambda seen: None)
     except KeyboardInterrupt:
         data = commands.result(client, name, request_id)
+        if live and view is None:  # it came while the widgets were imported
+            view = _View(client, name, request_id)
     records = seen.records or (_records(client, name, request_id) if data["status"] not in ("in_queue", "in_progress") else [])
     shown = _bundle(name, data, records)
     if view is None:

@@ -70,6 +70,7 @@ def test_an_interrupt_stops_following_and_a_button_cancels(kernel: KernelMaker, 
     front = FrontEnd(one)
     front.run(HANDLER)
     front.run("%cortex deploy holds --no-check")
+    front.states.clear()  # the deploy has a bar of its own
     client = environment.client()
     message = one.client.execute("%cortex submit holds '{\"hold\": 1}' --id held --wait 600")
 
@@ -77,6 +78,7 @@ def test_an_interrupt_stops_following_and_a_button_cancels(kernel: KernelMaker, 
         return any(row["id"] == "held" and row["status"] == "in_progress" for row in client.workloads("holds"))
 
     wait_until(runs, "it runs")
+    front.read_until(lambda: bars(front) != [])  # and the cell follows it
     one.manager.interrupt_kernel()
     front._until_idle(message)
     assert client.result("holds", "held").status == "in_progress", "an interrupt is no cancel"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,19 @@ class FrontEnd:
         assert len(found) == 1, (kind, state, found)
         return found[0]
 
+    def read_until(self, holds: Callable[[], bool]) -> None:
+        """What the kernel sends, until it makes something hold here."""
+        self._read(None, holds)
+
     def _until_idle(self, parent: str) -> list[dict[str, Any]]:
+        return self._read(parent, lambda: False)
+
+    def _read(self, parent: str | None, holds: Callable[[], bool]) -> list[dict[str, Any]]:
         displays: list[dict[str, Any]] = []
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
+            if holds():
+                return displays
             try:
                 message = self.kernel.client.get_iopub_msg(timeout=30)
             except queue.Empty:
