@@ -131,7 +131,7 @@ def _formatted(exc: BaseException, project_dir: str | os.PathLike[str] | None, *
     ours = [] if project_dir is None else roots(project_dir)
     text = (_memo.texts or {}).get(id(exc), "") if not brief else ""
     if not text:
-        report = traceback.TracebackException.from_exception(exc, compact=True)
+        report = traceback.TracebackException.from_exception(exc, compact=True, lookup_lines=False)
         _filter(report, ours, brief)
         text = "".join(report.format())
         if _memo.texts is not None and not brief:
