@@ -22,6 +22,9 @@ __all__ = ["kernel"]
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
+#: What README calls pytest with.
+PYTEST = set(re.findall(r"`pytest ([^`]+)`", README))
+
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -100,11 +103,23 @@ def test_every_magic_that_readme_names_exists() -> None:
     assert {"payload", "try", "sample", "save", "show", "check", "deploy", "requests", "replay", "requeue"} <= named
 
 
-@pytest.mark.parametrize("command", re.findall(r"`(pytest [^`]+)`", README))
-def test_the_tests_that_readme_names_exist(command: str) -> None:
-    arguments = command.split()[1:]
+def collected(*arguments: str) -> list[str]:
+    """The ids of the tests that pytest finds with these arguments."""
     done = subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    return [line for line in done.stdout.splitlines() if "::" in line]
+
+
+def test_the_tests_that_readme_names_exist() -> None:
+    """Asked for all at once: starting pytest for each of them took as long as many of them run."""
+    named = sorted(path for path in PYTEST if " " not in path)
+    found = collected(*named)
+    assert [path for path in named if not any(test.startswith(path) for test in found)] == []
+
+
+@pytest.mark.parametrize("arguments", sorted(arguments for arguments in PYTEST if " " in arguments))
+def test_the_tests_that_readme_selects_exist(arguments: str) -> None:
+    assert collected(*arguments.split())
 
 
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"`python (tests/benchmarks/[^`]+)`", README))))
