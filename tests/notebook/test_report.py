@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,8 @@ from jupyter_cortex.project import project as projects
 from jupyter_cortex.project import samples
 from jupyter_cortex.project.samples import Sample
 
-from ..server.reports import write_report
+from ..conftest import Environment
+from ..server.reports import document, write_report
 from .conftest import KernelMaker
 
 CELLS = (
@@ -43,3 +46,30 @@ def test_a_payload_can_be_tried_in_the_kernel_before_anything_is_deployed(kernel
     failed = one.run('%%cortex payload\n{"x": 0}')
     assert "ZeroDivisionError" in failed.text
     assert "cell 3, line 2" in failed.text
+
+
+def test_a_request_is_replayed_with_the_notebook_as_it_is_now_and_as_a_version_was(
+    kernel: KernelMaker, environment: Environment, tmp_path: Path
+) -> None:
+    config = write_report(tmp_path, "replayed", *CELLS, handler=", config: {unit: m}", spec="  retain: {payload: always}\n")
+    with environment.client() as client:
+        client.deploy(config)
+        good, bad = (client.submit("replayed", payload) for payload in ({"x": 4}, {"x": 0}))
+        assert [client.result("replayed", one, wait=60).status for one in (good, bad)] == ["completed", "failed"]
+        one = kernel()
+
+        def replayed(line: str) -> dict[str, Any]:
+            row: dict[str, Any] = json.loads(one.run(f"%cortex replay {line} --name replayed -o json").stdout.strip().splitlines()[-1])
+            return row
+
+        assert replayed(good)["verdict"]["kind"] == "same_result"
+        same = replayed(bad)
+        assert same["verdict"]["kind"] == "same_failure"
+        assert "cell 3, line 2" in same["here"]["traceback"]
+        fixed = [cell.replace("10 / x", "10 / (x or 5)") for cell in CELLS]
+        (tmp_path / "report.ipynb").write_text(json.dumps(document(*fixed)))
+        now = replayed(bad)
+        assert (now["verdict"]["kind"], now["here"]["result"]) == ("fixed", {"y": 2.0, "unit": "m"})
+        then = replayed(f"{bad} --in 1")
+        assert (then["ran"], then["verdict"]["kind"]) == ("version 1", "same_failure")
+        client.delete("replayed")

@@ -327,3 +327,23 @@ def test_a_handler_leaves_no_notebook(client: Client, project: Any) -> None:
     with pytest.raises(WorkloadNotFound):
         client.notebook("plainly", "nobody")
     client.delete("plainly")
+
+
+def test_the_next_notebook_is_rehearsed_with_the_requests_that_the_live_one_had(client: Client, tmp_path: Path) -> None:
+    cells = ("# parameters\nx = 1", "from jupyter_cortex import glue\nglue(y=10 / x)")
+    spec = "  retain: {payload: always}\n  rehearse: true\n"
+    client.deploy(write_report(tmp_path, "rehearsed", *cells, spec=spec))
+    ids = [run(client, "rehearsed", {"x": x})[0] for x in (5, 0, 2)]
+    wait_until(lambda: all(client.workload("rehearsed", one)["status"] != "in_progress" for one in ids), "all ends are committed")
+    after = (cells[0], "from jupyter_cortex import glue\nif x == 2:\n    raise KeyError('two')\nglue(y=10 / (x or 1))")
+    (made,) = client.deploy(write_report(tmp_path, "rehearsed", *after, spec=spec), rehearse=10)
+    report = client.rehearsal("rehearsed", made.version)
+    assert {row["id"]: row["verdict"] for row in report["rows"]} == dict(zip(ids, ("same_result", "fixed", "fails_here"), strict=True))
+    (fails,) = [row["here"] for row in report["rows"] if row["verdict"] == "fails_here"]
+    assert (fails["error"]["type"], fails["place"]) == ("KeyError", "cell 2, line 3")
+    assert client.workload("rehearsed", ids[1])["status"] == "failed", "the shadow's result is nobody's answer"
+    assert client.get_api("rehearsed")["live"] == 1
+    client.promote("rehearsed", made.version)
+    wait_until(lambda: client.get_api("rehearsed")["live"] == made.version, "it is live")
+    assert run(client, "rehearsed", {"x": 0})[1].result == {"y": 10.0}
+    client.delete("rehearsed")
