@@ -17,7 +17,7 @@ from .words import words
 #: What an interrupted verb may have begun already, and where it shows.
 GOES_ON = {
     "deploy": ", and a version that was starting goes on by itself",
-    "submit": ", and a request that was sent already goes on by itself; `%cortex requests` lists it",
+    "submit": ", and a request that was sent already goes on by itself; `%cortex requests API` lists it",
 }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from jupyter_cortex import cancelled, progress
+from jupyter_cortex.client import Client
 from jupyter_cortex.handler import execution, log_context
 from jupyter_cortex.handler.instance import Instance
 from jupyter_cortex.handler.live import Progress, Stage
+from jupyter_cortex.widgets import follow
 
-from ..conftest import Environment, wait_until
-from .conftest import KernelMaker
+from ..conftest import Environment, ProjectMaker, wait_until
+from .conftest import KernelMaker, Shell
 from .test_widgets import FrontEnd, open_workbench, shown
 
 HANDLER = """
@@ -27,6 +29,15 @@ class Handler:
         while isinstance(payload, dict) and payload.get("hold"):
             time.sleep(0.05)
         return {"steps": 4}
+"""
+
+HOLDS = """
+import time
+
+class Handler:
+    def handle_async(self, payload):
+        while True:
+            time.sleep(0.05)
 """
 
 
@@ -84,6 +95,41 @@ def test_an_interrupt_stops_following_and_a_button_cancels(kernel: KernelMaker, 
     assert client.result("holds", "held").status == "in_progress", "an interrupt is no cancel"
     front.click(front.find("ButtonModel", description="Cancel"))
     assert client.result("holds", "held", wait=60).status == "cancelled"
+
+
+def test_an_interrupt_of_a_submit_says_what_goes_on(shell: Shell, environment: Environment, project: ProjectMaker, monkeypatch: Any) -> None:
+    project("begun").deploy(environment)
+    send = Client.submit
+
+    def interrupted(*arguments: Any, **options: Any) -> str:
+        send(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "submit", interrupted)
+    failed = shell.run("%cortex submit begun {} --id sent", check=False).error_in_exec
+    assert isinstance(failed, KeyboardInterrupt)
+    assert "a request that was sent already goes on by itself; `%cortex requests API` lists it" in str(failed)
+    assert environment.client().result("begun", "sent", wait=60).status == "completed"
+
+
+def test_an_interrupt_before_anything_is_drawn_still_leaves_the_button(
+    shell: Shell, environment: Environment, project: ProjectMaker, monkeypatch: Any
+) -> None:
+    project("early", HOLDS).deploy(environment)
+    client, view, made = environment.client(), follow._View, []
+    request_id = client.submit("early", {})
+
+    def late(*about: Any) -> Any:
+        made.append(about)
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        return view(*about)
+
+    monkeypatch.setattr(follow, "_View", late)
+    data = follow.follow(client, "early", request_id, 60, live=True)
+    assert data["status"] in ("in_queue", "in_progress")
+    assert len(made) == 2
+    client.cancel("early", request_id)
 
 
 class Echo:
