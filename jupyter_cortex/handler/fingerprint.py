@@ -13,14 +13,14 @@ import linecache
 import os
 import re
 import sysconfig
-import traceback
 from collections import Counter
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 from jupyter_cortex.core.errors import CortexError
 
-from . import errors_text, origin
+from . import errors_text, log_context, masking, origin
 from .masking import masked
 
 #: Hex digits: 48 bits are enough to tell an API's failures apart, and short enough to be typed.
@@ -30,11 +30,18 @@ FIRST_FRAMES, LAST_FRAMES = 5, 25
 MAX_TEXT = 200
 #: Links of a chain of causes that count.
 CHAIN = 10
+#: Failures whose story is kept, and the frames of one that is: a production's mistakes come again and again, and telling of one takes 0.15 ms in a
+#: busy replica.
+KNOWN, KNOWN_FRAMES = 64, 100
 
 _LIBRARIES = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 #: What differs between two messages of one kind: numbers, and what is quoted.
 _VARIABLE = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|0x[0-9a-fA-F]+|\d+")
+
+
+#: One link of a chain of causes: its exception's type, and for each frame its code, its line, and where its source may be asked for.
+_Link = tuple[type[BaseException], list[tuple[CodeType, int, dict[str, Any]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +67,50 @@ def explain(error: BaseException, kind: str, message: str, project_dir: str | os
             {name: masked(value) if isinstance(value, str) else value for name, value in frame.items()} for frame in error.story["frames"]
         ]
     try:
-        chain = [(link, _steps(link)) for link in _chain(error)]
-        shown = _shown(chain[0][1], errors_text.roots(project_dir))
-        first, *others = [[errors_text.type_name(type(link)), _path(link, steps)] for link, steps in chain]
-        if first[1] or any(path for _, path in others):
-            return _digest([kind, first[1], sorted(map(json.dumps, others))]), shown
+        links = [(type(link), _walked(link)) for link in _chain(error)]
+        if (path := _of_path(links, kind, project_dir)) is not None:
+            return path
+        shown = _shown(_steps(links[0]), errors_text.roots(project_dir))
     except BaseException:  # an author's class may raise anything where it is looked at; a failure is recorded all the same
         shown = []
     reason = error.details.get("kind") if isinstance(error, CortexError) else None
     return of_reason(kind, str(reason or message)), shown
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was said of a path. It holds what the key names by id, so that no other code or class can come by that id."""
+
+    links: list[_Link]
+    surroundings: tuple[Any, ...]
+    said: tuple[str, list[dict[str, Any]]]
+
+
+_known: dict[tuple[Any, ...], _Known] = {}
+
+
+def _of_path(links: list[_Link], kind: str, project_dir: str | os.PathLike[str]) -> tuple[str, list[dict[str, Any]]] | None:
+    """What :func:`explain` says of a path on which a frame is the author's; None of another. The same path is worked out once.
+
+    Not in a kernel, where a line's text may change under its code, and not where a request hides values of its own.
+    """
+    key = None
+    if not origin.is_kernel() and not log_context.masks() and sum(len(frames) for _, frames in links) <= KNOWN_FRAMES:
+        surroundings = (origin.used()[0], masking.known())
+        path = tuple((id(cls), *((id(code), line) for code, line, _ in frames)) for cls, frames in links)
+        key = (kind, os.fspath(project_dir), *map(id, surroundings), path)
+        if (known := _known.get(key)) is not None:
+            return known.said
+    steps = [_steps(link) for link in links]
+    first, *others = [[errors_text.type_name(cls), _path(cls, found)] for (cls, _), found in zip(links, steps, strict=True)]
+    if not first[1] and not any(path for _, path in others):
+        return None
+    said = _digest([kind, first[1], sorted(map(json.dumps, others))]), _shown(steps[0], errors_text.roots(project_dir))
+    if key is not None:
+        if len(_known) >= KNOWN:
+            _known.clear()
+        _known[key] = _Known([(cls, [(code, line, {}) for code, line, _ in frames]) for cls, frames in links], surroundings, said)
+    return said
 
 
 def of_reason(kind: str, reason: str) -> str:
@@ -97,17 +139,25 @@ def _ends(steps: list[_Step], first: int, last: int) -> list[_Step]:
     return steps if len(steps) <= first + last else steps[:first] + steps[len(steps) - last :]
 
 
-def _steps(error: BaseException) -> list[_Step]:
-    """The frames but those of this package."""
+def _walked(error: BaseException) -> list[tuple[CodeType, int, dict[str, Any]]]:
+    """The frames on the way to an exception but those of this package."""
+    found, step = [], error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        if step.tb_lineno is not None and not code.co_filename.startswith(errors_text.OWN):
+            found.append((code, step.tb_lineno, step.tb_frame.f_globals))
+        step = step.tb_next
+    return found
+
+
+def _steps(link: _Link) -> list[_Step]:
     found = []
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        code = frame.f_code
+    for code, line, names in link[1]:
         file = code.co_filename
-        if line is not None and not file.startswith(errors_text.OWN):
-            function = "<module>" if code.co_name.startswith("<cell line") else code.co_name
-            place = origin.place(file, line)
-            text = linecache.getline(file, line, frame.f_globals).strip()
-            found.append(_Step(file, line, function, text, place, bool(place) or not _is_foreign(file)))
+        function = "<module>" if code.co_name.startswith("<cell line") else code.co_name
+        place = origin.place(file, line)
+        text = linecache.getline(file, line, names).strip()
+        found.append(_Step(file, line, function, text, place, bool(place) or not _is_foreign(file)))
     return found
 
 
@@ -117,11 +167,11 @@ def _is_foreign(file: str) -> bool:
     return file.startswith(("<", *_LIBRARIES)) or any(part in file for part in _INSTALLED)
 
 
-def _path(error: BaseException, steps: list[_Step]) -> list[tuple[str, str]]:
+def _path(cls: type[BaseException], steps: list[_Step]) -> list[tuple[str, str]]:
     """The author's lines on the way to an exception, each once: how deep a recursion went is the payload's affair."""
     mine = Counter((step.function, step.text) for step in steps if step.user)
     # Where in the circle the limit was met is chance; what came by once only may be, too.
-    circle = isinstance(error, RecursionError) and any(times > 1 for times in mine.values())
+    circle = issubclass(cls, RecursionError) and any(times > 1 for times in mine.values())
     return [step for step, times in mine.items() if times > 1 or not circle]
 
 

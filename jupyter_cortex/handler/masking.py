@@ -46,6 +46,11 @@ def clear() -> None:
         _plain = _encoded = None
 
 
+def known() -> object:
+    """What stands for the values that :func:`masked` knows, apart from a request's: another object once they are others."""
+    return _plain
+
+
 def masked(text: str) -> str:
     """``text`` with every known value replaced by ``***``."""
     pattern = _plain

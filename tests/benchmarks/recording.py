@@ -41,8 +41,12 @@ SHARE = 0.95
 
 def run(stage: Stage, quick: bool) -> list[Figure]:
     figures = []
-    for every, name, block in ((0, "none of which fails", 2000), (100, "one in a hundred of which fails", 2000), (1, "each of which fails", 200)):
-        on, off = _drain(stage, every, block, 6 if quick else 20)
+    for every, name, block, blocks in (
+        (0, "none of which fails", 2000, 40),
+        (100, "one in a hundred of which fails", 2000, 40),
+        (1, "each of which fails", 200, 20),
+    ):
+        on, off = _drain(stage, every, block, 6 if quick else blocks)
         title = f"drain of queued no-ops, {name}; peer: failures not recorded"
         figures.append(Figure(title, on, "/s", off, more_is_better=True, ratio=None if every == 1 else SHARE))
     return figures

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from jupyter_cortex.handler import execution, fingerprint, loading, origin
+from jupyter_cortex.handler import execution, fingerprint, loading, masking, origin
 from jupyter_cortex.handler.instance import Instance
+from jupyter_cortex.handler.redaction import Redaction
 
 HANDLER = """
     import json
@@ -40,6 +41,7 @@ HANDLER = """
                 raise RuntimeError("no area") from error
 """
 Run = Callable[..., execution.Outcome]
+Again = Callable[..., str]
 
 
 @pytest.fixture
@@ -59,6 +61,24 @@ def run(tmp_path: Path) -> Iterator[Run]:
         return execution.execute(made[-1], body, content_type, "r1", str(directory))
 
     yield run
+    for handler in made:
+        handler.close()
+
+
+@pytest.fixture
+def again(tmp_path: Path) -> Iterator[Again]:
+    """Runs payloads through one and the same Handler; the text of the line that raised."""
+    made: list[Instance] = []
+
+    def again(payload: Any, source: str, redaction: Redaction | None = None) -> str:
+        if not made:
+            (tmp_path / "handler.py").write_text(textwrap.dedent(source))
+            made.append(Instance(loading.load_class(tmp_path, "handler.py"), config={}, metrics_client=None, path="handler.py"))
+        outcome = execution.execute(made[0], json.dumps(payload).encode(), "application/json", "r1", str(tmp_path), redaction=redaction)
+        assert outcome.frames == json.loads(outcome.details)["frames"]
+        return str(outcome.frames[-1]["text"])
+
+    yield again
     for handler in made:
         handler.close()
 
@@ -113,6 +133,51 @@ def test_frames_say_where_and_what_the_author_s_first(run: Run) -> None:
     assert mine[-1] == {"file": "handler.py", "line": 18, "function": "down", "text": 'return json.loads("{")', "place": "", "user": True}
     assert frames[-1]["file"].endswith("json/decoder.py"), "where it was raised"
     assert len(run({"deep": 900}).frames) <= fingerprint.FIRST_FRAMES + fingerprint.LAST_FRAMES + 10
+
+
+NAMES_A_VALUE = """
+    class Handler:
+        def handle_async(self, payload):
+            return {"key": payload["open-sesame"]}
+"""
+
+
+def test_what_the_environment_hides_is_hidden_in_frames_that_were_told_before(again: Again, request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(masking.clear)
+    texts = [again({}, NAMES_A_VALUE)]
+    for values in (["open-sesame"], ["something else"]):
+        masking.mask(values)
+        texts.append(again({}, NAMES_A_VALUE))
+    assert texts == ['return {"key": payload["open-sesame"]}'] + ['return {"key": payload["***"]}'] * 2
+
+
+def test_what_one_request_hides_is_hidden_in_its_frames_alone(again: Again) -> None:
+    plain, hidden = 'return {"key": payload["open-sesame"]}', 'return {"key": payload["***"]}'
+    redaction = Redaction(["$.word"])
+    words = ["else", "open-sesame", "else", "open-sesame", "else"]
+    # "else" first: the path is known by then, with nothing hidden.
+    told = [again({"word": word}, NAMES_A_VALUE, redaction=redaction if word != "else" else None) for word in words]
+    assert told == [plain, hidden, plain, hidden, plain]
+
+
+def test_two_lines_of_one_function_are_two_paths_however_often_each_was_told(again: Again) -> None:
+    source = """
+        class Handler:
+            def handle_async(self, payload):
+                if payload["first"]:
+                    return {"a": payload["missing"]}
+                return {"b": payload["missing"]}
+    """
+    told = [again({"first": first}, source) for first in (True, False) * 3]
+    assert told == ['return {"a": payload["missing"]}', 'return {"b": payload["missing"]}'] * 3
+
+
+def test_no_more_failures_are_known_by_heart_than_a_bound(again: Again) -> None:
+    raises = "\n".join(f"        if payload == {number}: raise ValueError({number})" for number in range(3 * fingerprint.KNOWN))
+    source = f"class Handler:\n    def handle_async(self, payload):\n{raises}\n"
+    told = {again(number, source) for number in range(3 * fingerprint.KNOWN)}
+    assert len(told) == 3 * fingerprint.KNOWN
+    assert len(fingerprint._known) <= fingerprint.KNOWN
 
 
 def test_details_begin_with_the_fingerprint_where_the_store_reads_it(run: Run) -> None:
