@@ -7,16 +7,14 @@ One upload at a time. Nothing runs the workloads meanwhile: acceptance alone is 
 from __future__ import annotations
 
 import json
-import os
 import random
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
-from pathlib import Path
 from urllib.parse import urlsplit
 
+import disk
 import processes
 from figures import Figure, quantile
 from stage import ECHO, Stage
@@ -43,7 +41,7 @@ def run(stage: Stage, quick: bool) -> list[Figure]:
             "10 MB octet-stream: accepted, peer the disk itself (256 kB at a time, each synced)",
             _accepted(stage, OCTETS, octets, uploads, peer=False)[0],
             "MB/s",
-            _disk(stage.directory, octets, uploads),
+            disk.rate(stage.directory, octets, PIECE_BYTES, uploads),
             more_is_better=True,
         ),
         Figure(
@@ -100,16 +98,6 @@ def _rates(stage: Stage, path: str, content_type: str, body: bytes, uploads: int
         rates = [(upload(stage.url, path, content_type, body, some), upload(floor, "/", content_type, body, some)) for some in _halves(uploads)]
     ours, floors = (2 / sum(1 / rate for rate in side) for side in zip(*rates, strict=True))
     return ours, floors
-
-
-def _disk(directory: Path, body: bytes, count: int) -> float:
-    """MB/s of writing the same bytes to a file as the store writes them, and nothing else."""
-    began = time.perf_counter()
-    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
-        for at in [*range(0, len(body), PIECE_BYTES)] * count:
-            file.write(body[at : at + PIECE_BYTES])
-            os.fdatasync(file.fileno())
-    return len(body) * count / (time.perf_counter() - began) / processes.MB
 
 
 def _halves(count: int) -> tuple[int, int]:

@@ -10,8 +10,8 @@ import tempfile
 import time
 from urllib.parse import urlsplit
 
-#: Callers at once. An answer to a POST waits for the disk, up to 4 ms in a slow hour: 32 callers then ask for no more than 8,000 a second, whatever the
-#: gateway could take in, so that the figure would be the disk's.
+#: Callers at once. An answer to a POST waits for the disk, up to 4 ms in a slow hour: 32 callers then ask for no more than 8,000 a second, whatever
+#: the gateway could take in, and the figure would be the disk's.
 CONNECTIONS = 128
 JSON = "application/json"
 

@@ -3,7 +3,8 @@
 Two ways in. Through HTTP, as a client sees it, beside the hand-written FastAPI app on stock Dramatiq. And without HTTP, which is what the task queues
 offer: from before the call that enqueues to the task's first line; ours by a call of the script with which the gateway submits.
 
-All are up side by side and get one request each per gap, in an order that changes, so that the machine's noise is everybody's.
+All are up side by side and get one request each per gap, in an order that changes, so that the machine's noise is everybody's. So does the disk
+alone, with one synced write: ours is picked up after one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
 
+from disk import Disk, disk_of
 from figures import Figure, quantile
 from peer import OURS, Peer, all_peers
 from stage import Stage, until
@@ -91,30 +93,43 @@ def run(stage: Stage, quick: bool) -> list[Figure]:
         queues = {peer.name: running.enter_context(peer.enqueuer(stage)) for peer in peers}
         queues[OURS] = running.enter_context(ours.enqueuer(stage, PEER_REDIS=stage.home.redis_url(), PEER_API=NAME))
         posts = {"ours": Post(stage.url, api.endpoint), "app": Post(app, "/work")}
-        began = _send(posts, {name: queue.enqueue for name, queue in queues.items()}, 25 if quick else 100)
+        disk = running.enter_context(disk_of(stage.directory))
+        began, synced = _send(posts, {name: queue.enqueue for name, queue in queues.items()}, disk, 25 if quick else 100)
         waits = {one.name: _waits(stage, one, began[one.name]) for one in (ours, *peers)}
         posted = {name: post.waits() for name, post in posts.items()}
     stage.delete(NAME)
-    return [figure for share in SHARES for figure in (*_through_http(posted, share), *_without_http(ours, peers, waits, share))]
+    return [
+        figure
+        for share in SHARES
+        for figure in (*_through_http(posted, share), *_without_http(ours, peers, waits, share), _beside_disk(waits[ours.name], synced, share))
+    ]
 
 
-def _send(posts: dict[str, Post], queues: dict[str, Callable[[int], tuple[float, float]]], count: int) -> dict[str, dict[int, float]]:
-    """``count`` gaps with one request to each; when each task was enqueued. The first is not counted: it finds everything cold, or still starting."""
+def _send(
+    posts: dict[str, Post], queues: dict[str, Callable[[int], tuple[float, float]]], disk: Disk, count: int
+) -> tuple[dict[str, dict[int, float]], list[float]]:
+    """``count`` gaps with one request to each; when each task was enqueued, and ms of each write to the disk.
+
+    The first is not counted: it finds everything cold, or still starting.
+    """
+    synced: list[float] = []
     chance = random.Random(8)
     began: dict[str, dict[int, float]] = {name: {} for name in queues}
-    turns = [*posts, *queues]
+    turns = [*posts, *queues, "disk"]
     for number in range(count + 1):
         chance.shuffle(turns)
         for name in turns:
             if name in posts:
                 posts[name].send(-1 - number)  # their entries must not be taken for those of the numbers below
+            elif name == "disk":
+                synced.append(disk.write())
             else:
                 began[name][number] = queues[name](number)[0]
             time.sleep(APART_S)
         time.sleep(3.0 if number == 0 else chance.uniform(*GAPS_S))
     for times in began.values():
         del times[0]
-    return began
+    return began, synced[1:]
 
 
 def _waits(stage: Stage, peer: Peer, began: dict[int, float]) -> list[float]:
@@ -150,6 +165,11 @@ def _without_http(ours: Peer, peers: list[Peer], waits: dict[str, list[float]], 
             )
         )
     return figures
+
+
+def _beside_disk(waits: list[float], synced: list[float], share: float) -> Figure:
+    name = f"idle pick-up p{share * 100:.0f}, enqueue → entered, peer the disk alone, one synced write"
+    return Figure(name, quantile(waits, share), "ms", quantile(synced, share))
 
 
 def _connection(url: str) -> HTTPConnection:
