@@ -1,0 +1,122 @@
+"""A long poll misses no end, whenever it comes, and waits for nothing once it has come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from jupyter_cortex.operator.home import Home
+from jupyter_cortex.serving.intake import Found, Intake
+from jupyter_cortex.store import keys
+from jupyter_cortex.store.scripts import CANCEL
+
+from ..conftest import wait_until
+from .test_engine import API, client, home, submit  # noqa: F401 (fixtures)
+
+#: The wait's own end is out of reach: what is answered was told.
+HOUR_S, PATIENCE_S = 3600.0, 30.0
+
+
+@pytest.fixture
+def queued(client: redis.Redis) -> str:  # noqa: F811
+    assert submit(client, "a") == "ok"
+    return "a"
+
+
+def end(store: redis.Redis) -> None:
+    assert CANCEL.run(store, API, "a", 3600, 0) == b"cancelled"
+
+
+def polled(url: str, change: Callable[[Intake], Awaitable[None]]) -> str:
+    """What a long poll answers, once ``change`` has had its way with the intake."""
+
+    async def poll() -> Found | None:
+        intake = Intake(url, 5.0, 1000, 0.9)
+        try:
+            await change(intake)
+            async with asyncio.timeout(PATIENCE_S):
+                return await intake.wait(API, "a", HOUR_S)
+        finally:
+            await intake.close()
+
+    found = asyncio.run(poll())
+    assert found is not None
+    return found.status
+
+
+def test_an_end_between_the_first_look_and_the_subscription_is_seen(home: Home, client: redis.Redis, queued: str) -> None:  # noqa: F811
+    async def end_in_between(intake: Intake) -> None:
+        looked = asyncio.Event()
+        get, of = intake.get, intake._ends.of
+
+        async def look(*about: Any) -> Found | None:
+            found = await get(*about)
+            looked.set()
+            return found
+
+        @asynccontextmanager
+        async def late(name: str) -> AsyncIterator[Any]:
+            await looked.wait()
+            if client.exists(keys.body(API, queued)):
+                end(client)
+            async with of(name) as ended:
+                yield ended
+
+        intake.get, intake._ends.of = look, late  # type: ignore[method-assign]
+
+    assert polled(home.redis_url(), end_in_between) == "cancelled"
+
+
+def test_an_end_after_the_subscription_is_told(home: Home, client: redis.Redis, queued: str) -> None:  # noqa: F811
+    async def end_when_heard(intake: Intake) -> None:
+        async def once_somebody_listens() -> None:
+            while not client.pubsub_numsub(keys.done_channel(API, queued))[0][1]:
+                await asyncio.sleep(0.01)
+            end(client)
+
+        intake.ending = asyncio.create_task(once_somebody_listens())  # type: ignore[attr-defined]
+
+    assert polled(home.redis_url(), end_when_heard) == "cancelled"
+
+
+def test_what_has_ended_is_answered_at_the_first_look(home: Home, client: redis.Redis, queued: str) -> None:  # noqa: F811
+    looks = []
+
+    async def count(intake: Intake) -> None:
+        end(client)
+        get = intake.get
+
+        async def look(*about: Any) -> Found | None:
+            looks.append(about)
+            return await get(*about)
+
+        intake.get = look  # type: ignore[method-assign]
+
+    assert polled(home.redis_url(), count) == "cancelled"
+    assert len(looks) == 1
+    wait_until(lambda: client.pubsub_channels() == [], "nobody listens any more")
+
+
+def test_a_store_that_is_not_there_is_told_once_and_leaves_no_noise(
+    home: Home,  # noqa: F811
+    client: redis.Redis,  # noqa: F811
+    queued: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def ask() -> str:
+        intake = Intake(home.redis_url() + ".gone", 0.1, 1000, 0.9)
+        try:
+            await intake.wait(API, queued, 0.2)
+        except Exception as error:
+            return type(error).__name__
+        finally:
+            await intake.close()
+        return ""
+
+    assert asyncio.run(ask()) == "StoreUnavailable"
+    assert "never retrieved" not in caplog.text
