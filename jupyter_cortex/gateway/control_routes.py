@@ -28,6 +28,7 @@ def create_router(control: Control) -> APIRouter:
 def _add_publishing(router: APIRouter, control: Control) -> None:
     @router.get("/apis/{name}/bundles/{digest}")
     def has_bundle(name: str, digest: str) -> Response:
+        control.registry.await_delete(name)
         return Json({"present": control.registry.has_bundle(name, digest)})
 
     @router.put("/apis/{name}/bundles/{digest}", openapi_extra=takes("application/octet-stream"))

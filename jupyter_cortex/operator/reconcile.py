@@ -99,10 +99,14 @@ class Reconciler:
                     wanted.add((name, version))
         self._stop_others(wanted)
         sweep_all(self.client, retains)
-        self.moving = self._burial.look_again() or self.moving
+        self.moving = self.look_again() or self.moving
         if time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_S
             self._autoscale()
+
+    def look_again(self) -> bool:
+        """See `Burial.look_again`."""
+        return self._burial.look_again()
 
     # One deployment ----------------------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from ..project import environment
 from ..project.installation.pythons import Pythons
 from ..serving import remote
 from ..serving.artifacts import Artifacts
+from ..serving.reclaim import SECOND_LOOK_S
 from ..store import keys
 from ..store.connection import connect
 from ..store.registry import Registry
@@ -76,7 +77,18 @@ class Operator:
                 self._wake.wait(0.1)
             self._wake.wait(PASS_S if trouble or self.reconciler.moving or not hasattr(os, "pidfd_open") else QUIET_S)
             self._wake.clear()
+        if not trouble:
+            self._look_again()
         return 0
+
+    def _look_again(self) -> None:
+        """The second looks that are still due come within half a second: nothing is left behind for an operator that may never come."""
+        deadline = time.monotonic() + 2 * SECOND_LOOK_S
+        try:
+            while self.reconciler.look_again() and time.monotonic() < deadline:
+                time.sleep(0.05)
+        except (CortexError, redis.RedisError, OSError) as error:
+            log.warning("%s", error)
 
     def _on_stop(self, *_: Any) -> None:
         self._stop = True

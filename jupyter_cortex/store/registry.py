@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,9 @@ from . import keys
 from .connection import pairs, store_errors, text
 from .scripts import CHOOSE, DELETE, DEPLOY, MOVE, PROMOTE, PURGE, REHEARSE, STOP
 from .streams import EVENTS
+
+#: Seconds for which a deploy waits for the delete before it. Workers that are told to end now take about one.
+DELETE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -410,6 +414,13 @@ class Registry:
     def being_deleted(self, name: str) -> bool:
         with store_errors():
             return bool(self.client.exists(keys.deleting(name)))
+
+    def await_delete(self, name: str) -> None:
+        """Wait until a delete of this name has come to its end, 10 s at most. A new deploy begins with this: what it brings must not go with the rest
+        of the old one."""
+        deadline = time.monotonic() + DELETE_S
+        while self.being_deleted(name) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     # Signals -----------------------------------------------------------------------------------------------------------------------------
 

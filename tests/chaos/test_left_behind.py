@@ -76,6 +76,16 @@ def test_down_leaves_no_process_socket_or_file(own_environment: Callable[..., En
     assert temporary() - before <= {f"cortex-{os.getuid()}-port-{port}"}
 
 
+def test_down_right_after_a_worker_s_death_leaves_nothing_of_it(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
+    environment = own_environment()
+    project("parent", PARENT, spec="autoscaling: {min_replicas: 2}").deploy(environment)
+    run = Home(environment.home).run
+    os.kill(environment.slot("worker-parent-1").pid() or 0, signal.SIGKILL)
+    wait_until(lambda: list(run.glob("*.buried")), "its replicas' boards are kept for a second look")
+    environment.down()
+    assert [path.name for path in run.iterdir() if path.suffix in (".buried", ".board")] == []
+
+
 def test_a_replica_s_children_end_with_it(environment: Environment, project: ProjectMaker) -> None:
     project("parent", PARENT).deploy(environment, take_over=True)
     child, clone, replica = started(environment, "child", "clone", "self")

@@ -46,6 +46,14 @@ def test_an_unchanged_project_is_up_to_date(environment: Environment, project: P
     assert (again.outcome, again.version, again.message) == ("up_to_date", 1, "same (AsyncAPI) is up to date")
 
 
+def test_a_deploy_right_after_a_delete_begins_anew_as_soon_as_that_is_over(environment: Environment, project: ProjectMaker) -> None:
+    made = project("anew", VERSIONED, handler_spec="config: {v: 1}")
+    for _ in range(3):
+        assert made.deploy(environment).outcome == "created", "the same bundle as the one that goes"
+        assert ask(environment, "anew")["config"] == {"v": 1}
+        environment.client().delete("anew")
+
+
 def test_a_changed_project_is_live_before_the_old_one_drains_and_what_runs_is_finished(environment: Environment, project: ProjectMaker) -> None:
     made = project("roll", VERSIONED, handler_spec="config: {v: 1}")
     made.deploy(environment)
