@@ -16,6 +16,7 @@ from typing import Any
 import redis
 
 from ..core.errors import StoreUnavailable
+from ..core.workload import FINAL
 from ..store import keys
 from ..store.connection import explain, is_temporary
 from ..store.records import PLACES
@@ -73,7 +74,7 @@ def _found(replies: list[Any]) -> Found | None:
 
 def _is_over(found: Found | None) -> bool:
     """Whether nothing more will come."""
-    return found is None or found.status in ("completed", "failed", "cancelled")
+    return found is None or found.status in FINAL
 
 
 def _heed(look: asyncio.Task[Any]) -> None:
@@ -272,7 +273,7 @@ class Intake:
         """Like get, but not before the workload has ended or the time is over."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        # One look while the subscription is on its way: a quick workload has ended by then, and its caller need not wait for another look, 0.3 ms.
+        # One look while the subscription is on its way: a quick workload has ended by then, and its caller need not wait for another.
         early: asyncio.Task[Found | None] | None
         early = loop.create_task(self.get(api, request_id))
         early.add_done_callback(_heed)

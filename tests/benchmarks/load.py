@@ -10,8 +10,8 @@ import tempfile
 import time
 from urllib.parse import urlsplit
 
-#: Callers at once. An answer to a POST waits for the disk, up to 4 ms in a slow hour: 32 callers then ask for no more than 8,000 a second, whatever
-#: the gateway could take in, and the figure would be the disk's.
+#: Callers at once. Each waits for its batch's commit, so few of them do not fill a gateway: in turns, three runs each, POST came to 0.40–0.56x of the
+#: floor with 32 callers, 0.57–0.68x with 128 and 0.60–0.75x with 256.
 CONNECTIONS = 128
 JSON = "application/json"
 
