@@ -588,7 +588,8 @@ def test_above_the_watermark_nothing_is_accepted_and_everything_accepted_ends(ow
 
 
 def test_what_is_accepted_between_two_looks_at_the_memory_counts(own_environment: Maker) -> None:
-    """Faster than once a second: 60 bodies of 1 MB at once do not fit into the third of 64 MB that is left."""
+    """Faster than once a second: 60 bodies of 1 MB at once do not fit into the half of 64 MB. What eight callers had under way when the store was
+    measured may lie above it."""
     environment = own_environment(store_max_bytes=str(64 << 20), memory_watermark="0.5")
     with environment.redis() as store, environment.http() as web:
         Staged(store, "burst")
@@ -597,7 +598,7 @@ def test_what_is_accepted_between_two_looks_at_the_memory_counts(own_environment
         with ThreadPoolExecutor(8) as pool:
             statuses = list(pool.map(lambda _: web.post("/burst", content=body, headers=kind).status_code, range(60)))
         assert set(statuses) == {200, 503}
-        assert int(store.info("memory")["used_memory"]) < 45 << 20
+        assert int(store.info("memory")["used_memory"]) < (32 + 8) << 20
         assert store.llen(keys.queue("burst")) == statuses.count(200)
 
 

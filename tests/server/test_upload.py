@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from jupyter_cortex.core.errors import StoreUnavailable
-from jupyter_cortex.serving.upload import UNDER_WAY, Upload
+from jupyter_cortex.serving.upload import PIECE_BYTES, UNDER_WAY, Upload
 from jupyter_cortex.store import keys
 from jupyter_cortex.store.scripts import PIECE, SUBMIT
 
@@ -105,3 +105,24 @@ def test_what_is_abandoned_is_gone_also_when_the_store_was_away(road: Road) -> N
 
     asyncio.run(run())
     assert not list(road.store.scan_iter(f"{keys.prefix(API)}:u:*"))
+
+
+@pytest.mark.parametrize("size", [300_000, 1_500_000, 2_000_000, 3_000_000])
+def test_a_body_takes_no_more_memory_than_the_allocator_must_give(road: Road, size: int) -> None:
+    """A string that grew holds room for as much again, 1 MB at most. Allocators round up by a quarter at most; 1 kB is for key and object."""
+    body = random.Random(size).randbytes(size)
+
+    async def sent() -> Upload:
+        upload = Upload(road, API, "a")
+        for at in range(0, size, PIECE_BYTES):
+            await upload.add(body[at : at + PIECE_BYTES])
+        await upload.settle()
+        return upload
+
+    upload = asyncio.run(sent())
+    assert accepted(road, upload) == body
+    key = keys.body(API, "a")
+    assert road.store.ttl(key) == -1
+    assert not road.store.exists(keys.upload(API, "a", upload.token))
+    spare = 0 if size < 2 << 20 else 1 << 20
+    assert road.store.memory_usage(key) < (size + spare) * 1.25 + 1000

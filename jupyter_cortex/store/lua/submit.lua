@@ -28,7 +28,14 @@ local function accept(id, ctype, digest, size, body, pieces)
     redis.call('ZADD', p .. ':due', now + wait_ms, id)
   end
   if pieces then
-    redis.call('RENAME', pieces, p .. ':b:' .. id)
+    -- A string that grew by APPEND holds room for as much again, 1 MB at most: one of 300 kB takes 2.2 times its size. A copy is exact, and takes
+    -- 0.3 ms for 1.5 MB; of 10 MB it takes 8 ms and saves a tenth.
+    if tonumber(size) < 2 * 1024 * 1024 then
+      redis.call('COPY', pieces, p .. ':b:' .. id)
+      redis.call('UNLINK', pieces)
+    else
+      redis.call('RENAME', pieces, p .. ':b:' .. id)
+    end
     redis.call('PERSIST', p .. ':b:' .. id)
   else
     redis.call('SET', p .. ':b:' .. id, body)
