@@ -27,6 +27,7 @@ import httpx
 from .core.errors import Conflict, CortexError, DeployFailed, EnvironmentDown, from_problem
 from .core.settings import Settings
 from .core.spec import check_specs
+from .core.workload import FINAL
 from .environments import LOCAL, Environment, Environments, start_local
 from .project import artifacts, bundle, dotenv, files, from_class, provenance
 from .project import project as projects
@@ -47,7 +48,6 @@ REQUEUED_AT_ONCE = 1000
 #: An event stream says something every 15 s; its loss is borne so many times in a row, this many seconds apart: a gateway that is started anew.
 EVENTS_TIMEOUT = httpx.Timeout(45.0, connect=5.0)
 RECONNECTS, RECONNECT_S = 40, 0.25
-FINAL = ("completed", "failed", "cancelled")
 #: Seconds between two looks at a deployment that starts.
 LOOK_S = 0.05
 #: The same for a rehearsal, which tells twice a second how far it is.

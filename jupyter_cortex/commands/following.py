@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import commands
-from ..client import FINAL, Client, Event
+from ..client import Client, Event
 from ..core.errors import CortexError, RouteNotFound
+from ..core.workload import FINAL
 
 #: Seconds between two drawings when nothing happens: so that the elapsed time moves.
 TICK_S = 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import sys
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.text import Text
 
-from ..core.errors import EnvironmentProblem, ProjectError
+from ..core.errors import ApiNotFound, Conflict, EnvironmentDown, EnvironmentProblem, NotebookError, ProjectError
 from ..project import run_notebook
 from ..project.notebook import cells
 
@@ -60,7 +61,11 @@ def run(door: Any, directory: str) -> None:
     if not door.json:
         console.print(f"{'wrote' if written else 'found'} [bold]{escape(str(path / NOTEBOOK))}[/]; papermill runs it, cell by cell\n")
     told = (lambda kind, text, outputs: None) if door.json else Story(console)
-    run_notebook.run(path / NOTEBOOK, {"keep": True}, told)
+    try:
+        run_notebook.run(path / NOTEBOOK, {"keep": True}, told)
+    except NotebookError:
+        _refuse_anothers(door, path)
+        raise
     api = door.client().get_api(API)
     url = door.client().url(API)
     if door.json:
@@ -79,6 +84,20 @@ def run(door: Any, directory: str) -> None:
         ("cortex down", "stop the local environment"),
     ):
         console.print(f"  [bold]{command}[/]\n      [dim]{what}[/]")
+
+
+def _refuse_anothers(door: Any, path: Path) -> None:
+    """Raises Conflict when the API runs already and is not this notebook's: what the deploy cell says of it cannot be said to `cortex demo`."""
+    try:
+        source = str(door.client().get_api(API)["source"])
+    except (ApiNotFound, EnvironmentDown, EnvironmentProblem):
+        return
+    directory = source.partition(":")[2].removesuffix(f"/{NOTEBOOK}")
+    if directory != str(path):
+        raise Conflict(
+            f"{API} runs already, deployed from {source}. Remove it with `cortex delete {API}` and try again, or go on with that one: "
+            f"`cortex demo --dir {shlex.quote(directory)}`"
+        )
 
 
 class Story:

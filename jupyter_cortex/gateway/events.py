@@ -27,6 +27,7 @@ from urllib.parse import parse_qs
 import redis
 
 from ..core.errors import BadRequest, CortexError
+from ..core.workload import FINAL
 from ..serving.intake import Found, Intake, Sight
 from ..store import logs
 from ..store.records import PLACES
@@ -41,7 +42,6 @@ NEAR_S, FAR_S = 1.0, 10.0
 RUNNING_S, LOGS_S = 5.0, 0.2
 #: Seconds that log lines written last may take to come, after the end.
 SHIPPED_S = 0.5
-FINAL = ("completed", "failed", "cancelled")
 _ID = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d)\.(\d{1,15})(?:/(\d{1,15}-\d{1,10})\.(\d{1,9}))?")
 _QUEUED, _RUNNING, _PROGRESS, _END = range(4)
 

@@ -216,6 +216,15 @@ def test_the_demo_runs_the_iris_notebook_and_leaves_its_api_running(environment:
     again = environment.cortex("demo", "--dir", str(tmp_path / "iris")).stdout
     assert "found" in again
     assert "goes on running" in again
+    # From another directory: what is there stays, and both ways on are such as this command can take.
+    refused = environment.cortex("demo", "--dir", str(tmp_path / "other"), check=False)
+    assert refused.returncode == 1
+    said = " ".join(refused.stderr.split())
+    assert "cortex delete iris-classifier" in said
+    assert f"cortex demo --dir {tmp_path / 'iris'}`" in said
+    assert "--take-over" not in said
+    environment.cortex("delete", "iris-classifier", "--yes")
+    assert "goes on running" in environment.cortex("demo", "--dir", str(tmp_path / "other")).stdout
 
 
 def test_the_demo_leaves_a_strangers_directory_alone(environment: Environment, tmp_path: Path) -> None:
