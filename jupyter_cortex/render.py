@@ -368,10 +368,10 @@ def samples(console: Console, rows: list[dict[str, Any]]) -> None:
     if not rows:
         console.print("no samples yet; try a payload, then `%cortex sample NAME` keeps it with its result")
         return
-    shown = table("sample", "content type", "bytes", "expected")
+    shown = table("sample", "content type", "bytes", "expected", "notebook")
     for row in rows:
         expected = json.dumps(row["expected"]) if row["expected"] is not None else "any result"
-        shown.add_row(*map(Text, (row["name"], row["content_type"], f"{row['bytes']:,}", expected)))
+        shown.add_row(*map(Text, (row["name"], row["content_type"], f"{row['bytes']:,}", expected, row["notebook"] or "all")))
     console.print(shown)
 
 

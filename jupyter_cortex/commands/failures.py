@@ -54,11 +54,11 @@ def own_api(door: Door) -> str | None:
     return None
 
 
-def api_of(door: Door, given: str | None) -> str:
-    """The API of that name, else the one that is meant here. Raises BadRequest."""
+def api_of(door: Door, given: str | None, spelled: str = "--name API") -> str:
+    """The API of that name, else the one that is meant here; ``spelled``: how a name is given. Raises BadRequest."""
     if found := given or own_api(door):
         return found
-    raise BadRequest("say which API: there is no cortex.yaml here with one entry; give its name (`--name API`)")
+    raise BadRequest(f"say which API: there is no cortex.yaml here with one entry; give its name (`{spelled}`)")
 
 
 def name_words(door: Door, api: str) -> str:
@@ -106,7 +106,7 @@ def look(client: Client, api: str, command: str, words: str, *, failed: bool, se
 @click.option("-w", "--watch", is_flag=True, help="Look again every 2 seconds, until interrupted.")
 def requests(door: Door, name: str | None, failed: bool, since: str | None, group: bool, limit: int, watch: bool) -> None:
     """The newest requests, and what failed, grouped by where and how; each with the line that replays it in a notebook."""
-    api, seconds = api_of(door, name), read_since(since)
+    api, seconds = api_of(door, name, "requests API"), read_since(since)
     # A table that refreshes itself asks from a thread of its own, which must not look into the notebook.
     client, words = door.client(), name_words(door, api)
 
@@ -174,24 +174,28 @@ def _ask(door: Door, client: Client, api: str, group: dict[str, Any] | None, ids
 # Keeping ------------------------------------------------------------------------------------------------------------------------------------
 
 
-def keep_workload(client: Client, api: str, request_id: str, root: Path, name: str | None = None, *, expect: bool = True) -> tuple[Path, str]:
+def keep_workload(
+    client: Client, api: str, request_id: str, root: Path, name: str | None = None, *, expect: bool = True, notebook: Path | None = None
+) -> tuple[Path, str]:
     """Keep the payload of a request as a sample of the project in ``root``: its file, and what to know about it.
 
-    A failed one has no expected result: the checks then demand that it fails no more. Raises PayloadGone; BadRequest for what is kept already.
+    A failed one has no expected result: the checks then demand that it fails no more. ``notebook``: the one in ``root`` whose sample it is; None =
+    everybody's there. Raises PayloadGone; BadRequest for what is kept already.
     """
     record = client.workload(api, request_id)
     content_type, body = client.payload(api, request_id)
     known = samples.load(root)
-    if same := next((one for one in known if (one.content_type, one.body) == (content_type, body)), None):
+    mine = samples.of_notebook(known, root, notebook)
+    if same := next((one for one in mine if (one.content_type, one.body) == (content_type, body)), None):
         raise BadRequest(f"this payload is kept already: sample {same.name}")
     if name and name in {one.name for one in known}:
-        raise BadRequest(f"there is a sample {name} with another payload; choose another name")
+        raise BadRequest(f"there is a sample {name} already; choose another name")
     failed = record["status"] != "completed"
     made = samples.free_name(
         root, f"failed-{(record.get('fingerprint') or request_id)[:IN_A_NAME]}" if failed else f"request-{request_id[:IN_A_NAME]}"
     )
     expected = record["result"] if expect and not failed else None
-    path = samples.save(root, Sample(name or made, content_type, body, expected))
+    path = samples.save(root, Sample(name or made, content_type, body, expected, notebook.name if notebook else None))
     note = (
         "it must not fail any more; no result is expected" if failed else "with production's result" if expected is not None else "any result will do"
     )
@@ -252,4 +256,8 @@ def sample(door: Door, name: str | None, request_id: str | None, api: str | None
 
 
 def sample_rows(root: Path) -> list[dict[str, Any]]:
-    return [{"name": one.name, "content_type": one.content_type, "bytes": len(one.body), "expected": one.expected} for one in samples.load(root)]
+    found = samples.load(root)
+    return [
+        {"name": one.name, "content_type": one.content_type, "bytes": len(one.body), "expected": one.expected, "notebook": one.notebook}
+        for one in found
+    ]

@@ -134,14 +134,16 @@ def checked_specs(project: Project) -> list[APISpec]:
     return check_specs(project.documents, [file.path for file in project.files if not file.is_env], project.config_name)
 
 
-def run_gate(project: Project, progress: Progress, settings: Settings, *, always: bool, here: bool = True) -> dict[str, gate.Passed]:
+def run_gate(
+    project: Project, notebook: NotebookProject | None, progress: Progress, settings: Settings, *, always: bool, here: bool = True
+) -> dict[str, gate.Passed]:
     """The gate for each API of a project: name -> what passed.
 
     A directory without samples is only gated when ``always``: its replicas' start imports and constructs just the same. ``here``: whether
     replicas are to run on this machine; what they require is installed here in either case, so that the gate judges what will run. Raises
     GateFailed, RequirementsError, InstallationFailed.
     """
-    found = samples.load(project.root)
+    found = samples_of(project, notebook)
     if not found and not always:
         return {}
     passed = {}
@@ -211,7 +213,7 @@ def publish_built(
         # Reading the metadata of all that is installed takes 0.3 s, and the gate's process leaves this one idle.
         made_with = beside.submit(provenance.distributions, [*project.files, *_notebook_sources(project)])
         here = client.environment.name == LOCAL
-        passed = run_gate(project, progress, client.settings, always=notebook is not None, here=here) if check else {}
+        passed = run_gate(project, notebook, progress, client.settings, always=notebook is not None, here=here) if check else {}
         deployed = client.publish(project, confirm=confirm, progress=progress, distributions=made_with.result(), **options)
     for one in deployed:
         if one.api in passed and passed[one.api].report:
@@ -219,7 +221,12 @@ def publish_built(
                 client.put_report(one.api, one.version, passed[one.api].report)
             except (CortexError, ValueError) as error:  # the API is live already
                 one.warnings.append(f"the report of the checks was not kept: {error}")
-    return deployed, sample_to_paste(samples.load(project.root)) if check else None
+    return deployed, sample_to_paste(samples_of(project, notebook)) if check else None
+
+
+def samples_of(project: Project, notebook: NotebookProject | None) -> list[samples.Sample]:
+    """Those that a deploy is checked with. Raises ProjectError."""
+    return samples.of_notebook(samples.load(project.root), project.root, notebook.notebook.path if notebook else None)
 
 
 def _notebook_sources(project: Project) -> list[ProjectFile]:
@@ -264,7 +271,7 @@ def check_built(built: NotebookProject | Project, progress: Progress, *, gated: 
         return {**answer, "ok": False}
     try:
         if gated:
-            passed = run_gate(project, progress, settings or Settings.read(), always=True)
+            passed = run_gate(project, notebook, progress, settings or Settings.read(), always=True)
             answer["samples"] = sorted({sample for one in passed.values() for sample in one.samples})
     except CortexError as error:
         details = {key: value for key, value in error.details.items() if key != "report"}

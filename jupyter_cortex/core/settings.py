@@ -31,7 +31,10 @@ class Settings(BaseModel):
     )
     port: int = Field(0, ge=0, le=65535, description="The local gateway's port; 0 = the one chosen at the first start (from 8780 on)")
     call_token: str = Field(
-        "", description="A token that callers of public routes must send as `Authorization: Bearer …`; empty = none needed on loopback", repr=False
+        "",
+        description="A token that callers of public routes must send as `Authorization: Bearer …`; empty = none needed on loopback (a JupyterHub's "
+        "loopback is shared: there one is)",
+        repr=False,
     )
     insecure: bool = Field(False, description="Listen beyond loopback without a call token")
     redis_url: str = Field("", description="Use this Redis or Valkey server (6.2 or newer) instead of the embedded one", repr=False)
@@ -76,7 +79,7 @@ class Settings(BaseModel):
         10.0,
         ge=0.1,
         le=3600,
-        description="Seconds a caller has for a request's headers, and for a body or an answer that he sends or reads more slowly than 1 kB/s",
+        description="Seconds a caller has for a request's headers, and for a body or an answer that is sent or read more slowly than 1 kB/s",
     )
     store_wait: float = Field(2.0, ge=0, le=60, description="Seconds a request waits for a store that is away before it is answered 503")
     access_log: bool = Field(False, description="Whether the gateway logs a JSON line per request (about 10 µs each)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -16,7 +16,9 @@ from .link import Answer, Link
 
 Method = Callable[..., Awaitable[None]]
 #: What the gateway answers with; anything else would be another server's, and a browser gets it as bytes.
-TYPES = frozenset({"application/json", "application/problem+json", "application/x-ipynb+json", "text/plain; charset=utf-8"})
+TYPES = frozenset(
+    {"application/json", "application/problem+json", "application/x-ipynb+json", "text/plain; charset=utf-8", "text/event-stream; charset=utf-8"}
+)
 #: For bytes that a caller of an API has chosen: whatever they are, a browser shows or runs nothing of them.
 INERT = {"content-disposition": "attachment", "content-security-policy": "sandbox; default-src 'none'"}
 
@@ -72,12 +74,16 @@ class CortexHandler(APIHandler):
 
     def pass_on(self, answer: Answer, names: tuple[str, ...]) -> None:
         """The gateway's answer with these of its headers."""
-        self.set_status(answer.status)
+        self.finish(answer.body, set_content_type=self.begin(answer.status, answer.headers, names))
+
+    def begin(self, status: int, headers: Mapping[str, str], names: tuple[str, ...]) -> str:
+        """Take over an answer's status and these of its headers; what a browser may take its body for."""
+        self.set_status(status)
         for name in names:
-            if name in answer.headers:
-                self.set_header(name, answer.headers[name])
-        kind = answer.headers.get("content-type", "")
-        self.finish(answer.body, set_content_type=kind if kind in TYPES else "application/octet-stream")
+            if name in headers:
+                self.set_header(name, headers[name])
+        kind = headers.get("content-type", "")
+        return kind if kind in TYPES else "application/octet-stream"
 
 
 def answering(method: Method) -> Method:

@@ -35,18 +35,18 @@ class SampleHandler(CortexHandler):
             raise BadRequest(f"this server keeps its notebooks in no directory; in a cell, `%cortex sample --from {request_id}` keeps it")
         if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, "write", "contents")):
             raise HTTPError(403, "you may not write files on this server")
-        self.answer(await asyncio.to_thread(keep, self.link.environment(), api, request_id, Path(notebook).parent))
+        self.answer(await asyncio.to_thread(keep, self.link.environment(), api, request_id, Path(notebook)))
 
 
-def keep(environment: Environment, api: str, request_id: str, root: Path) -> dict[str, Any]:
-    """As `cortex sample --from` in that directory."""
+def keep(environment: Environment, api: str, request_id: str, notebook: Path) -> dict[str, Any]:
+    """As `%cortex sample --from` in that notebook."""
     from ..client import Client
     from ..commands.failures import keep_workload
     from ..core.settings import Settings
 
     with Client(environment, Settings.read()) as client:
-        path, note = keep_workload(client, api, request_id, root)
-    return {"name": path.stem, "file": path.relative_to(root).as_posix(), "message": note}
+        path, note = keep_workload(client, api, request_id, notebook.parent, notebook=notebook)
+    return {"name": path.stem, "file": path.relative_to(notebook.parent).as_posix(), "message": note}
 
 
 def _text(given: dict[str, Any], key: str) -> str:

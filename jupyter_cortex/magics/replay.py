@@ -309,5 +309,5 @@ def show(
     from ..widgets.replaying import Actions
 
     session, shown = door.session, bundle(view, data)
-    session.replayed = Actions(replaying.client, replaying.api, session.root, door.source(), request_id, group, fixed=fixed)
+    session.replayed = Actions(replaying.client, replaying.api, session.root, session.path, door.source(), request_id, group, fixed=fixed)
     session.replayed.show(shown)

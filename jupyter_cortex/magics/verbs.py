@@ -139,7 +139,7 @@ def try_(
     """Open the payload workbench; with a payload (or samples) it has run one already."""
     session = door.session
     config = session.config(publishing.read_settings(pairs), api)
-    recorded = samples.load(session.root)
+    recorded = samples.of_notebook(samples.load(session.root), session.root, session.path)
     first: tuple[bytes, str] | None = None
     if payload is not None or file is not None:
         first = _body(payload, file, content_type)
@@ -188,7 +188,8 @@ def sample(door: CellDoor, name: str | None, request_id: str | None, api: str | 
     """Keep the payload that was tried last as a sample: the checks before each deploy run it. Without NAME and --from: list them."""
     root = door.session.root
     if request_id is not None:
-        kept, note = failures.keep_workload(door.client(), failures.api_of(door, api), request_id, root, name, expect=expect)
+        notebook = door.session.path
+        kept, note = failures.keep_workload(door.client(), failures.api_of(door, api), request_id, root, name, expect=expect, notebook=notebook)
         door.show("said", {"file": str(kept), "message": f"kept {kept.relative_to(root)}: {note}"})
         return
     if name is None:
@@ -209,7 +210,11 @@ def keep_sample(session: Session, name: str, *, expect: bool) -> Path:
     if expect and not completed:
         raise BadRequest("the last payload failed, so there is no result to expect; mend it first, or keep it with --no-expect")
     expected = json.loads(tried.outcome.result) if expect and tried.outcome else None
-    return samples.save(session.root, Sample(name or samples.free_name(session.root, "sample"), tried.content_type, tried.body, expected))
+    root, notebook = session.root, session.path
+    if other := next((one for one in samples.load(root) if one.name == name and samples.anothers(one, root, notebook)), None):
+        raise BadRequest(f"there is a sample {name} of {other.notebook}; choose another name")
+    kept = Sample(name or samples.free_name(root, "sample"), tried.content_type, tried.body, expected, notebook.name if notebook else None)
+    return samples.save(root, kept)
 
 
 @verb

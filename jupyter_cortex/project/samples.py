@@ -5,8 +5,10 @@ One YAML file per sample, for people to edit and git to diff::
     content_type: application/json
     body: '{"sepal_length": 5.1}'
     expected: {label: setosa}
+    notebook: iris-classifier.ipynb
 
-A body that is no text is in a file beside it, named by ``body_file``. Without ``expected`` a sample only has to succeed.
+A body that is no text is in a file beside it, named by ``body_file``. Without ``expected`` a sample only has to succeed. ``notebook`` is the one that
+it was kept from: several may share a directory, and what is a payload for one is none for another.
 """
 
 from __future__ import annotations
@@ -33,18 +35,19 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 INLINE_BYTES = 16 * 1024
 #: How deep an expected result may be nested, and how many values it may have: aliases make a small file a large value.
 MAX_DEPTH, MAX_VALUES = 100, 1_000_000
-_KEYS = ("content_type", "body", "body_file", "expected")
+_KEYS = ("content_type", "body", "body_file", "expected", "notebook")
 _SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """``expected``: the result that the Handler must give, None when any will do."""
+    """``expected``: the result that the Handler must give, None when any will do. ``notebook``: the file's name, None for everybody's."""
 
     name: str
     content_type: str
     body: bytes
     expected: dict[str, Any] | None = None
+    notebook: str | None = None
 
 
 class _Dumper(yaml.SafeDumper):
@@ -68,6 +71,17 @@ def load(root: Path) -> list[Sample]:
             )
         found[path.stem] = path
     return [_read(path) for path in found.values()]
+
+
+def of_notebook(found: list[Sample], root: Path, notebook: Path | None) -> list[Sample]:
+    """Those that concern this notebook in ``root``, None for a project of files: all but what another notebook keeps. One that is not there any more
+    was renamed or removed; what it has kept is everybody's, rather than nobody's."""
+    return found if notebook is None else [one for one in found if not anothers(one, root, notebook)]
+
+
+def anothers(sample: Sample, root: Path, notebook: Path | None) -> bool:
+    """Whether a notebook that lies in ``root`` keeps this sample, and it is not this one."""
+    return sample.notebook is not None and (notebook is None or sample.notebook != notebook.name) and (root / sample.notebook).is_file()
 
 
 _NAMES = "a sample's name has letters, digits, dots, dashes and underscores, a letter or digit first, and at most 100 of them"
@@ -104,7 +118,10 @@ def _read(path: Path) -> Sample:
     expected = document.get("expected")
     if expected is not None and (wrong := _wrong(expected)):
         raise _refused(f"{shown}: {wrong}")
-    return Sample(path.stem, document["content_type"], _body(path, shown, document), expected)
+    notebook = document.get("notebook")
+    if notebook is not None and not (isinstance(notebook, str) and is_portable(notebook)):
+        raise _refused(f"{shown}: notebook must be the name of a notebook in the project's directory; without it the sample is for all of them")
+    return Sample(path.stem, document["content_type"], _body(path, shown, document), expected, notebook)
 
 
 def _bytes(path: Path, shown: str, most: int | None = None) -> bytes:
@@ -176,7 +193,7 @@ def save(root: Path, sample: Sample) -> Path:
     if len(there) > 1:
         raise _refused(f"{_shown(there[0])}: there is {there[1].name}, too, and both are the sample {sample.name}; remove one of them")
     path = there[0] if there else directory / f"{sample.name}.yaml"
-    rest = {} if sample.expected is None else {"expected": sample.expected}
+    rest = {key: value for key, value in (("expected", sample.expected), ("notebook", sample.notebook)) if value is not None}
     text = _inline(sample, rest)
     try:
         directory.mkdir(exist_ok=True)

@@ -269,10 +269,11 @@ def samples(data: list[dict[str, Any]]) -> str:
             esc(row["content_type"]),
             f"{row['bytes']:,}",
             esc(json.dumps(row["expected"])) if row["expected"] is not None else "any result",
+            esc(row["notebook"] or "all"),
         ]
         for row in data
     ]
-    return page(table(["sample", "Content-Type", "bytes", "expected"], rows))
+    return page(table(["sample", "Content-Type", "bytes", "expected", "notebook"], rows))
 
 
 def saved(data: list[dict[str, Any]]) -> str:

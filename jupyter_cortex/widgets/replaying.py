@@ -15,10 +15,22 @@ from .views import show_widget
 
 
 class Actions:
-    """``group``: fingerprint and versions of the failure, None for a request that did not fail. ``fixed``: whether it succeeds here now."""
+    """``root``, ``notebook``: where samples are kept, and for which notebook (None: not known). ``group``: fingerprint and versions of the failure,
+    None for a request that did not fail. ``fixed``: whether it succeeds here now."""
 
-    def __init__(self, client: Client, api: str, root: Path, source: str, request_id: str, group: dict[str, Any] | None, *, fixed: bool) -> None:
-        self._client, self._api, self._root, self._source = client, api, root, source
+    def __init__(
+        self,
+        client: Client,
+        api: str,
+        root: Path,
+        notebook: Path | None,
+        source: str,
+        request_id: str,
+        group: dict[str, Any] | None,
+        *,
+        fixed: bool,
+    ) -> None:
+        self._client, self._api, self._root, self._notebook, self._source = client, api, root, notebook, source
         self._request_id, self._group = request_id, group
         self.page = ipywidgets.HTML()
         self.keep = ipywidgets.Button(
@@ -49,7 +61,7 @@ class Actions:
         self.said.value = page(f'<span class="{kind}">{esc(said)}</span>')
 
     def _keep(self) -> str:
-        path, note = keep_workload(self._client, self._api, self._request_id, self._root)
+        path, note = keep_workload(self._client, self._api, self._request_id, self._root, notebook=self._notebook)
         return f"kept {path.relative_to(self._root)}: {note}"
 
     def _requeue(self) -> str:

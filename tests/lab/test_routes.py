@@ -261,6 +261,51 @@ def test_bodies_results_and_refusals_pass_unchanged(lab: Lab, environment: Envir
             assert ours.headers.get("allow") == theirs.headers.get("allow")
 
 
+STEPS = """
+    import time
+    from jupyter_cortex import progress
+
+    class Handler:
+        def handle_async(self, payload):
+            progress(0.5, "half")
+            deadline = time.monotonic() + 60
+            while not __import__("os").path.exists(payload["go"]) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return {"done": True}
+"""
+
+
+def test_events_come_as_they_happen_and_go_on_after_the_last_one_seen(
+    lab: Lab, environment: Environment, project: ProjectMaker, tmp_path: Path
+) -> None:
+    project("follows", STEPS).deploy(environment)
+    go = tmp_path / "go"
+    with lab.http() as client:
+        request_id = client.post("/cortex/run/follows", json={"go": str(go)}).json()["id"]
+        path, last = f"/cortex/run/follows/{request_id}/events", ""
+        with client.stream("GET", path) as answer:
+            assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+            for line in answer.iter_lines():
+                if line.startswith("id:"):
+                    last = line.partition(":")[2].strip()
+                if line == "event: progress":
+                    break  # before the end: it runs until it may go
+        go.touch()
+        told = client.get(path, headers={"last-event-id": last}).text
+    assert "event: completed" in told
+    assert "event: in_queue" not in told
+    with lab.http() as client:
+        assert client.get("/cortex/run/follows/none/events").json()["code"] == "workload_not_found"
+        assert client.get("/cortex/run/nobody/none/events").json()["code"] == "route_not_found"
+
+
+def test_a_caller_s_deadline_passes(lab: Lab, environment: Environment, project: ProjectMaker, tmp_path: Path) -> None:
+    project("hurries", STEPS).deploy(environment)
+    with lab.http() as client:
+        sent = client.post("/cortex/run/hurries", json={"go": str(tmp_path / "never")}, headers={"cortex-timeout": "1"})
+        assert client.get(f"/cortex/run/hurries/{sent.json()['id']}", params={"wait": 50}).json()["error"]["type"] == "DeadlineExceeded"
+
+
 def test_a_binary_body_of_many_megabytes_arrives(lab: Lab, environment: Environment, project: ProjectMaker) -> None:
     result = "{'sha': hashlib.sha256(payload).hexdigest(), 'back': 'x' * len(payload)}"
     handler = f"import hashlib\nclass Handler:\n    def handle_async(self, payload):\n        return {result}"

@@ -465,6 +465,8 @@ def test_a_result_that_no_float_holds_differs_in_words() -> None:
 def test_a_sample_comes_back_byte_for_byte(tmp_path: Path, body: bytes) -> None:
     samples.save(tmp_path, Sample("one", "text/plain; charset=utf-8", body, {"a": [1, None, "ü"]}))
     assert samples.load(tmp_path) == [Sample("one", "text/plain; charset=utf-8", body, {"a": [1, None, "ü"]})]
+    samples.save(tmp_path, Sample("one", "text/plain; charset=utf-8", body, notebook="größe 1.ipynb"))
+    assert samples.load(tmp_path) == [Sample("one", "text/plain; charset=utf-8", body, None, "größe 1.ipynb")]
 
 
 @pytest.mark.parametrize(
@@ -478,6 +480,8 @@ def test_a_sample_comes_back_byte_for_byte(tmp_path: Path, body: bytes) -> None:
         ("content_type: text/plain\nbody_file: missing\n", "cannot be read"),
         ("content_type: text/plain\nbody: x\nexpected: [1]\n", "a map"),
         ("content_type: text/plain\nbody: x\nexpect: {a: 1}\n", "expect is no key"),
+        ("content_type: text/plain\nbody: x\nnotebook: ../other.ipynb\n", "name of a notebook"),
+        ("content_type: text/plain\nbody: x\nnotebook: [a]\n", "name of a notebook"),
         ("content_type: [\n", "samples/bad.yaml"),
     ],
 )

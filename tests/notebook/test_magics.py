@@ -352,6 +352,24 @@ def test_the_last_payload_is_kept_with_its_result(shell: Shell) -> None:
     assert "double" in shell.html
 
 
+def test_a_sample_says_which_notebook_it_was_kept_from(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one.ipynb", "two.ipynb"):
+        Path(name).write_text("{}")
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'double': payload * 2}")
+    shell.run("%%cortex payload -t application/json\n4")
+    monkeypatch.setenv("JPY_SESSION_NAME", str(Path("one.ipynb").absolute()))
+    shell.run("%cortex sample four")
+    assert yaml.safe_load(Path("samples/four.yaml").read_text())["notebook"] == "one.ipynb"
+    shell.run("%cortex sample")
+    assert "one.ipynb" in shell.text
+    assert "one.ipynb" in shell.html
+    monkeypatch.setenv("JPY_SESSION_NAME", str(Path("two.ipynb").absolute()))
+    assert "there is a sample four of one.ipynb; choose another name" in str(refused(shell, "%cortex sample four"))
+    Path("one.ipynb").unlink()
+    shell.run("%cortex sample four")
+    assert yaml.safe_load(Path("samples/four.yaml").read_text())["notebook"] == "two.ipynb"
+
+
 def test_a_binary_payload_is_kept_beside_its_sample(shell: Shell) -> None:
     Path("b.bin").write_bytes(b"\x00\xff\x00")
     shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'n': len(payload)}")

@@ -277,6 +277,24 @@ def test_a_failing_check_refuses_and_the_old_version_goes_on(environment: Enviro
     assert answer(environment, "guarded", 1).result == {"got": 2}
 
 
+def test_a_notebook_is_not_checked_with_the_samples_of_its_neighbour(environment: Environment, tmp_path: Path) -> None:
+    """Until the neighbour is gone: what was renamed must not leave the checks unseen."""
+    write_notebook(tmp_path / "n.ipynb", HANDLER)
+    other = write_notebook(tmp_path / "other.ipynb", HANDLER.replace("payload}", "payload['a']}"))
+    (tmp_path / "samples").mkdir()
+    for name, body, notebook in (("mine", "1", "n.ipynb"), ("theirs", '{"a": 2}', "other.ipynb"), ("all", '{"a": 3}', None)):
+        sample = {"content_type": "application/json", "body": body, **({"notebook": notebook} if notebook else {})}
+        (tmp_path / "samples" / f"{name}.yaml").write_text(json.dumps(sample))
+
+    def checked(notebook: str) -> list[str]:
+        return json.loads(environment.cortex("check", notebook, "-o", "json", cwd=tmp_path).stdout)["samples"]
+
+    assert checked("n.ipynb") == ["all", "mine"]
+    assert checked("other.ipynb") == ["all", "theirs"]
+    other.rename(tmp_path / "another.ipynb")
+    assert checked("n.ipynb") == ["all", "mine", "theirs"]
+
+
 def test_two_apis_may_come_from_one_notebook_at_once(environment: Environment, tmp_path: Path) -> None:
     path = write_notebook(tmp_path / "n.ipynb", HANDLER)
     for name in ("first-of-two", "second-of-two"):

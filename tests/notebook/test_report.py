@@ -29,11 +29,11 @@ CELLS = (
 def test_the_gate_runs_every_sample_through_the_notebook(tmp_path: Path) -> None:
     config = write_report(tmp_path, "gated", *CELLS, handler=", config: {unit: m}")
     samples.save(tmp_path, Sample("five", "application/json", b'{"x": 5}', {"y": 2.0, "unit": "m"}))
-    passed = publishing.run_gate(projects.from_config(config), lambda step: None, Settings.read(), always=True)
+    passed = publishing.run_gate(projects.from_config(config), None, lambda step: None, Settings.read(), always=True)
     assert passed["gated"].samples == ["five"]
     samples.save(tmp_path, Sample("zero", "application/json", b'{"x": 0}'))
     with pytest.raises(GateFailed, match=r"sample zero: ZeroDivisionError: division by zero \(cell 3, line 2\)"):
-        publishing.run_gate(projects.from_config(config), lambda step: None, Settings.read(), always=True)
+        publishing.run_gate(projects.from_config(config), None, lambda step: None, Settings.read(), always=True)
 
 
 def test_a_payload_can_be_tried_in_the_kernel_before_anything_is_deployed(kernel: KernelMaker, tmp_path: Path) -> None:
