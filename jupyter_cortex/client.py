@@ -9,6 +9,7 @@ print(cx.result("iris", request_id, wait=30).result)
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import math
@@ -16,7 +17,7 @@ import platform
 import sys
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,19 @@ class _Callable(types.ModuleType):
 
 
 sys.modules[__name__].__class__ = _Callable
+
+
+@contextlib.asynccontextmanager
+async def streamed(url: str, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
+    """GET whose answer comes bit by bit, for who has an event loop. Raises ConnectionError, also when the answer breaks off."""
+    try:
+        plain = {**headers, "accept-encoding": "identity"}
+        async with httpx.AsyncClient(trust_env=False, timeout=EVENTS_TIMEOUT) as http, http.stream("GET", url, headers=plain) as answer:
+            yield answer
+    except httpx.ConnectError as error:
+        raise ConnectionRefusedError(str(error)) from None
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise ConnectionError(str(error)) from None
 
 
 def client(env: str | None = None) -> Client:

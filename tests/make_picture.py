@@ -10,10 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from jupyter_cortex import demo
+from jupyter_cortex.project import run_notebook
+
 PICTURE = Path(__file__).parent.parent / ".github" / "notebook.png"
 #: What of the notebook the picture shows: the cells whose text begins so, in this order.
 SHOWN = ("class Handler", '%%cortex payload --content-type application/json\n{"', "%cortex show", "%cortex deploy")
-SIZE = (1000, 1560)
+SIZE = (1180, 1640)
 
 
 def main() -> None:
@@ -22,7 +25,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         os.environ["JUPYTER_CORTEX_HOME"] = f"{directory}/home"
         os.chdir(directory)
-        subprocess.run([sys.executable, "-m", "jupyter_cortex.cli", "demo"], check=True, capture_output=True)
+        demo.write_notebook(Path(directory) / "iris-classifier")
+        # Without parameters: a cell of papermill's would shift the numbers of all cells behind it.
+        run_notebook.run(Path(directory) / "iris-classifier" / demo.NOTEBOOK, {})
         subprocess.run([sys.executable, "-m", "jupyter_cortex.cli", "down"], check=True, capture_output=True)
         document = json.loads(Path("iris-classifier/iris-classifier.ipynb").read_text())
         cells = [cell for cell in document["cells"] if cell["cell_type"] == "code"]

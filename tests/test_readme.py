@@ -92,7 +92,7 @@ def test_the_notebook_story_runs_in_a_kernel_as_written(kernel: KernelMaker, tmp
 def test_the_sample_that_readme_shows_is_one(tmp_path: Path) -> None:
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "lovely.yaml").write_text(blocks("yaml")[0])
-    assert load(tmp_path) == [Sample("lovely", "text/plain", b"a lovely day", {"score": 1 / 3})]
+    assert load(tmp_path) == [Sample("lovely", "text/plain", b"a lovely day", {"score": 1 / 3}, "sentiment.ipynb")]
 
 
 def test_every_magic_that_readme_names_exists() -> None:

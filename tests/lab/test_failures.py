@@ -53,7 +53,7 @@ def test_a_failure_is_kept_as_a_sample_beside_its_notebook(lab: Lab, failed: Any
     assert kept["file"].startswith("samples/failed-")
     assert "must not fail any more" in kept["message"]
     written = yaml.safe_load((lab.root / "kept" / kept["file"]).read_text())
-    assert written == {"content_type": "application/json", "body": '{"y": 1}'}
+    assert written == {"content_type": "application/json", "body": '{"y": 1}', "notebook": Path(path).name}
     again = lab.post("sample", json={"api": "kept", "id": identity, "path": path})
     assert again.status_code == 400
     assert f"sample {kept['name']}" in again.json()["detail"]

@@ -380,7 +380,7 @@ def test_loading_it_starts_nothing_and_the_first_deploy_does(own_lab: LabMaker, 
     assert (said["name"], said["url"], said["local"], said["up"]) == ("local", "", True, False)
     assert "start" in said["message"]
     assert own.get("snapshot").json() == {"environment": said, "apis": [], "seq": {}}
-    for path in ("api/apis", "run/x/y"):
+    for path in ("api/apis", "run/x/y", "run/x/y/events"):
         refused = own.get(path)
         assert (refused.status_code, refused.json()["code"]) == (503, "environment_down"), path
     cells = ("class Handler:\n    def handle_async(self, payload): return {'got': payload}",)
