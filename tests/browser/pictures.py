@@ -1,4 +1,4 @@
-"""Makes README's pictures of JupyterLab from the iris notebook: ``python -m tests.browser.pictures``; wants Chromium on PATH."""
+"""Makes README's pictures of JupyterLab from the iris notebook: ``python -m tests.browser.pictures [DIRECTORY]``; wants Chromium on PATH."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ RENAME = """renamed => {
 }"""
 
 
-def take(page: Page, name: str, renamed: list[tuple[str, str]]) -> None:
+def take(page: Page, path: Path, renamed: list[tuple[str, str]]) -> None:
     page.evaluate(RENAME, renamed)
-    page.screenshot(path=PICTURES / name)
+    page.screenshot(path=path)
 
 
-def main() -> None:
+def main(target: Path = PICTURES) -> None:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         directory = Path(name)
         environment = Environment(directory / "home").up()
@@ -54,7 +54,7 @@ def main() -> None:
             dialog.get_by_role("button", name="Check only").click()
             expect(dialog.get_by_text("All checks passed.")).to_be_visible()
             dialog.get_by_text("The generated module").click()
-            take(page, "lab-deploy.png", renamed)
+            take(page, target / "lab-deploy.png", renamed)
             dialog.get_by_role("button", name="Deploy", exact=True).click()
             dialog.get_by_role("button", name="Open API").click()
             region = views.api_page(page, "iris-classifier", "Workloads")
@@ -72,15 +72,15 @@ def main() -> None:
             views.workload(region, failed).click()
             expect(region.get_by_role("group", name="Error")).to_contain_text("KeyError")
             expect(region.get_by_role("region", name=f"Workload {failed}").get_by_role("table")).to_contain_text("Traceback")
-            take(page, "lab-workload.png", renamed)
+            take(page, target / "lab-workload.png", renamed)
             region.get_by_role("button", name=re.compile("^Open the group of failures")).click()
             group = views.failures(region).filter(has_text="KeyError")
             expect(group.get_by_role("button", name=f"Open workload {failed}")).to_be_visible()
-            take(page, "lab-failures.png", renamed)
+            take(page, target / "lab-failures.png", renamed)
             group.get_by_role("button", name="Replay the newest KeyError in its notebook").click()
             expect(views.replayed(page)).to_contain_text("the same failure as in production")
             page.wait_for_timeout(1000)
-            take(page, "lab-replay.png", renamed)
+            take(page, target / "lab-replay.png", renamed)
         finally:
             browser.close()
             jupyter.stop()
@@ -88,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(Path, sys.argv[1:2]))
