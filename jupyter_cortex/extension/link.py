@@ -110,10 +110,8 @@ class Link:
         from ..client import streamed
 
         environment = self.environment()
-        if not environment.url:
-            raise down(environment)
         try:
-            async with streamed(f"{environment.url}{path}{f'?{query}' if query else ''}", self._with_call_token(headers)) as answer:
+            async with streamed(_url(environment, path, query), self._with_call_token(headers)) as answer:
                 yield answer
         except ConnectionError as error:
             raise down(environment, error) from None
@@ -125,15 +123,14 @@ class Link:
     async def _call(
         self, environment: Environment, method: str, path: str, query: str, headers: dict[str, str], body: bytes | None, seconds: float
     ) -> Answer:
-        if not environment.url:
-            raise down(environment)
+        url = _url(environment, path, query)
         if self._http is None:
             self._http = SimpleAsyncHTTPClient(
                 force_instance=True, max_clients=MAX_CALLS, max_buffer_size=MAX_BODY_BYTES, max_body_size=MAX_BODY_BYTES
             )
         try:
             request = HTTPRequest(
-                f"{environment.url}{path}{f'?{query}' if query else ''}",
+                url,
                 method,
                 headers,
                 body,
@@ -191,6 +188,13 @@ class Link:
                 raise BadRequest(f"only the local environment can be started from here: {there['message']}")
             await asyncio.to_thread(start_local)
             return await self.look()
+
+
+def _url(environment: Environment, path: str, query: str) -> str:
+    """Raises EnvironmentDown where there is no environment yet."""
+    if not environment.url:
+        raise down(environment)
+    return f"{environment.url}{path}{f'?{query}' if query else ''}"
 
 
 def down(environment: Environment, error: Exception | None = None) -> EnvironmentDown:

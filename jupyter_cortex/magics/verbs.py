@@ -211,8 +211,6 @@ def keep_sample(session: Session, name: str, *, expect: bool) -> Path:
         raise BadRequest("the last payload failed, so there is no result to expect; mend it first, or keep it with --no-expect")
     expected = json.loads(tried.outcome.result) if expect and tried.outcome else None
     root, notebook = session.root, session.path
-    if other := next((one for one in samples.load(root) if one.name == name and samples.anothers(one, root, notebook)), None):
-        raise BadRequest(f"there is a sample {name} of {other.notebook}; choose another name")
     kept = Sample(name or samples.free_name(root, "sample"), tried.content_type, tried.body, expected, notebook.name if notebook else None)
     return samples.save(root, kept)
 

@@ -76,12 +76,12 @@ def load(root: Path) -> list[Sample]:
 def of_notebook(found: list[Sample], root: Path, notebook: Path | None) -> list[Sample]:
     """Those that concern this notebook in ``root``, None for a project of files: all but what another notebook keeps. One that is not there any more
     was renamed or removed; what it has kept is everybody's, rather than nobody's."""
-    return found if notebook is None else [one for one in found if not anothers(one, root, notebook)]
+    return found if notebook is None else [one for one in found if not _anothers(one, root, notebook.name)]
 
 
-def anothers(sample: Sample, root: Path, notebook: Path | None) -> bool:
-    """Whether a notebook that lies in ``root`` keeps this sample, and it is not this one."""
-    return sample.notebook is not None and (notebook is None or sample.notebook != notebook.name) and (root / sample.notebook).is_file()
+def _anothers(sample: Sample, root: Path, notebook: str | None) -> bool:
+    """Whether a notebook that lies in ``root`` keeps this sample, and it is not the one of that name."""
+    return sample.notebook not in (None, notebook) and (root / str(sample.notebook)).is_file()
 
 
 _NAMES = "a sample's name has letters, digits, dots, dashes and underscores, a letter or digit first, and at most 100 of them"
@@ -183,7 +183,8 @@ def _body(path: Path, shown: str, document: dict[str, Any]) -> bytes:
 
 
 def save(root: Path, sample: Sample) -> Path:
-    """Write a sample; one of the same name is replaced. The path of its YAML file. Raises ProjectError (kind ``sample``)."""
+    """Write a sample; one of the same name is replaced, unless another notebook keeps it. The path of its YAML file. Raises ProjectError (kind
+    ``sample``)."""
     if not NAME.fullmatch(sample.name):
         raise _refused(f"{printable(sample.name)!r} cannot name a sample: {_NAMES}")
     if sample.expected is not None and (wrong := _wrong(sample.expected)):
@@ -192,6 +193,9 @@ def save(root: Path, sample: Sample) -> Path:
     there = [path for path in _files(root) if path.stem == sample.name]
     if len(there) > 1:
         raise _refused(f"{_shown(there[0])}: there is {there[1].name}, too, and both are the sample {sample.name}; remove one of them")
+    before = _readable(there[0]) if there else None
+    if before is not None and _anothers(before, root, sample.notebook):
+        raise _refused(f"there is a sample {sample.name} of {before.notebook}; choose another name")
     path = there[0] if there else directory / f"{sample.name}.yaml"
     rest = {key: value for key, value in (("expected", sample.expected), ("notebook", sample.notebook)) if value is not None}
     text = _inline(sample, rest)
@@ -209,6 +213,14 @@ def save(root: Path, sample: Sample) -> Path:
     except OSError as error:
         raise _refused(f"{printable(str(directory))} cannot be written: {error.strerror}; choose another directory") from None
     return path
+
+
+def _readable(path: Path) -> Sample | None:
+    """The sample there; None for a file that is none, which nobody keeps."""
+    try:
+        return _read(path)
+    except ProjectError:
+        return None
 
 
 def _inline(sample: Sample, rest: dict[str, Any]) -> str | None:

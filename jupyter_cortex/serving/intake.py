@@ -32,6 +32,8 @@ BULK_BYTES = 64 * 1024
 TOGETHER = 128
 #: What the store keeps of a workload beside its body, about.
 RECORD_BYTES = 1000
+#: What an allocator may make of a body: jemalloc rounds up by as much as a quarter.
+ROUNDED_UP = 1.25
 #: Seconds between two attempts while the store is away.
 RETRY_S = 0.05
 
@@ -214,8 +216,8 @@ class Intake:
             raise
 
     def _fits(self, size: int) -> bool:
-        """Whether the store has room for a body of this size; what is left counts with it. Allocators round up: jemalloc by as much as a quarter."""
-        left = self._room - size * 1.25 - RECORD_BYTES
+        """Whether the store has room for a body of this size; what is left counts with it."""
+        left = self._room - size * ROUNDED_UP - RECORD_BYTES
         if left >= 0:
             self._room = left
         return left >= 0

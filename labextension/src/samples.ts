@@ -14,23 +14,26 @@ export interface ISample extends IPayload {
 /** Larger files are not read into the browser for this, in bytes. */
 const LIMIT = 1024 * 1024;
 
-/** Those in ``samples/`` of the notebook's directory but other notebooks' own; [] where there are none or the files cannot be read. */
+/** Those in ``samples/`` of the notebook's directory but what its neighbours keep; [] where there are none or the files cannot be read. */
 export async function samplesOf(contents: Contents.IManager, notebook: string): Promise<ISample[]> {
-  const directory = PathExt.join(PathExt.dirname(notebook), 'samples');
+  const home = PathExt.dirname(notebook);
+  const directory = PathExt.join(home, 'samples');
   try {
+    const beside = (await contents.get(home)).content as Contents.IModel[];
+    const neighbours = new Set(beside.map(one => one.name).filter(name => name !== PathExt.basename(notebook)));
     const found = (await contents.get(directory)).content as Contents.IModel[];
     const files = found.filter(one => /^[A-Za-z0-9].*\.ya?ml$/.test(one.name) && (one.size ?? 0) <= LIMIT);
-    const read = await Promise.all(files.map(file => sample(contents, directory, file, PathExt.basename(notebook)).catch(() => null)));
+    const read = await Promise.all(files.map(file => sample(contents, directory, file, neighbours).catch(() => null)));
     return read.filter((one): one is ISample => one !== null).sort((a, b) => (a.name < b.name ? -1 : 1));
   } catch {
     return [];
   }
 }
 
-async function sample(contents: Contents.IManager, directory: string, file: Contents.IModel, notebook: string): Promise<ISample | null> {
+async function sample(contents: Contents.IManager, directory: string, file: Contents.IModel, neighbours: Set<string>): Promise<ISample | null> {
   const document = YAML.parse((await contents.get(file.path, { type: 'file', format: 'text' })).content as string);
   const name = file.name.replace(/\.ya?ml$/, '');
-  if (typeof document?.content_type !== 'string' || (document.notebook ?? notebook) !== notebook) {
+  if (typeof document?.content_type !== 'string' || neighbours.has(document.notebook)) {
     return null;
   }
   if (typeof document.body === 'string') {

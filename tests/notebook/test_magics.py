@@ -365,6 +365,9 @@ def test_a_sample_says_which_notebook_it_was_kept_from(shell: Shell, monkeypatch
     assert "one.ipynb" in shell.html
     monkeypatch.setenv("JPY_SESSION_NAME", str(Path("two.ipynb").absolute()))
     assert "there is a sample four of one.ipynb; choose another name" in str(refused(shell, "%cortex sample four"))
+    Path("samples/broken.yaml").write_text("[")
+    shell.run("%cortex sample other --no-expect")
+    Path("samples/broken.yaml").unlink()
     Path("one.ipynb").unlink()
     shell.run("%cortex sample four")
     assert yaml.safe_load(Path("samples/four.yaml").read_text())["notebook"] == "two.ipynb"

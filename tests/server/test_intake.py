@@ -102,6 +102,25 @@ def test_what_has_ended_is_answered_at_the_first_look(home: Home, client: redis.
     wait_until(lambda: client.pubsub_channels() == [], "nobody listens any more")
 
 
+def test_what_is_accepted_since_the_last_look_stays_below_the_watermark_however_the_store_rounds_up(home: Home, client: redis.Redis) -> None:  # noqa: F811
+    most, body = 64 << 20, b"x" * (1 << 20)
+    client.config_set("maxmemory", most)
+
+    async def fill() -> list[str]:
+        intake = Intake(home.redis_url(), 5.0, 1000, 0.5)
+        try:
+            await intake.measure()
+            return [await intake.submit(API, str(number), "a/b", body) for number in range(40)]
+        finally:
+            await intake.close()
+
+    try:
+        assert set(asyncio.run(fill())) == {"ok", "store_full"}
+        wait_until(lambda: int(client.info("memory")["used_memory"]) <= most // 2, "no more than the watermark is taken")
+    finally:
+        client.config_set("maxmemory", 0)
+
+
 def test_a_store_that_is_not_there_is_told_once_and_leaves_no_noise(
     home: Home,  # noqa: F811
     client: redis.Redis,  # noqa: F811
