@@ -61,6 +61,14 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -
         time.sleep(0.02)
 
 
+def runs(pid: int) -> bool:
+    """Whether there is such a process, other than one that has ended and waits for its parent to ask."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 @dataclass
 class Environment:
     """One local environment of a test's own."""

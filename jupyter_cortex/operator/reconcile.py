@@ -227,12 +227,13 @@ class Reconciler:
 
     def _remove(self, name: str) -> None:
         """The last of a deleted API: when its workers are gone, its keys go."""
-        for (api, _), slot in self.slots().items():
+        for (api, version), slot in self.slots().items():
             if api != name:
                 continue
             if slot.pid() is not None:
                 slot.signal(signal.SIGUSR1)
                 return
+            self._burial.bury(name, version)  # one that was killed has left what its handlers and installations had started
             slot.path.unlink(missing_ok=True)
         # Those on other machines write their last words first; one that has died there says nothing any more.
         others = [worker for worker in self.registry.workers(name).values() if not self.is_ours(worker)]

@@ -16,11 +16,13 @@ from ..project import environment
 from ..project.installation import needs as needed
 from ..project.installation.needs import LOCK
 from ..project.installation.pythons import Abandoned, Python, Pythons, facts
-from ..project.installation.running import shown
+from ..project.installation.running import GRACE_S, shown
 from ..store.registry import Deployment
 
 #: Characters of the last line that heartbeats carry.
 SAYING = 160
+#: Seconds to wait for the end of what is abandoned: a command has `GRACE_S` before it is killed.
+ABANDONED_S = GRACE_S + 5.0
 
 
 class Installing:
@@ -28,7 +30,7 @@ class Installing:
 
     def __init__(self, pythons: Pythons, deployment: Deployment, interpreter: str, log: Callable[[str], None]) -> None:
         self._pythons, self._deployment, self._interpreter, self._log = pythons, deployment, interpreter, log
-        self._abandon = threading.Event()
+        self._abandon, self._running = threading.Event(), threading.Lock()
         self.python: Python | None = None
         self.saying = ""
         self.done = False
@@ -45,17 +47,23 @@ class Installing:
 
     def run(self, project: Any, state: str) -> None:
         """Make it, or find it. For a thread: it may take minutes. Raises CortexError."""
+        with self._running:
+            try:
+                self._run(project, state)
+            except Abandoned:
+                pass
+            finally:
+                self.saying = ""
+
+    def _run(self, project: Any, state: str) -> None:
         deployment = self._deployment
-        try:
-            version = environment.python_version(self._interpreter, deployment.python_version)
-            needs = needed.of(project, deployment.spec["handler"]["dependencies"], self._interpreter, version)
-            if needs is not None:
-                self.python = self._made(needs, state)
-            self.done = True
-        except Abandoned:
-            pass
-        finally:
-            self.saying = ""
+        if self._abandon.is_set():
+            raise Abandoned
+        version = environment.python_version(self._interpreter, deployment.python_version)
+        needs = needed.of(project, deployment.spec["handler"]["dependencies"], self._interpreter, version)
+        if needs is not None:
+            self.python = self._made(needs, state)
+        self.done = True
 
     def _made(self, needs: needed.Needs, state: str) -> Python:
         deployment = self._deployment
@@ -69,8 +77,10 @@ class Installing:
         return python
 
     def abandon(self) -> None:
-        """End what runs."""
+        """End what runs, and wait until it has ended: with this process would go the thread that ends it, and it would run on."""
         self._abandon.set()
+        if self._running.acquire(timeout=ABANDONED_S):
+            self._running.release()
 
     def environ(self, env: dict[str, str]) -> dict[str, str]:
         """A replica's variables, as its Python wants them."""

@@ -9,11 +9,12 @@ function contents(files: Record<string, string>): any {
       if (path in files) {
         return { content: options?.format === 'base64' ? btoa(files[path]) : files[path] };
       }
-      const inside = Object.keys(files).filter(name => name.startsWith(`${path}/`));
-      if (!inside.length) {
+      const directory = path ? `${path}/` : '';
+      const inside = Object.keys(files).filter(name => name.startsWith(directory));
+      if (path && !inside.length) {
         throw new Error('404');
       }
-      return { content: inside.map(name => ({ name: name.slice(path.length + 1), path: name, size: files[name].length })) };
+      return { content: inside.map(name => ({ name: name.slice(directory.length), path: name, size: files[name].length })) };
     }
   };
 }
@@ -31,6 +32,18 @@ describe('the samples of a notebook', () => {
     expect(found.map(one => one.name)).toEqual(['a', 'b']);
     expect([...found[0].bytes]).toEqual([1, 255]);
     expect(new TextDecoder().decode(found[1].bytes)).toBe('{"petal": 1}');
+  });
+
+  it('are not those that another notebook of the directory keeps; one that is gone keeps none', async () => {
+    const files = {
+      'iris.ipynb': '{}',
+      'other.ipynb': '{}',
+      'samples/a.yaml': 'content_type: text/plain\nbody: a\nnotebook: other.ipynb\n',
+      'samples/b.yaml': 'content_type: text/plain\nbody: b\nnotebook: iris.ipynb\n',
+      'samples/c.yaml': 'content_type: text/plain\nbody: c\nnotebook: gone.ipynb\n'
+    };
+    expect((await samplesOf(contents(files), 'iris.ipynb')).map(one => one.name)).toEqual(['b', 'c']);
+    expect((await samplesOf(contents(files), 'other.ipynb')).map(one => one.name)).toEqual(['a', 'c']);
   });
 
   it('leave out what is broken or points elsewhere, and are none where there is no directory', async () => {

@@ -20,7 +20,7 @@ from jupyter_cortex.operator.home import Home, _reserved
 from jupyter_cortex.serving.board import SLOT, SLOTS, Board
 from jupyter_cortex.store import keys
 
-from ..conftest import Environment, ProjectMaker, wait_until
+from ..conftest import Environment, ProjectMaker, runs, wait_until
 from .means import processes_of
 from .test_alive import elsewhere
 
@@ -47,7 +47,7 @@ def started(environment: Environment, *how: str) -> list[int]:
 
 
 def running(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    return [pid for pid in pids if runs(pid)]
 
 
 def temporary() -> set[str]:

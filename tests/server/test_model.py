@@ -220,7 +220,8 @@ class Histories(RuleBasedStateMachine):
         can += ["wake_up"] * 2 * any(not (one.hand or one.flying) for one in replicas)
         can += ["die", "die", "be_taken_for_dead"] * any(model.held.values()) + ["a_newer_version_goes_live"] * (model.live == 1)
         can += ["progress", "overrun"] * any(one.hand for one in replicas)
-        can += ["time_passes", "sweep"] * any(work.due is not None and not work.final for work in model.workloads.values())
+        can += ["sweep"] + ["sweep"] * 4 * any(work.overdue for work in model.workloads.values())
+        can += ["time_passes"] * 3 * any(work.due is not None and not work.final for work in model.workloads.values())
         getattr(self, data.draw(st.sampled_from(can), label="move"))(data.draw)
 
     # Callers -----------------------------------------------------------------------------------------------------------------------------
@@ -262,6 +263,8 @@ class Histories(RuleBasedStateMachine):
         name = draw(st.sampled_from(names), label="whose")
         self.moves.time_passes(name)
         self.model.workloads[name].due = True
+        if draw(st.booleans(), label="and is noticed"):
+            self.sweep(draw)
 
     def sweep(self, draw: Any) -> None:
         terms = Terms("", 0, *self.retain)
@@ -576,7 +579,7 @@ def test_any_history_of_moves_leaves_what_the_model_says(client: redis.Redis) ->
     machine = type("TheseHistories", (Histories,), {"client": client, "seen": Counter()})
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     # Which moves come is chance: more histories where one of them did not.
-    for examples in (45, 90, 180):
+    for examples in (45, 90, 180, 360):
         limits = settings(max_examples=examples, stateful_step_count=50, deadline=None, suppress_health_check=checks)
         run_state_machine_as_test(machine, settings=limits)
         missing = MUST_SEE - set(+machine.seen)

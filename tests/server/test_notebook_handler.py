@@ -15,7 +15,7 @@ import pytest
 from jupyter_cortex.client import Client
 from jupyter_cortex.core.errors import NotebookGone, SpecError, WorkloadNotFound
 from jupyter_cortex.store import keys
-from tests.conftest import Environment, wait_until
+from tests.conftest import Environment, runs, wait_until
 
 from .reports import document, write_report
 from .test_redacted import whole
@@ -162,7 +162,7 @@ def test_a_cancelled_run_is_interrupted_and_its_kernel_is_gone(client: Client, a
     request_id = client.submit(api, {"how": "wait", "until": str(here)})
     pid = int(wait_until(lambda: here.exists() and here.read_text(), "the cell waits"))
     assert client.cancel(api, request_id).status == "cancelled"
-    wait_until(lambda: not psutil.pid_exists(pid), "the kernel has ended")
+    wait_until(lambda: not runs(pid), "the kernel has ended")
     assert run(client, api, {"x": 1})[1].status == "completed"
     errors = [
         output["ename"] for cell in cells_of(client.notebook(api, request_id)) for output in cell["outputs"] if output["output_type"] == "error"
@@ -189,7 +189,7 @@ def test_a_kernel_that_dies_fails_its_request_and_no_other(client: Client, api: 
 def test_what_a_cell_has_started_ends_with_its_run(client: Client, api: str, tmp_path: Path) -> None:
     run(client, api, {"how": "child", "until": str(tmp_path / "pid")})
     pid = int((tmp_path / "pid").read_text())
-    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, "the child has ended")
+    wait_until(lambda: not runs(pid), "the child has ended")
 
 
 def test_the_executed_notebook_comes_as_a_file_and_as_a_page_in_which_nothing_runs(client: Client, api: str, environment: Environment) -> None:
@@ -268,7 +268,7 @@ def test_kernels_die_with_their_replica(client: Client, api: str, environment: E
     assert len(family) >= 2  # the nursery and a warm kernel
     directories = {one.environ()["IPYTHONDIR"].rpartition("/")[0] for one in family}
     os.kill(replica.pid, signal.SIGKILL)
-    wait_until(lambda: not any(_lives(one) for one in family), "its kernels have ended")
+    wait_until(lambda: not any(runs(one.pid) for one in family), "its kernels have ended")
     assert not any(Path(directory).exists() for directory in directories)
     assert run(client, api, {"x": 4})[1].result["double"] == 8
 
@@ -278,13 +278,6 @@ def _is_replica(process: psutil.Process, environment: Environment) -> bool:
     if "jupyter_cortex.serving.replica" not in line:
         return False
     return "/reporting-v" in (process.info["environ"] or {}).get("CORTEX_PROJECT_DIR", "") and str(environment.home) in process.cwd()
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_two_threads_run_two_notebooks_at_once_and_a_cell_calls_an_api_by_its_name(client: Client, api: str, tmp_path: Path) -> None:

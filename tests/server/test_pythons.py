@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from jupyter_cortex.core.errors import DeployFailed, RequirementsError
@@ -20,7 +19,7 @@ from jupyter_cortex.operator.tidy import prune_pythons
 from jupyter_cortex.project.installation.pythons import DAY_S, Pythons
 from jupyter_cortex.store.registry import Registry
 
-from ..conftest import Environment, ProjectMaker, wait_until
+from ..conftest import Environment, ProjectMaker, runs, wait_until
 from ..wheels import make_wheel, only_from
 from .test_lifecycle import ask
 
@@ -208,9 +207,26 @@ def test_a_worker_that_is_killed_in_the_middle_leaves_nothing_half_and_the_next_
     assert ask(environment, "killed-midway")["python"].startswith(str(Home(environment.home).pythons))
 
 
+def installing(environment: Environment, project: ProjectMaker, name: str, directory: Path) -> int:
+    """A version whose dependencies.sh does not end, neither by itself nor for a SIGTERM; its process id."""
+    pid = directory / "pid"
+    script = f"trap '' TERM\necho $$ > {pid}.part\nmv {pid}.part {pid}\nsleep 1000\n"
+    project(name, PLAIN, files={"dependencies.sh": script}).deploy(environment, wait=False)
+    wait_until(pid.exists, "the script runs")
+    return int(pid.read_text())
+
+
 def test_deleting_an_api_ends_what_installs_for_it(environment: Environment, project: ProjectMaker, tmp_path: Path) -> None:
-    script = f"echo $$ > {tmp_path}/pid.part\nmv {tmp_path}/pid.part {tmp_path}/pid\nsleep 1000\n"
-    project("abandoned", PLAIN, files={"dependencies.sh": script}).deploy(environment, wait=False)
-    wait_until((tmp_path / "pid").exists, "the script runs")
+    script = installing(environment, project, "abandoned", tmp_path)
     environment.client().delete("abandoned")
-    wait_until(lambda: not psutil.pid_exists(int((tmp_path / "pid").read_text())), "the script has ended")
+    wait_until(lambda: not runs(script), "the script has ended")
+
+
+def test_what_a_killed_worker_of_a_deleted_api_was_installing_is_ended(environment: Environment, project: ProjectMaker, tmp_path: Path) -> None:
+    script = installing(environment, project, "orphaned", tmp_path)
+    pid = environment.slot("worker-orphaned-1").pid()
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    environment.client().delete("orphaned")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not runs(script), "the script has ended")
