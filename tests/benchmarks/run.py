@@ -1,7 +1,7 @@
 """The benchmarks: ``python tests/benchmarks/run.py [--quick] [--only NAME ...] [--environments DIR] [--json FILE]``.
 
 Starts an environment of its own, measures ours and the peers side by side, and prints one table: medians of three runs (maxima and failures: the
-worst of them), except for rows that say "one run". On a machine with anything else to do the figures say little. All of it takes about 45 minutes,
+worst of them), except for rows that say "one run". On a machine with anything else to do the figures say little. All of it takes about 50 minutes,
 ``--quick`` a quarter of that.
 
 The peers (stock Dramatiq, huey, celery, saq, taskiq, rq) live in environments of their own, which the first run makes with pip and later ones use
