@@ -1,10 +1,10 @@
 """What it costs a drain that failures are recorded with fingerprint, frames, traceback and log lines, and filed in groups.
 
 One queue of no-ops is drained while recording is on for one block of them and off for the next, and so on: neighbours of the same tenth of a second
-are compared, hundreds of pairs of them. On a shared machine one block takes a quarter more or less than the next: the median of a hundred pairs
-strays by 2 %, that of two hundred by 1.3 %. None fails (a hundred pairs; both sides run the same: how far the machine strays), one in a hundred
-fails (two hundred: a bad day in production), each fails (what a failure itself costs). "Off" is this release with the recording taken out by the
-handler's module; error type, message and the log line stay.
+are compared. On a shared machine one block takes a quarter more or less than the next: the median of a hundred pairs strays by 2 %, that of two
+hundred by 1.3 %. None fails (a hundred pairs; both sides run the same: how far the machine strays), one in a hundred fails (two hundred: a bad day
+in production), each fails (forty: what a failure itself costs). "Off" is this release with the recording taken out by the handler's module; error
+type, message and the log line stay.
 
 A hundredth of what a failure costs is less than the machine strays. Where each fails, that cost is most of what is measured; the last row says how
 much it takes of the time that a drain has for a hundred workloads.
