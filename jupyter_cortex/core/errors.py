@@ -22,7 +22,7 @@ The family::
     ├── ApiNotFound, WorkloadNotFound, PayloadGone, NotebookGone, DeploymentNotFound, NotebookNotFound, RouteNotFound 404, MethodNotAllowed 405
     ├── IdConflict, Conflict    409
     ├── NotebookUnreadable      422
-    ├── NotLive, QueueFull, TooManyConnections, TooManyBodies, StoreUnavailable 503
+    ├── NotLive, QueueFull, TooManyConnections, TooManyBodies, BodyCheckFailed, StoreUnavailable 503
     │   ├── StoreFull              its memory is needed for what was accepted
     │   └── ArtifactsUnavailable   the disk or URL that holds artifacts
     ├── EnvironmentDown, EnvironmentProblem, DeployFailed   the client's side
@@ -295,6 +295,13 @@ class TooManyBodies(CortexError):
     """Too many large bodies are on their way"""
 
     code = "too_many_bodies"
+    status = 503
+
+
+class BodyCheckFailed(CortexError):
+    """The body could not be checked"""
+
+    code = "body_check_failed"
     status = 503
 
 

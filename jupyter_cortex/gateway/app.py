@@ -22,6 +22,7 @@ from ..store.registry import Registry
 from .answers import problem_headers
 from .artifact_routes import Shelf
 from .changes import Changes, add_changes_route
+from .checkers import Checkers
 from .control import Control
 from .control_routes import create_router
 from .described import REFUSALS
@@ -78,6 +79,7 @@ def create_app(parts: Parts, watch: Watch) -> PublicDoor:
         with contextlib.suppress(StoreUnavailable):
             table.refresh()
 
+    checkers = Checkers()
     control = Control(client, Shelf(client, parts.artifacts), changed)
 
     @contextlib.asynccontextmanager
@@ -88,6 +90,7 @@ def create_app(parts: Parts, watch: Watch) -> PublicDoor:
         finally:
             for task in tasks:
                 task.cancel()
+            checkers.close()
             await intake.close()
 
     app = FastAPI(title="jupyter-cortex", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/_cortex/openapi.json")
@@ -100,7 +103,7 @@ def create_app(parts: Parts, watch: Watch) -> PublicDoor:
     _add_health(app, client, control, parts)
     _add_error_handlers(app)
     guard = Guard(parts.hosts, parts.token, parts.call_token, parts.internal_token, parts.max_body)
-    return PublicDoor(app, table, intake, guard, is_control, Polls(parts.max_polls), LogReader(client), Notebooks(client))
+    return PublicDoor(app, table, intake, guard, is_control, Polls(parts.max_polls), LogReader(client), Notebooks(client), checkers)
 
 
 async def _keep_fresh(table: RouteTable) -> None:

@@ -46,6 +46,7 @@ from ..serving.intake import Intake
 from ..serving.upload import Upload
 from . import events
 from .answers import refuse, respond, without_mark, workload_body
+from .checkers import Checkers
 from .deadlines import limits_of
 from .express import Express
 from .notebooks import Notebooks, asked
@@ -139,12 +140,14 @@ class PublicDoor:
         polls: Polls,
         log_reader: events.LogReader | None = None,
         notebooks: Notebooks | None = None,
+        checkers: Checkers | None = None,
     ) -> None:
         """``log_reader``: reads an API's log behind a position, for those who may see it."""
         self._log_reader = log_reader
         self._notebooks = notebooks
+        self._checkers = checkers or Checkers()
         self._polls = polls
-        #: Bytes of bodies of which the end has not come yet.
+        #: Bytes of bodies of which the end has not come yet, and of large ones that are not in the store yet.
         self._arriving = 0
         self._looked = 0.0
         self._random = ""
@@ -441,11 +444,17 @@ class PublicDoor:
             if upload is not None:
                 await upload.abandon()
             return None
-        if len(body) > PARSE_INLINE_BYTES:
-            await asyncio.to_thread(payload.parse, body, request.content_type)
-        else:
+        if len(body) <= PARSE_INLINE_BYTES:
             payload.parse(body, request.content_type)
-        return await self._intake.submit(api, request_id, content_type, body, limits)
+            return await self._intake.submit(api, request_id, content_type, body, limits)
+        # It lies here until it is in the store, as if it were still on its way.
+        self._arriving += len(body)
+        try:
+            if not payload.is_bytes(content_type):
+                await self._checkers.check(body, request.content_type)
+            return await self._intake.submit(api, request_id, content_type, body, limits)
+        finally:
+            self._arriving -= len(body)
 
     async def _body(self, request: Request, receive: Any, pass_on: Callable[[bytes], Awaitable[bool]] | None) -> bytes | None:
         """The body, or its end where parts of it were passed on; None when the caller went away. Raises BodyTooLarge, TooManyBodies."""

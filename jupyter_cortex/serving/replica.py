@@ -28,6 +28,7 @@ import dramatiq
 from dramatiq.worker import Worker, WorkerThread
 
 from ..core.errors import CortexError, HandlerError
+from ..core.parent import die_with
 from ..core.scalars import parse_quantity
 from ..core.workload import stays
 from ..handler import chaining, execution, loading, logs, memory, metrics, origin, result, shim
@@ -372,16 +373,6 @@ class Replica:
         logs.tell_dropped()
         if delta := self.registry.drain():
             self._status.tell("metrics", delta=delta)
-
-
-def die_with(parent: int) -> None:
-    """Linux: be killed when the supervisor dies, even while a handler holds the GIL. Elsewhere the control pipe's end does it."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 def main(kind: type[Replica] = Replica) -> None:

@@ -17,6 +17,8 @@ import signal
 import sys
 from typing import Any, NoReturn
 
+from ...core.parent import die_with
+
 #: What is imported once for all kernels. None of these starts a thread, or imports a library that a notebook may want set up otherwise (NumPy).
 PRELOADED = ("ipykernel.kernelapp", "ipykernel.ipkernel", "IPython.core.interactiveshell", "IPython.core.completer")
 
@@ -72,7 +74,7 @@ class Nursery:
         code = 1
         try:
             os.setsid()
-            _die_with(os.getppid())
+            die_with(os.getppid())
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for fd in (self._commands, *self._wakes):
@@ -113,16 +115,6 @@ class Nursery:
 def _end_group(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-
-
-def _die_with(parent: int) -> None:
-    """Linux: end with the nursery, also while a cell holds the GIL. Elsewhere the replica ends each kernel by itself."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 def main() -> None:
