@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import Response
 
-from ..core.errors import CortexError, NotLive, QueueFull, StoreUnavailable, TooManyBodies, TooManyConnections
+from ..core.errors import CortexError
 from ..serving.intake import Found
 from .cycle import Cycle
 
@@ -42,7 +42,7 @@ def problem_body(error: CortexError) -> bytes:
 
 def problem_headers(error: CortexError) -> list[tuple[bytes, bytes]]:
     headers = []
-    if isinstance(error, (StoreUnavailable, NotLive, QueueFull, TooManyConnections, TooManyBodies)):
+    if error.status == 503:
         headers.append((b"retry-after", str(error.details.get("retry_after", 1)).encode()))
     if allow := error.details.get("allow"):
         headers.append((b"allow", str(allow).encode()))

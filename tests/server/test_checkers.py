@@ -1,0 +1,252 @@
+"""Large bodies are parsed beside the gateway: with the same words, without keeping anybody waiting, and whoever of the processes dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from jupyter_cortex.core.errors import BodyCheckFailed, PayloadError
+from jupyter_cortex.gateway import checkers
+from jupyter_cortex.gateway.checkers import ATTEMPTS, MOST, Checkers
+from jupyter_cortex.handler import payload
+from tests.conftest import Environment, runs, wait_until
+
+from .stage import Staged, known, staged
+from .test_limits import Wire, head, problem
+from .test_public_http import CASES, body_of, refused, waiting
+
+#: Above PARSE_INLINE_BYTES of the gateway.
+LARGE = json.dumps({"x": "y" * 300_000}).encode()
+BROKEN = LARGE[:-1] + b"]"
+JSON = {"content-type": "application/json"}
+
+
+def processes(parent: int) -> list[psutil.Process]:
+    """The checkers of a gateway, or of this process."""
+    found = []
+    for child in psutil.Process(parent).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            if "jupyter_cortex.gateway.checker" in child.cmdline():
+                found.append(child)
+    return found
+
+
+def gateway(environment: Environment) -> int:
+    pid = environment.slot("gateway").pid()
+    assert pid is not None
+    return pid
+
+
+def in_a_loop(use: Callable[[Checkers], Any]) -> Any:
+    """Run a coroutine function on checkers of this process, which are ended with it."""
+
+    async def run() -> Any:
+        made = Checkers()
+        try:
+            return await use(made)
+        finally:
+            made.close()
+
+    return asyncio.run(run())
+
+
+def said(parse: Callable[[], object]) -> tuple[str, dict[str, Any]] | None:
+    try:
+        parse()
+    except PayloadError as error:
+        return error.message, error.details
+    return None
+
+
+def test_a_checker_says_of_every_body_what_the_parser_says_here() -> None:
+    asked = [(body_of(case), case["content_type"]) for case in CASES]
+    asked += [(LARGE, "application/json"), (BROKEN, "application/json"), (b"\xff" * 300_000, "text/plain"), (b"", "text/plain; charset=nonsense")]
+    expected = [said(lambda body=body, kind=kind: payload.parse(body, kind)) for body, kind in asked]  # type: ignore[misc]
+    assert None in expected
+    assert len(set(filter(None, (one and one[0] for one in expected)))) > 10
+
+    async def use(made: Checkers) -> list[tuple[str, dict[str, Any]] | None]:
+        found: list[tuple[str, dict[str, Any]] | None] = []
+        for body, kind in asked:
+            try:
+                await made.check(body, kind)
+                found.append(None)
+            except PayloadError as error:
+                found.append((error.message, error.details))
+        assert len(processes(os.getpid())) == 1, "one process has checked them all"
+        return found
+
+    assert in_a_loop(use) == expected
+
+
+def test_whoever_breaks_off_leaves_no_answer_for_the_next_one() -> None:
+    async def use(made: Checkers) -> None:
+        await made.check(b"{}", "application/json")
+        (first,) = processes(os.getpid())
+        first.suspend()
+        broken_off = asyncio.create_task(made.check(BROKEN, "application/json"))
+        while made._idle:
+            await asyncio.sleep(0)
+        broken_off.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await broken_off
+        await made.check(LARGE, "application/json")
+        wait_until(lambda: not runs(first.pid), "the one that was asked by him is gone")
+
+    in_a_loop(use)
+
+
+def test_no_more_than_so_many_check_at_once_and_those_that_are_idle_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(made: Checkers) -> None:
+        await asyncio.gather(*(made.check(LARGE, "application/json") for _ in range(4 * MOST)))
+        assert 1 <= len(processes(os.getpid())) <= MOST
+        monkeypatch.setattr(checkers, "IDLE_S", 0.01)
+        await asyncio.gather(*(made.check(LARGE, "application/json") for _ in range(MOST)))
+        async with asyncio.timeout(30):
+            while processes(os.getpid()):
+                await asyncio.sleep(0.01)
+        await made.check(LARGE, "application/json")
+
+    in_a_loop(use)
+
+
+def test_one_that_is_killed_over_a_body_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(made: Checkers) -> None:
+        await made.check(b"{}", "application/json")
+        (first,) = processes(os.getpid())
+        first.suspend()
+        asked = asyncio.create_task(made.check(BROKEN, "application/json"))
+        while made._idle:
+            await asyncio.sleep(0)
+        first.kill()
+        with pytest.raises(PayloadError, match="not valid JSON"):
+            await asked
+
+    in_a_loop(use)
+    assert caplog.text.count("is gone") == 1
+
+
+def test_one_that_was_killed_while_it_had_nothing_to_do_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(made: Checkers) -> None:
+        await made.check(LARGE, "application/json")
+        (idle,) = processes(os.getpid())
+        idle.kill()
+        wait_until(lambda: not runs(idle.pid), "it is dead")
+        await made.check(LARGE, "application/json")
+
+    in_a_loop(use)
+    assert "is gone" not in caplog.text, "that is no attempt"
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/no/such/program"])
+def test_a_checker_that_cannot_live_is_tried_so_often_and_then_told_to_the_caller(
+    program: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", program)
+
+    async def use(made: Checkers) -> None:
+        with pytest.raises(BodyCheckFailed, match="nothing was accepted"):
+            await made.check(LARGE, "application/json")
+
+    in_a_loop(use)
+    assert caplog.text.count("is gone") == ATTEMPTS
+
+
+def test_while_large_bodies_are_checked_others_are_answered_and_a_wrong_one_is_refused_with_its_place(
+    own_environment: Callable[..., Environment],
+) -> None:
+    environment = own_environment()
+    with staged(environment, "checked") as api, environment.http() as web, ThreadPoolExecutor(2) as pool:
+        assert web.post("/checked", content=LARGE, headers=JSON).status_code == 200
+        document = refused(web.post("/checked", content=BROKEN, headers=JSON), 400, "invalid_payload")
+        assert (document["kind"], document["line"], document["column"]) == ("json_decode", 1, len(BROKEN))
+        (checker,) = processes(gateway(environment))
+        checker.suspend()
+        with environment.http() as other:
+            large = pool.submit(other.post, "/checked", content=LARGE, headers=JSON)
+            wait_until(lambda: checker.status() == psutil.STATUS_STOPPED, "it stands still")
+            before = waiting(environment, "checked")
+            for _ in range(50):
+                request_id = web.post("/checked", json={}).json()["id"]
+                assert web.get(f"/checked/{request_id}").json()["status"] == "in_queue"
+            assert waiting(environment, "checked")[0] == before[0] + 50
+            assert not large.done()
+            checker.resume()
+            accepted = large.result(60)
+        assert accepted.status_code == 200
+        assert api.store.get(f"cx:{{checked}}:b:{accepted.json()['id']}") == LARGE
+
+
+def test_a_body_over_which_every_checker_is_killed_is_refused_and_nobody_else_notices(own_environment: Callable[..., Environment]) -> None:
+    environment = own_environment()
+    with staged(environment, "killed"), environment.http() as web, environment.http() as other, ThreadPoolExecutor(1) as pool:
+        assert web.post("/killed", content=LARGE, headers=JSON).status_code == 200
+        parent = gateway(environment)
+        before = waiting(environment, "killed")
+        # Its parse takes 0.3 s and more: nobody is so slow to kill.
+        always = pool.submit(other.post, "/killed", content=json.dumps([[0]] * 5_000_000).encode(), headers=JSON)
+        while not always.done():
+            for process in processes(parent):
+                process.kill()
+        document = refused(always.result(), 503, "body_check_failed")
+        assert "nothing was accepted" in document["detail"]
+        assert always.result().headers["retry-after"] == "1"
+        assert waiting(environment, "killed") == before
+        assert web.post("/killed", json={}).status_code == 200
+        assert web.post("/killed", content=LARGE, headers=JSON).status_code == 200
+        assert gateway(environment) == parent
+
+
+def accepts(web: httpx.Client) -> bool:
+    with contextlib.suppress(httpx.TransportError):  # it has just been started
+        return web.post("/outlived", content=LARGE, headers=JSON).status_code == 200
+    return False
+
+
+def test_no_checker_outlives_its_gateway(own_environment: Callable[..., Environment]) -> None:
+    environment = own_environment()
+    with staged(environment, "outlived"), environment.http() as web:
+        for end in (signal.SIGKILL, signal.SIGTERM):
+            parent = gateway(environment)
+            wait_until(lambda: accepts(web), "the gateway answers")
+            (checker,) = processes(parent)
+            checker.suspend()  # it sees nothing of its socket
+            os.kill(parent, end)
+            wait_until(lambda checker=checker: not runs(checker.pid), "the checker is gone with it")
+            wait_until(lambda parent=parent: (now := environment.slot("gateway").pid()) is not None and now != parent, "another gateway is there")
+        wait_until(lambda: accepts(web), "the last one answers, too")
+
+
+def test_bodies_that_wait_for_their_check_count_as_being_on_their_way(own_environment: Callable[..., Environment]) -> None:
+    environment = own_environment(max_body_bytes=str(1 << 20))
+    with environment.redis() as store:
+        Staged(store, "many")
+    known(environment, "many")
+    body = json.dumps("x" * 1_000_000).encode()
+    whole = head("POST", "/many", b"Content-Type: application/json", b"Content-Length: %d" % len(body), b"Connection: close") + b"\r\n" + body
+    with environment.http() as web, ThreadPoolExecutor(MOST) as pool:
+        assert all(answer.status_code == 200 for answer in pool.map(lambda _: web.post("/many", content=body, headers=JSON), range(8)))
+        there = processes(gateway(environment))
+        for checker in there:
+            checker.suspend()
+        held = [Wire(environment).send(whole) for _ in range(9)]
+        (refused_one,) = wait_until(lambda: select.select([wire.sock for wire in held], [], [], 0)[0], "one is refused")
+        status, document = problem(next(wire for wire in held if wire.sock is refused_one).rest())
+        assert (status, document["code"]) == (503, "too_many_bodies")
+        for checker in there:
+            checker.resume()
+        for wire in held:
+            if wire.sock is not refused_one:
+                assert wire.rest().startswith(b"HTTP/1.1 200 ")
