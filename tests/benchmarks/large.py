@@ -1,7 +1,10 @@
 """Payloads of 10 MB: what the gateway makes of them beside the floor below it, what memory it takes, and what small requests beside them notice.
 
 One upload at a time. Nothing runs the workloads meanwhile: acceptance alone is measured. JSON is checked before it is accepted, which costs what
-``json.loads`` costs, 80 to 500 ms and several times the body in memory: its rows carry no goal.
+``json.loads`` costs, 100 ms and more, and several times the body in the memory of a checker: its rows carry no goal.
+
+The floor throws the body away. What the least of programs makes of it that keeps it (``peers/keeps.py``) says how much of the difference is the
+disk's and the digest's.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
@@ -26,7 +29,8 @@ SIZE = 10_000_000
 OCTETS, JSON = "application/octet-stream", "application/json"
 #: Uploads for the throughput, and again with small requests beside them.
 UPLOADS, UPLOADS_QUICK = 25, 8
-FLOOR = ("floor:app", "--no-access-log", "--lifespan", "off", "--loop", "uvloop", "--http", "httptools")
+BARE = ("--no-access-log", "--lifespan", "off", "--loop", "uvloop", "--http", "httptools")
+FLOOR, KEEPS = ("floor:app", *BARE), ("keeps:app", *BARE)
 
 
 def run(stage: Stage, quick: bool) -> list[Figure]:
@@ -34,14 +38,24 @@ def run(stage: Stage, quick: bool) -> list[Figure]:
     octets = random.Random(11).randbytes(SIZE)
     # By default accepted means on disk, and the floor's body goes nowhere: two more rows say how much of the difference is the disk.
     with Stage(stage.directory / "everysec", appendfsync="everysec") as unsynced:
-        without_disk = _accepted(unsynced, OCTETS, octets, uploads)
+        without_disk = _accepted(unsynced, OCTETS, octets, uploads, FLOOR)
     return [
         *_figures(stage, "octet-stream", OCTETS, octets, uploads),
         Figure(
             "10 MB octet-stream: accepted, peer the disk itself (256 kB at a time, each synced)",
-            _accepted(stage, OCTETS, octets, uploads, peer=False)[0],
+            _accepted(stage, OCTETS, octets, uploads)[0],
             "MB/s",
             disk.rate(stage.directory, octets, PIECE_BYTES, uploads),
+            more_is_better=True,
+        ),
+        Figure(
+            "10 MB octet-stream: accepted, peer bare ASGI that keeps it (sha256, one file, synced once)",
+            *_both(_accepted(stage, OCTETS, octets, uploads, KEEPS)),
+            more_is_better=True,
+        ),
+        Figure(
+            "10 MB octet-stream: bare ASGI that keeps it, peer the one that only reads it (the floor)",
+            *_both(_least(stage, octets, uploads)),
             more_is_better=True,
         ),
         Figure(
@@ -57,6 +71,7 @@ def run(stage: Stage, quick: bool) -> list[Figure]:
 
 
 def _figures(stage: Stage, kind: str, content_type: str, body: bytes, uploads: int) -> list[Figure]:
+    with_goal = content_type == OCTETS
     path = stage.deploy(NAME, ECHO).endpoint
     stage.stop(NAME)
     gateway = processes.gateway(stage)
@@ -64,11 +79,11 @@ def _figures(stage: Stage, kind: str, content_type: str, body: bytes, uploads: i
     upload(stage.url, path, JSON, b"{}", 1)
     idle = processes.resident(gateway)
     processes.forget_peak(gateway)
-    ours, floor = _rates(stage, path, content_type, body, uploads)
+    ours, floor = _rates(stage, path, content_type, body, uploads, FLOOR)
     small = _small_beside(stage, path, content_type, body, uploads)
     peak = (processes.peak(gateway) - idle) / SIZE
+    checker = 0.0 if with_goal else max(processes.peak(child) for child in processes.children(gateway)) / SIZE
     stage.delete(NAME)
-    with_goal = content_type == OCTETS
     return [
         Figure(
             f"10 MB {kind}: accepted, peer bare ASGI reading it (the floor)",
@@ -79,29 +94,45 @@ def _figures(stage: Stage, kind: str, content_type: str, body: bytes, uploads: i
             ratio=0.5 if with_goal else None,
         ),
         Figure(f"10 MB {kind}: gateway's peak memory over idle, in payloads", peak, "", most=3 if with_goal else None, worst=True),
+        *([] if with_goal else [Figure(f"10 MB {kind}: peak memory of the process that checks it, in payloads", checker, "")]),
         Figure(f"10 MB {kind}: small requests beside it, p99", quantile(small, 0.99), "ms", most=50 if with_goal else None),
     ]
 
 
-def _accepted(stage: Stage, content_type: str, body: bytes, uploads: int, peer: bool = True) -> tuple[float, float]:
+def _both(rates: tuple[float, float]) -> tuple[float, str, float]:
+    ours, peer = rates
+    return ours, "MB/s", peer
+
+
+def _accepted(stage: Stage, content_type: str, body: bytes, uploads: int, peer: Sequence[str] = ()) -> tuple[float, float]:
+    """MB/s of ours and, in turns with it, of the peer; 0 for no peer."""
     path = stage.deploy(NAME, ECHO).endpoint
     stage.stop(NAME)
     upload(stage.url, path, JSON, b"{}", 1)
-    rates = _rates(stage, path, content_type, body, uploads) if peer else (upload(stage.url, path, content_type, body, uploads), 0.0)
+    rates = _rates(stage, path, content_type, body, uploads, peer) if peer else (upload(stage.url, path, content_type, body, uploads), 0.0)
     stage.delete(NAME)
     return rates
 
 
-def _rates(stage: Stage, path: str, content_type: str, body: bytes, uploads: int) -> tuple[float, float]:
-    """MB/s of ours and of the floor."""
-    with stage.server(*FLOOR) as floor:
-        rates = [(upload(stage.url, path, content_type, body, some), upload(floor, "/", content_type, body, some)) for some in _halves(uploads)]
-    ours, floors = (2 / sum(1 / rate for rate in side) for side in zip(*rates, strict=True))
-    return ours, floors
+def _rates(stage: Stage, path: str, content_type: str, body: bytes, uploads: int, peer: Sequence[str]) -> tuple[float, float]:
+    with stage.server(*peer) as url:
+        return _in_turns((stage.url, path), (url, "/"), content_type, body, uploads)
+
+
+def _least(stage: Stage, body: bytes, uploads: int) -> tuple[float, float]:
+    """MB/s of the least that keeps a body, and of the floor."""
+    with stage.server(*KEEPS) as keeps, stage.server(*FLOOR) as floor:
+        return _in_turns((keeps, "/"), (floor, "/"), OCTETS, body, uploads)
+
+
+def _in_turns(one: tuple[str, str], other: tuple[str, str], content_type: str, body: bytes, uploads: int) -> tuple[float, float]:
+    """MB/s of both, the machine's noise being everybody's."""
+    rates = [[upload(*where, content_type, body, some) for where in (one, other)] for some in _halves(uploads)]
+    first, second = (2 / sum(1 / rate for rate in side) for side in zip(*rates, strict=True))
+    return first, second
 
 
 def _halves(count: int) -> tuple[int, int]:
-    """In turns with the floor, so that the machine's noise is everybody's."""
     return count // 2, count - count // 2
 
 

@@ -28,6 +28,10 @@ def workers(stage: Stage, api: str) -> list[int]:
     return [worker["pid"] for worker in stage.client.get_api(api)["workers"].values()]
 
 
+def children(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children()]
+
+
 def all_of_ours(stage: Stage) -> set[int]:
     """Operator, gateway, store, workers and what they have started."""
     slots = (Slot(stage.home.run, path.stem).pid() for path in stage.home.run.glob("*.lock"))

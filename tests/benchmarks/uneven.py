@@ -4,6 +4,9 @@ Requests come by chance (seeded), 60 % of what two replicas can serve, until 40 
 on the clock that stamps the acceptance. A replica is idle while its handler is not running, except for short pauses between two workloads: a queue
 that has gathered behind two slow ones is not waiting for an idle replica when one of them drains it. What counts of a workload's wait, from accepted
 to entered, is the part in which a replica other than the one that ran it was idle, all of its idle times together.
+
+A machine that is shared stands still now and then, and everybody with it. A bystander, a process that only sleeps for a ms again and again, says for
+how long: a row of its own counts the waits without what it was late meanwhile.
 """
 
 from __future__ import annotations
@@ -12,9 +15,13 @@ import asyncio
 import json
 import random
 import statistics
+import subprocess
+import sys
 import time
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -42,6 +49,19 @@ SLOW_ONES, SLOW_ONES_QUICK = 40, 8
 PAUSE_S = 0.010
 #: ... or so many lone writes to the store, when they take long: on a slow disk the fetch takes long, too, and nobody is idle meanwhile.
 PAUSE_WRITES, WRITE_EVERY_S = 5, 0.25
+#: The bystander sleeps for so long; up to twice that is the timer's, and not the machine's.
+STEP_S = 0.001
+BYSTANDER = """
+import sys, time
+
+step, began = float(sys.argv[1]), time.time()
+while True:
+    time.sleep(step)
+    ended = time.time()
+    if ended - began > 2 * step:
+        print(began + step, ended, flush=True)
+    began = ended
+"""
 #: Connections that were idle for longer are not used again: after 30 s the gateway closes them.
 KEPT_S = 15.0
 
@@ -76,22 +96,29 @@ class Busy:
         start, end = self._spans[number - 1]
         return self._before[number - 1] + min(moment, end) - start
 
+    def within(self, start: float, end: float) -> float:
+        return self._until(end) - self._until(start)
+
     def idle(self, start: float, end: float) -> float:
-        return max(0.0, end - start - (self._until(end) - self._until(start)))
+        return max(0.0, end - start - self.within(start, end))
 
 
 def run(stage: Stage, quick: bool) -> list[Figure]:
     api = stage.deploy(NAME, HANDLER, autoscaling={"min_replicas": REPLICAS, "max_replicas": REPLICAS})
     until(lambda: stage.client.get_api(NAME)["ready"] == REPLICAS, "two replicas serve")
-    ids, write = asyncio.run(_load(stage, api.endpoint, SLOW_ONES_QUICK if quick else SLOW_ONES))
+    with _bystander(stage) as stood:
+        ids, write = asyncio.run(_load(stage, api.endpoint, SLOW_ONES_QUICK if quick else SLOW_ONES))
     until(lambda: not stage.redis.zcard(keys.index(NAME, "open")), "everything accepted has ended", 120)
     ran = _ran(stage, ids)
     stage.delete(NAME)
     unfair = [wait * 1000 for wait in waits_beside_idle(ran, max(PAUSE_S, PAUSE_WRITES * write))]
+    still = Busy(stood(), 0.0)
+    own = [max(0.0, wait - 1000 * still.within(one.accepted, one.entered)) for wait, one in zip(unfair, ran, strict=True)]
     waits = [(one.entered - one.accepted) * 1000 for one in ran]
     what = f"two replicas, {SLOW_SHARE:.1%} of the handlers take {SLOW_S:.0f} s, the rest 1 ms"
     return [
         Figure(f"{what}: longest wait while the other replica is idle", max(unfair), "ms", most=50, worst=True),
+        Figure(f"{what}: the same without what a process that only sleeps was late meanwhile", max(own), "ms", worst=True),
         Figure(f"{what}: the same, p99", quantile(unfair, 0.99), "ms"),
         Figure(f"{what}: wait at all, p99", quantile(waits, 0.99), "ms"),
         Figure("… a lone write to the store meanwhile, p50", write * 1000, "ms"),
@@ -154,6 +181,19 @@ async def _load(stage: Stage, path: str, slow_ones: int) -> tuple[list[str], flo
     for _, connection in free:
         await connection.__aexit__()
     return ids, statistics.median(writes)
+
+
+@contextmanager
+def _bystander(stage: Stage) -> Iterator[Callable[[], list[tuple[float, float]]]]:
+    """Gives, after its end, the times in which the bystander was late."""
+    path = stage.directory / "bystander"
+    with open(path, "w") as out:
+        process = subprocess.Popen([sys.executable, "-c", BYSTANDER, str(STEP_S)], stdout=out)
+    try:
+        yield lambda: [(float(since), float(until)) for since, until in map(str.split, path.read_text().splitlines())]
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def _write(stage: Stage, took: list[float]) -> None:

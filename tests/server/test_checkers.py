@@ -55,7 +55,8 @@ def in_a_loop(use: Callable[[Checkers], Any]) -> Any:
     async def run() -> Any:
         made = Checkers()
         try:
-            return await use(made)
+            async with asyncio.timeout(60):
+                return await use(made)
         finally:
             made.close()
 
