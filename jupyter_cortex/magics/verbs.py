@@ -235,7 +235,8 @@ def _save(session: Session, word: str, artifact: bool | None, *, force: bool) ->
         value = eval(source, session.shell.user_global_ns, space)
     except Exception as error:
         raise NotebookError(f"`{source}` cannot be saved: {type(error).__name__}: {error}", kind="unsavable") from None
-    saved = objects.save(session.root, name, value, saved_target(name, source), force=force)
+    notebook = session.path.name if session.path else None
+    saved = objects.save(session.root, name, value, saved_target(name, source), force=force, notebook=notebook)
     session.saved[name, saved_target(name, source)] = saved.line
     large = [] if artifact is False else objects.files_above(saved, -1 if artifact else ARTIFACT_BYTES)
     warning = saved.warning

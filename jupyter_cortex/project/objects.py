@@ -28,9 +28,11 @@ class Saved:
     warning: str = ""
 
 
-def save(root: Path, name: str, value: Any, target: str, *, force: bool = False) -> Saved:
+def save(root: Path, name: str, value: Any, target: str, *, force: bool = False, notebook: str | None = None) -> Saved:
     """Write ``value`` to ``<name>.<suffix>`` in ``root``, a file or (a SavedModel) a directory. A file that an earlier save wrote is replaced in
-    one step, anybody else's only with ``force``.
+    one step, anybody else's only with ``force``; so is what another notebook of this directory has saved, for its Handler loads it.
+
+    ``notebook``: the file's name of the one that saves, None where it is not known.
 
     Raises ProjectError (kind ``unsavable``, ``unwritable`` or ``exists``).
     """
@@ -43,6 +45,14 @@ def save(root: Path, name: str, value: Any, target: str, *, force: bool = False)
             f"{printable(path.name)} is there already and was not written by `%cortex save`; choose another name, or replace it with --force",
             kind="exists",
             path=path.name,
+        )
+    if not force and (other := ours.another(name, notebook)):
+        file, owner = other
+        raise ProjectError(
+            f"{printable(file)} is what {printable(owner)} has saved as {name}, and its Handler may load it; "
+            f"choose another name (`%cortex save NAME={name}`), or replace it with --force",
+            kind="exists",
+            path=file,
         )
     temporary = root / f".{os.getpid()}.{name}{form.suffix}"  # some know the format by the name's end
     try:
@@ -60,7 +70,7 @@ def save(root: Path, name: str, value: Any, target: str, *, force: bool = False)
     finally:
         _remove(temporary)
     ours.forget_others(name, path)
-    ours.remember(path)
+    ours.remember(path, notebook)
     return Saved(name, path, _stamp(path)[0], loading_line(chosen, value, target or name, path.name), tied(chosen, value))
 
 
@@ -72,7 +82,7 @@ def _remove(path: Path) -> None:
 
 
 class _Ours:
-    """Which files `%cortex save` wrote, in a hidden file beside them: nobody else's may be replaced or removed."""
+    """Which files `%cortex save` wrote, and for which notebook, in a hidden file beside them: nobody else's may be replaced or removed."""
 
     def __init__(self, root: Path) -> None:
         self._root, self._path = root, root / ".cortex-saved.json"
@@ -80,14 +90,24 @@ class _Ours:
             known = json.loads(self._path.read_bytes())
         except (OSError, ValueError):
             known = {}
-        self._known: dict[str, list[int]] = known if isinstance(known, dict) else {}
+        #: By the file's name: its stamp and, where it is known, the notebook.
+        self._known: dict[str, list[Any]] = known if isinstance(known, dict) else {}
 
     def wrote(self, path: Path) -> bool:
         """Whether the file is as a save left it."""
         try:
-            return self._known.get(path.name) == _stamp(path)
+            return self._known.get(path.name, [])[:2] == _stamp(path)
         except OSError:
             return False
+
+    def another(self, name: str, notebook: str | None) -> tuple[str, str] | None:
+        """A file of this object, in whatever format, and the other notebook, still there, for which it was written."""
+        for form in FORMATS.values():
+            path = self._root / f"{name}{form.suffix}"
+            owner = (self._known.get(path.name) or [])[2:]
+            if notebook and owner and owner != [notebook] and self.wrote(path) and (self._root / str(owner[0])).is_file():
+                return path.name, str(owner[0])
+        return None
 
     def forget_others(self, name: str, kept: Path) -> None:
         """Remove what an earlier save of the same object wrote in another format: it would be found instead."""
@@ -97,8 +117,8 @@ class _Ours:
                 _remove(other)
                 del self._known[other.name]
 
-    def remember(self, path: Path) -> None:
-        self._known[path.name] = _stamp(path)
+    def remember(self, path: Path, notebook: str | None) -> None:
+        self._known[path.name] = [*_stamp(path), *([notebook] if notebook else [])]
         with suppress(OSError):  # then the next save asks for --force
             self._path.write_text(json.dumps(self._known))
 

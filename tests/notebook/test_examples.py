@@ -49,6 +49,19 @@ def test_an_example_is_shipped_without_outputs_and_opens_with_the_cortex_kernel(
     assert document["cells"][0]["cell_type"] == "markdown"
 
 
+def test_no_two_examples_save_under_one_name_for_they_lie_in_one_directory() -> None:
+    names = [
+        (word.partition("=")[0], source.stem)
+        for source in EXAMPLES
+        for cell in json.loads(source.read_text())["cells"]
+        if cell["cell_type"] == "code"
+        for line in "".join(cell["source"]).splitlines()
+        if line.startswith("%cortex save ")
+        for word in line.split()[2:]
+    ]
+    assert len({name for name, _ in names}) == len(names) >= 9, sorted(names)
+
+
 def test_the_iris_notebook_runs_from_data_to_a_deleted_api(run: Callable[..., Path]) -> None:
     path = run(next(path for path in EXAMPLES if path.stem == "iris-classifier"))
     text = shown(path)

@@ -20,7 +20,7 @@ from jupyter_cortex.core.errors import BadRequest, CortexError, HandlerError, No
 from jupyter_cortex.magics.completion import complete
 from jupyter_cortex.magics.words import words
 
-from .conftest import Shell
+from .conftest import Shell, write_notebook
 
 HANDLER = """
 from cortex_internal.lib.log import logger
@@ -442,6 +442,36 @@ def test_a_file_that_somebody_else_wrote_is_neither_replaced_nor_removed(shell: 
     assert json.loads(Path("config.json").read_text()) == {"third": 3}
     shell.run("config = {3: 3}\n%cortex save config")
     assert not Path("config.json").exists(), "our own file in another format would be found instead"
+
+
+def test_what_another_notebook_of_the_directory_has_saved_is_replaced_only_with_force(shell: Shell) -> None:
+    def within(notebook: str) -> None:
+        shell.shell.user_ns["__vsc_ipynb_file__"] = str(write_notebook(Path(notebook).absolute(), "pass"))
+
+    def kept() -> dict[str, Any]:
+        return {path.name: path.read_bytes() for path in Path.cwd().glob("model.*")}
+
+    within("one.ipynb")
+    shell.run("model = {'one': 1}\n%cortex save model")
+    shell.run("model = {'one': 2}\n%cortex save model")
+    before = kept()
+    assert json.loads(before["model.json"]) == {"one": 2}
+    within("two.ipynb")
+    for value in ("{'two': 2}", "{2: 2}"):  # in the same format, and in one whose file would be found instead
+        error = refused(shell, f"model = {value}\n%cortex save model")
+        for said in ("model.json", "one.ipynb", "%cortex save NAME=model", "--force"):
+            assert said in error.message
+        assert kept() == before
+    shell.run("%cortex save other=model")
+    assert Path("other.pkl").is_file()
+    assert any("model = " in line and "other.pkl" in line for line in shell.text.splitlines())
+    shell.run("model = {'two': 3}\n%cortex save model --force")
+    assert json.loads(kept()["model.json"]) == {"two": 3}
+    within("one.ipynb")
+    assert "two.ipynb" in refused(shell, "%cortex save model").message
+    Path("two.ipynb").unlink()
+    shell.run("model = {'one': 4}\n%cortex save model")
+    assert json.loads(kept()["model.json"]) == {"one": 4}
 
 
 def test_an_estimator_of_a_class_of_the_notebook_is_saved_with_its_class(shell: Shell) -> None:
