@@ -157,6 +157,7 @@ class PublicDoor:
     def end_waits(self) -> None:
         """The gateway is told to stop: who waits is told how it stands, now. May be called by a signal handler."""
         self._polls.end()
+        self._checkers.end_waits()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":

@@ -218,7 +218,7 @@ def keep_sample(session: Session, name: str, *, expect: bool) -> Path:
 @verb
 @click.argument("objects_", metavar="NAME[=OBJECT]…", nargs=-1, required=True)
 @click.option("--artifact/--no-artifact", default=None, help="Store it outside the bundle; default: when it is larger than 8 MiB.")
-@click.option("--force", is_flag=True, help="Replace a file that `%cortex save` did not write.")
+@click.option("--force", is_flag=True, help="Replace a file that `%cortex save` did not write, or wrote for another notebook.")
 def save(door: CellDoor, objects_: tuple[str, ...], artifact: bool | None, force: bool) -> None:
     """Write objects of this kernel to files that the Handler can load, and show the line that loads each."""
     rows = [_save(door.session, word, artifact, force=force) for word in objects_]

@@ -50,7 +50,7 @@ def save(root: Path, name: str, value: Any, target: str, *, force: bool = False,
         file, owner = other
         raise ProjectError(
             f"{printable(file)} is what {printable(owner)} has saved as {name}, and its Handler may load it; "
-            f"choose another name (`%cortex save NAME={name}`), or replace it with --force",
+            "choose another name (`%cortex save NAME=OBJECT`), or replace it with --force",
             kind="exists",
             path=file,
         )
@@ -69,8 +69,7 @@ def save(root: Path, name: str, value: Any, target: str, *, force: bool = False,
         ) from None
     finally:
         _remove(temporary)
-    ours.forget_others(name, path)
-    ours.remember(path, notebook)
+    ours.settle(name, path, notebook)
     return Saved(name, path, _stamp(path)[0], loading_line(chosen, value, target or name, path.name), tied(chosen, value))
 
 
@@ -86,12 +85,15 @@ class _Ours:
 
     def __init__(self, root: Path) -> None:
         self._root, self._path = root, root / ".cortex-saved.json"
+        #: By the file's name: its stamp and, where it is known, the notebook.
+        self._known = self._read()
+
+    def _read(self) -> dict[str, list[Any]]:
         try:
             known = json.loads(self._path.read_bytes())
         except (OSError, ValueError):
-            known = {}
-        #: By the file's name: its stamp and, where it is known, the notebook.
-        self._known: dict[str, list[Any]] = known if isinstance(known, dict) else {}
+            return {}
+        return {name: about for name, about in known.items() if isinstance(about, list)} if isinstance(known, dict) else {}
 
     def wrote(self, path: Path) -> bool:
         """Whether the file is as a save left it."""
@@ -105,22 +107,28 @@ class _Ours:
         for form in FORMATS.values():
             path = self._root / f"{name}{form.suffix}"
             owner = (self._known.get(path.name) or [])[2:]
-            if notebook and owner and owner != [notebook] and self.wrote(path) and (self._root / str(owner[0])).is_file():
+            if notebook and owner and owner != [notebook] and path.exists() and (self._root / str(owner[0])).is_file():
                 return path.name, str(owner[0])
         return None
 
-    def forget_others(self, name: str, kept: Path) -> None:
-        """Remove what an earlier save of the same object wrote in another format: it would be found instead."""
+    def settle(self, name: str, kept: Path, notebook: str | None) -> None:
+        """Note what was written, and remove what an earlier save of the same object wrote in another format: it would be found instead."""
+        # Read anew: writing an object may take minutes, and other notebooks save theirs meanwhile.
+        self._known = self._read()
         for form in FORMATS.values():
             other = self._root / f"{name}{form.suffix}"
             if other != kept and other.exists() and self.wrote(other):
                 _remove(other)
                 del self._known[other.name]
-
-    def remember(self, path: Path, notebook: str | None) -> None:
-        self._known[path.name] = [*_stamp(path), *([notebook] if notebook else [])]
-        with suppress(OSError):  # then the next save asks for --force
-            self._path.write_text(json.dumps(self._known))
+        owner = [notebook] if notebook else (self._known.get(kept.name) or [])[2:]
+        self._known[kept.name] = [*_stamp(kept), *owner]
+        temporary = self._path.with_name(f".{os.getpid()}{self._path.name}")
+        try:
+            temporary.write_text(json.dumps(self._known))
+            os.replace(temporary, self._path)
+        except OSError:  # then the next save asks for --force
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def _stamp(path: Path) -> list[int]:

@@ -258,6 +258,8 @@ class Registry:
             with store_errors():
                 self.client.persist(keys.bundle(name, digest))
                 self.client.sadd(keys.bundles(name), digest)
+                # Once more: the end of a delete may have taken it away in the meantime.
+                self.client.sadd(keys.APIS, name)
         self.wake_operator()
         return outcome
 
@@ -408,8 +410,16 @@ class Registry:
         with store_errors():
             while PURGE.run(self.client, name):
                 pass
-            if not self.client.exists(keys.api(name)):
-                self.client.srem(keys.APIS, name)
+
+
+            def forget(pipe: Any) -> None:
+                # A deploy of the same name may come at any moment: what it brings must not be forgotten with the old one.
+                there = pipe.exists(keys.api(name))
+                pipe.multi()
+                if not there:
+                    pipe.srem(keys.APIS, name)
+
+            self.client.transaction(forget, keys.api(name))
 
     def being_deleted(self, name: str) -> bool:
         with store_errors():

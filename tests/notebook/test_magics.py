@@ -446,7 +446,7 @@ def test_a_file_that_somebody_else_wrote_is_neither_replaced_nor_removed(shell: 
 
 def test_what_another_notebook_of_the_directory_has_saved_is_replaced_only_with_force(shell: Shell) -> None:
     def within(notebook: str) -> None:
-        shell.shell.user_ns["__vsc_ipynb_file__"] = str(write_notebook(Path(notebook).absolute(), "pass"))
+        shell.shell.user_ns["__vsc_ipynb_file__"] = str(write_notebook(Path(notebook).absolute(), "pass")) if notebook else ""
 
     def kept() -> dict[str, Any]:
         return {path.name: path.read_bytes() for path in Path.cwd().glob("model.*")}
@@ -459,7 +459,7 @@ def test_what_another_notebook_of_the_directory_has_saved_is_replaced_only_with_
     within("two.ipynb")
     for value in ("{'two': 2}", "{2: 2}"):  # in the same format, and in one whose file would be found instead
         error = refused(shell, f"model = {value}\n%cortex save model")
-        for said in ("model.json", "one.ipynb", "%cortex save NAME=model", "--force"):
+        for said in ("model.json", "one.ipynb", "%cortex save NAME=OBJECT", "--force"):
             assert said in error.message
         assert kept() == before
     shell.run("%cortex save other=model")
@@ -467,6 +467,11 @@ def test_what_another_notebook_of_the_directory_has_saved_is_replaced_only_with_
     assert any("model = " in line and "other.pkl" in line for line in shell.text.splitlines())
     shell.run("model = {'two': 3}\n%cortex save model --force")
     assert json.loads(kept()["model.json"]) == {"two": 3}
+    within("one.ipynb")
+    assert "two.ipynb" in refused(shell, "%cortex save model").message
+    # One whose name nobody says replaces it, and leaves it whose it was.
+    within("")
+    shell.run("model = {'nobody': 1}\n%cortex save model")
     within("one.ipynb")
     assert "two.ipynb" in refused(shell, "%cortex save model").message
     Path("two.ipynb").unlink()

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import uvloop
 
 from jupyter_cortex.core.errors import BodyCheckFailed, PayloadError
 from jupyter_cortex.gateway import checkers
@@ -50,17 +51,20 @@ def gateway(environment: Environment) -> int:
 
 
 def in_a_loop(use: Callable[[Checkers], Any]) -> Any:
-    """Run a coroutine function on checkers of this process, which are ended with it."""
+    """Run a coroutine function on checkers of this process, on the gateway's loop; they are ended with it."""
 
     async def run() -> Any:
         made = Checkers()
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 return await use(made)
         finally:
             made.close()
 
-    return asyncio.run(run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        found = runner.run(run())
+    wait_until(lambda: not processes(os.getpid()), "none of them is left")
+    return found
 
 
 def said(parse: Callable[[], object]) -> tuple[str, dict[str, Any]] | None:
@@ -105,6 +109,45 @@ def test_whoever_breaks_off_leaves_no_answer_for_the_next_one() -> None:
             await broken_off
         await made.check(LARGE, "application/json")
         wait_until(lambda: not runs(first.pid), "the one that was asked by him is gone")
+
+    in_a_loop(use)
+
+
+def test_who_is_being_checked_when_the_gateway_stops_is_told_so_and_who_waits_for_a_turn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(made: Checkers) -> None:
+        await asyncio.gather(*(made.check(LARGE, "application/json") for _ in range(MOST)))
+        there = processes(os.getpid())
+        assert len(there) == MOST, "as many as were asked at once"
+        for checker in there:
+            checker.suspend()
+        asked = [asyncio.create_task(made.check(LARGE, "application/json")) for _ in range(MOST + 1)]
+        while made._idle:
+            await asyncio.sleep(0)
+        under_way, waits = asked[:MOST], asked[MOST]
+        monkeypatch.setattr(checkers, "LAST_S", 60.0)
+        made.end_waits()
+        with pytest.raises(BodyCheckFailed, match="about to stop; nothing was accepted"):
+            await waits
+        assert not any(task.done() for task in under_way)
+        monkeypatch.setattr(checkers, "LAST_S", 0.0)
+        made.end_waits()
+        for task in under_way:
+            with pytest.raises(BodyCheckFailed, match="about to stop"):
+                await task
+        monkeypatch.undo()
+        await made.check(LARGE, "application/json")  # one that comes now may still be in time
+
+    in_a_loop(use)
+
+
+def test_numbers_with_too_many_digits_are_found_at_the_end_of_64_mb() -> None:
+    """Looking for them from each digit of each number took minutes: the check's own limit bounds that."""
+    numbers = b"[" + b",".join([b"1" * 4300] * 15_000) + b"," + b"1" * 4301 + b"]"
+
+    async def use(made: Checkers) -> None:
+        with pytest.raises(PayloadError, match="more than 4300 digits") as refusal:
+            await made.check(numbers, "application/json")
+        assert refusal.value.details["offset"] == len(numbers) - 4302
 
     in_a_loop(use)
 
@@ -200,19 +243,20 @@ def test_a_body_over_which_every_checker_is_killed_is_refused_and_nobody_else_no
         always = pool.submit(other.post, "/killed", content=json.dumps([[0]] * 5_000_000).encode(), headers=JSON)
         while not always.done():
             for process in processes(parent):
-                process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         document = refused(always.result(), 503, "body_check_failed")
         assert "nothing was accepted" in document["detail"]
-        assert always.result().headers["retry-after"] == "1"
+        assert always.result().headers["retry-after"] == "5"
         assert waiting(environment, "killed") == before
         assert web.post("/killed", json={}).status_code == 200
         assert web.post("/killed", content=LARGE, headers=JSON).status_code == 200
         assert gateway(environment) == parent
 
 
-def accepts(web: httpx.Client) -> bool:
+def accepts(web: httpx.Client, path: str) -> bool:
     with contextlib.suppress(httpx.TransportError):  # it has just been started
-        return web.post("/outlived", content=LARGE, headers=JSON).status_code == 200
+        return web.post(path, content=LARGE, headers=JSON).status_code == 200
     return False
 
 
@@ -221,13 +265,33 @@ def test_no_checker_outlives_its_gateway(own_environment: Callable[..., Environm
     with staged(environment, "outlived"), environment.http() as web:
         for end in (signal.SIGKILL, signal.SIGTERM):
             parent = gateway(environment)
-            wait_until(lambda: accepts(web), "the gateway answers")
+            wait_until(lambda: accepts(web, "/outlived"), "the gateway answers")
             (checker,) = processes(parent)
             checker.suspend()  # it sees nothing of its socket
             os.kill(parent, end)
             wait_until(lambda checker=checker: not runs(checker.pid), "the checker is gone with it")
             wait_until(lambda parent=parent: (now := environment.slot("gateway").pid()) is not None and now != parent, "another gateway is there")
-        wait_until(lambda: accepts(web), "the last one answers, too")
+        wait_until(lambda: accepts(web, "/outlived"), "the last one answers, too")
+
+
+def test_a_gateway_that_is_told_to_stop_refuses_what_it_cannot_check_in_time(own_environment: Callable[..., Environment]) -> None:
+    environment = own_environment()
+    whole = head("POST", "/stopped", b"Content-Type: application/json", b"Content-Length: %d" % len(LARGE), b"Connection: close") + b"\r\n" + LARGE
+    with staged(environment, "stopped"), environment.http() as web:
+        assert web.post("/stopped", content=LARGE, headers=JSON).status_code == 200
+        before, parent = waiting(environment, "stopped"), gateway(environment)
+        (checker,) = processes(parent)
+        checker.suspend()
+        wire = Wire(environment).send(whole)
+        for _ in range(3):
+            assert web.get("/healthz").status_code == 200, "what came before it has been read, too"
+        os.kill(parent, signal.SIGTERM)
+        status, document = problem(wire.rest())
+        assert (status, document["code"]) == (503, "body_check_failed")
+        assert "about to stop; nothing was accepted" in document["detail"]
+        wait_until(lambda: not runs(checker.pid), "its checker is gone")
+        assert waiting(environment, "stopped") == before
+        wait_until(lambda: accepts(web, "/stopped"), "another gateway is there")
 
 
 def test_bodies_that_wait_for_their_check_count_as_being_on_their_way(own_environment: Callable[..., Environment]) -> None:
@@ -238,7 +302,12 @@ def test_bodies_that_wait_for_their_check_count_as_being_on_their_way(own_enviro
     body = json.dumps("x" * 1_000_000).encode()
     whole = head("POST", "/many", b"Content-Type: application/json", b"Content-Length: %d" % len(body), b"Connection: close") + b"\r\n" + body
     with environment.http() as web, ThreadPoolExecutor(MOST) as pool:
-        assert all(answer.status_code == 200 for answer in pool.map(lambda _: web.post("/many", content=body, headers=JSON), range(8)))
+
+        def so_many() -> bool:
+            assert all(answer.status_code == 200 for answer in pool.map(lambda _: web.post("/many", content=body, headers=JSON), range(8)))
+            return len(processes(gateway(environment))) == MOST
+
+        wait_until(so_many, "there are as many checkers as there may be")
         there = processes(gateway(environment))
         for checker in there:
             checker.suspend()

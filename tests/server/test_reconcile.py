@@ -6,14 +6,16 @@ import json
 import os
 import platform
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from redis.connection import AbstractConnection
 
-from jupyter_cortex.core.errors import ApiNotFound
+from jupyter_cortex.core.errors import ApiNotFound, Conflict
 from jupyter_cortex.core.workload import DeploymentState as State
 from jupyter_cortex.operator.embedded import EmbeddedStore
 from jupyter_cortex.operator.home import Home
@@ -142,3 +144,47 @@ def test_nobody_brings_back_half_of_an_api_by_stopping_it_while_it_is_deleted(pa
         with pytest.raises(ApiNotFound):
             passes.registry.set_stopped(API, stopped)
     assert not passes.client.exists(keys.api(API))
+
+
+@contextmanager
+def before_command(number: int, happens: Callable[[], None]) -> Iterator[None]:
+    """Something happens in the moment before so many commands, or pipelines, are sent to the store."""
+    send, sent = AbstractConnection.send_packed_command, 0
+
+    def counting(self: AbstractConnection, *args: Any, **options: Any) -> Any:
+        nonlocal sent
+        sent += 1
+        if sent == number:
+            happens()
+        return send(self, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AbstractConnection, "send_packed_command", counting)
+        yield
+
+
+@pytest.mark.parametrize("inner", ["deploy", "purge"])
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_deploy_that_meets_the_end_of_a_delete_is_never_forgotten_with_it(passes: Passes, inner: str, number: int) -> None:
+    passes.deploy()
+    passes.registry.delete(API)
+    refused: list[bool] = []
+
+    def deploy() -> None:
+        try:
+            passes.deploy("1" * 64)
+        except Conflict:  # it is still being deleted, and says so
+            refused.append(True)
+
+    def purge() -> None:
+        passes.registry.purge(API)
+
+    outer, happens = (purge, deploy) if inner == "deploy" else (deploy, purge)
+    with before_command(number, happens):
+        outer()
+    if refused:
+        passes.registry.purge(API)
+        passes.deploy("1" * 64)
+    elif passes.registry.find(API) is None:  # there are not so many commands
+        deploy()
+    assert (passes.registry.names(), passes.registry.get(API).wanted) == ([API], 1)
