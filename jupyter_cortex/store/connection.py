@@ -16,8 +16,30 @@ from ..core.errors import StoreUnavailable
 CONNECT_TIMEOUT = 2.0
 CALL_TIMEOUT = 10.0
 
-#: Errors of a server that is there but cannot serve now: full, loading, read-only, failing to write its log. The first word of the reply.
+#: Errors of a server that is there but cannot serve now: full, loading, read-only, failing to write its log. The first word of the reply (`word_of`).
 TEMPORARY = ("LOADING", "OOM", "READONLY", "MISCONF", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "NOSCRIPT")
+
+
+#: redis-py makes a class of the first word of these, and takes it out of the text.
+_CLASSES: dict[type[redis.RedisError], str] = {
+    redis.BusyLoadingError: "LOADING",
+    redis.OutOfMemoryError: "OOM",
+    redis.ReadOnlyError: "READONLY",
+    redis.exceptions.MasterDownError: "MASTERDOWN",
+    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
+    redis.exceptions.TryAgainError: "TRYAGAIN",
+    redis.exceptions.NoScriptError: "NOSCRIPT",
+}
+#: What redis-py puts before the text of an error within a pipeline.
+_IN_PIPELINE = " of pipeline caused error: "
+
+
+def word_of(error: BaseException) -> str:
+    """The first word of an error reply, as the server said it."""
+    for kind, word in _CLASSES.items():
+        if isinstance(error, kind):
+            return word
+    return str(error).rpartition(_IN_PIPELINE)[2].split(" ", 1)[0]
 
 
 def connect(url: str, *, timeout: float | None = CALL_TIMEOUT) -> redis.Redis:
@@ -37,8 +59,7 @@ def connect(url: str, *, timeout: float | None = CALL_TIMEOUT) -> redis.Redis:
 
 def explain(error: BaseException) -> str:
     """Why the store did not answer, without its address or credentials."""
-    text = str(error)
-    word = text.split(" ", 1)[0]
+    word = word_of(error)
     reasons = {
         "LOADING": "it is reading its data from disk",
         "OOM": "its memory is full",
@@ -61,7 +82,7 @@ def is_temporary(error: BaseException) -> bool:
     """Whether waiting may help: no connection, no answer, or a server that says so itself."""
     if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError, EOFError)):
         return True
-    return isinstance(error, redis.ResponseError) and str(error).split(" ", 1)[0] in TEMPORARY
+    return isinstance(error, redis.ResponseError) and word_of(error) in TEMPORARY
 
 
 @contextmanager

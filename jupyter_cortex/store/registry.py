@@ -411,7 +411,6 @@ class Registry:
             while PURGE.run(self.client, name):
                 pass
 
-
             def forget(pipe: Any) -> None:
                 # A deploy of the same name may come at any moment: what it brings must not be forgotten with the old one.
                 there = pipe.exists(keys.api(name))

@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 import pytest
 import redis
 
+from jupyter_cortex.core.errors import StoreUnavailable
 from jupyter_cortex.core.spec import check_specs
 from jupyter_cortex.operator.embedded import EmbeddedStore
 from jupyter_cortex.operator.home import Home
@@ -20,6 +21,7 @@ from jupyter_cortex.serving.board import Board
 from jupyter_cortex.serving.broker import CortexConsumer, Delivery, Terms, Workload
 from jupyter_cortex.serving.reclaim import reclaim
 from jupyter_cortex.store import keys
+from jupyter_cortex.store.connection import store_errors
 from jupyter_cortex.store.history import history, quantile
 from jupyter_cortex.store.records import Records
 from jupyter_cortex.store.scripts import CANCEL, COMMIT, PIECE, RESYNC, SUBMIT
@@ -546,3 +548,23 @@ def test_ends_are_taken_when_the_stores_memory_is_out(handling: Handling, client
     finally:
         client.config_set("maxmemory", 0)
     assert client.exists(keys.body(API, "a")) == 0
+
+
+@pytest.mark.parametrize("transaction", [True, False, None], ids=["transaction", "pipeline", "single"])
+def test_a_store_whose_memory_is_full_counts_as_away_however_it_was_asked(client: redis.Redis, transaction: bool | None) -> None:
+    @store_errors()
+    def write() -> None:
+        if transaction is None:
+            client.incr("n")
+            return
+        pipe = client.pipeline(transaction=transaction)
+        pipe.hdel("h", "x")
+        pipe.incr("n")
+        pipe.execute()
+
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreUnavailable, match="its memory is full"):
+            write()
+    finally:
+        client.config_set("maxmemory", 0)

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 
+from jupyter_cortex.core.errors import CortexError
 from jupyter_cortex.store import keys
 
 from ..conftest import Environment, ProjectMaker, wait_until
@@ -223,3 +225,39 @@ def test_a_read_only_store_answers_503_and_recovers(own_environment: Callable[..
         store.replicaof("NO", "ONE")
         request_id = wait_until(lambda: http.post("/readonly", json={"n": 1, "sleep": 0}).json().get("id"), "it takes requests again")
     assert environment.client().result("readonly", request_id, wait=60).status == "completed"
+
+
+def test_no_control_route_breaks_while_the_store_s_memory_is_full(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
+    environment = own_environment(store_wait="0.2")
+    project("crammed", ADDER).deploy(environment)
+    store = environment.redis()
+    with environment.http(headers={"authorization": f"Bearer {environment.token}"}) as control:
+        api = "/_cortex/v1/apis/crammed"
+        store.config_set("maxmemory", "1")
+        asked = {
+            "refresh": control.post(f"{api}/refresh"),
+            "rollback": control.post(f"{api}/rollback"),
+            "change": control.patch(api, json={"handler": {"config": {"x": 1}}}),
+            "stop": control.post(f"{api}/stop"),
+            "start": control.post(f"{api}/start"),
+            "requeue": control.post(f"{api}/requeue", json={"ids": ["none"]}),
+            "promote": control.post(f"{api}/deployments/1/promote"),
+            "drop": control.post(f"{api}/deployments/1/drop"),
+            "bundle": control.put(f"{api}/bundles/{'0' * 64}", content=b"PK"),
+            "report": control.put(f"{api}/deployments/1/report", content=b"{}", headers={"content-type": "application/x-ipynb+json"}),
+            "readyz": control.get("/readyz"),
+            "look": control.get(api),
+        }
+        with pytest.raises(CortexError) as refused:
+            environment.client().refresh("crammed")
+        answered = {what: answer.status_code for what, answer in asked.items()}
+        assert not {what: status for what, status in answered.items() if status >= 500 and status != 503}
+        away = [what for what, answer in asked.items() if answer.status_code == 503]
+        assert {"refresh", "readyz"} <= set(away), answered
+        for what in away:
+            assert "its memory is full" in asked[what].json()["detail"], what
+            assert asked[what].headers["retry-after"] == "1"
+        assert "memory is full" in refused.value.message
+        store.config_set("maxmemory", "0")
+        assert control.post(f"{api}/refresh").status_code == 200
+        assert control.get("/readyz").status_code == 200
