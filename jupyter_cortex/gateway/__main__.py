@@ -41,10 +41,11 @@ def main() -> int:
     chained, chain = server.chain_socket(config.chain_address, public)
     server.write_chain(home.run, {**chain, "token": config.internal})
     operator = Slot(home.run, "operator")
-    started = time.monotonic()
+    started = float("-inf")
 
     def look() -> int | None:
-        """See that there is an operator; its process id. One that keeps ending is not started again sooner than after 2 s."""
+        """See that there is an operator; its process id. One that keeps ending is not started again sooner than after 2 s, but the first at once: it
+        may die when this gateway has only just come."""
         nonlocal started
         from ..operator.local import start_operator, stopping
 
