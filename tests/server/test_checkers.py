@@ -67,6 +67,17 @@ def in_a_loop(use: Callable[[Checkers], Any]) -> Any:
     return found
 
 
+async def under_way(made: Checkers) -> tuple[psutil.Process, asyncio.Task[None]]:
+    """A checker that stands still, and the check of a broken body that waits for it."""
+    await made.check(b"{}", "application/json")
+    (checker,) = processes(os.getpid())
+    checker.suspend()
+    asked = asyncio.create_task(made.check(BROKEN, "application/json"))
+    while made._idle:
+        await asyncio.sleep(0)
+    return checker, asked
+
+
 def said(parse: Callable[[], object]) -> tuple[str, dict[str, Any]] | None:
     try:
         parse()
@@ -98,12 +109,7 @@ def test_a_checker_says_of_every_body_what_the_parser_says_here() -> None:
 
 def test_whoever_breaks_off_leaves_no_answer_for_the_next_one() -> None:
     async def use(made: Checkers) -> None:
-        await made.check(b"{}", "application/json")
-        (first,) = processes(os.getpid())
-        first.suspend()
-        broken_off = asyncio.create_task(made.check(BROKEN, "application/json"))
-        while made._idle:
-            await asyncio.sleep(0)
+        first, broken_off = await under_way(made)
         broken_off.cancel()
         with pytest.raises(asyncio.CancelledError):
             await broken_off
@@ -168,12 +174,7 @@ def test_no_more_than_so_many_check_at_once_and_those_that_are_idle_are_ended(mo
 
 def test_one_that_is_killed_over_a_body_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
     async def use(made: Checkers) -> None:
-        await made.check(b"{}", "application/json")
-        (first,) = processes(os.getpid())
-        first.suspend()
-        asked = asyncio.create_task(made.check(BROKEN, "application/json"))
-        while made._idle:
-            await asyncio.sleep(0)
+        first, asked = await under_way(made)
         first.kill()
         with pytest.raises(PayloadError, match="not valid JSON"):
             await asked
