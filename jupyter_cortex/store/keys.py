@@ -20,7 +20,7 @@ What lies below the prefix (``<id>`` is a request id, ``<n>`` a version):
 ``:x:<id>``        string   the notebook that was executed for it (ipynb, compressed), of a notebook handler
 ``:p:<id>``        string   a partial result while it runs, JSON text
 ``:queue``         list     waiting ids, next one first
-``:suspects``      list     ids that killed two replicas; run alone on a fresh one
+``:suspects``      list     ids to run alone on a fresh replica: their last chance
 ``:wake``          list     at most 64 tokens; an idle replica blocks on it
 ``:held:<rid>``    set      ids that replica ``<rid>`` holds
 ``:ending``        hash     cancelled id -> the replica that still holds it

@@ -42,6 +42,7 @@ class Workload:
     status: str = "in_queue"
     attempts: int = 0
     deaths: int = 0
+    alone: bool = False  #: put aside, for its last chance
     started: bool = False
     replica: str = ""
     version: int = 0
@@ -121,6 +122,7 @@ class Model:
         self.workloads: dict[str, Workload] = {}
         self.queue: list[str] = []
         self.suspects: list[str] = []
+        self.aside_again = 0  #: how often one lay aside that had done so before
         self.held: dict[str, set[str]] = {}
         self.live = 1
         self.counts: Counter[str] = Counter()
@@ -208,13 +210,16 @@ class Model:
             self.counts["wait"] += 1
             self.counts["run"] += ran
 
-    def _back(self, name: str, *, never_ran: bool) -> None:
-        """To the head of the queue. ``never_ran``: a start that is marked was the fetch's, and does not count."""
+    def _back(self, name: str, *, never_ran: bool, aside: bool = False) -> None:
+        """To the head of the queue, or where those are that were put aside, as it is now or was before. ``never_ran``: a start that is marked was
+        the fetch's, and does not count."""
         found = self.workloads.get(name)
         if found and not found.final:
             found.attempts -= never_ran and found.status == "in_progress"
             found.move("in_queue")
-            self.queue.insert(0, name)
+            self.aside_again += found.alone
+            found.alone = found.alone or aside
+            self.suspects.append(name) if found.alone else self.queue.insert(0, name)
 
     def _take(self, commit: Commit, held: set[str]) -> tuple[list[tuple[Workload, bool]], int]:
         if commit.take and self.live > commit.terms.version:
@@ -286,7 +291,7 @@ class Model:
         found.run += 1
         found.attempts = found.deaths = found.version = 0
         found.started, found.replica, found.error, found.details, found.fingerprint = False, "", None, "", ""
-        found.due = found.progress = None
+        found.due, found.progress, found.alone = None, None, False
         found.move("in_queue")
         self.queue.append(found.id)
         self.counts["accepted"] += 1
@@ -330,16 +335,17 @@ class Model:
         found.told += ["progress"] if found.told[-1] != "progress" else []
         return True
 
-    def resync(self, replica: str, known: Iterable[tuple[str, int]]) -> int:
-        """A replica is back and says what it has, and of which run: the rest was in replies that never came. How many go back to the queue."""
+    def resync(self, replica: str, known: Iterable[tuple[str, int]]) -> tuple[int, int]:
+        """A replica is back and says what it has, and of which run: the rest was in replies that never came. How many (go back to the queue,
+        are put aside again)."""
         held = self.held.setdefault(replica, set())
         has = set(known)
         lost = {name for name in held if (name, self.workloads[name].run if name in self.workloads else 1) not in has}
         held -= lost
-        before = len(self.queue)
+        before = len(self.queue), len(self.suspects)
         for name in sorted(lost):
             self._back(name, never_ran=True)
-        return len(self.queue) - before
+        return len(self.queue) - before[0], len(self.suspects) - before[1]
 
     def reclaim(self, replica: str, ran: Iterable[str], keep: bool) -> tuple[int, int, set[str]]:
         """A replica is dead; ``ran`` were inside its handlers. (Back in the queue, put aside, failed)."""
@@ -355,13 +361,11 @@ class Model:
                 self._file(found, End("", "", details=DIED).fingerprint)
                 self._final(found, "failed", ran=False)
                 failed.add(name)
-            elif name in ran and self.max_deliveries > 1 and found.deaths >= self.max_deliveries - 1:
-                found.move("in_queue")
-                self.suspects.append(name)
-                suspected += 1
             else:
-                self._back(name, never_ran=bool(ran) and name not in ran)
-                requeued += 1
+                aside = name in ran and self.max_deliveries > 1 and found.deaths >= self.max_deliveries - 1
+                self._back(name, never_ran=bool(ran) and name not in ran, aside=aside)
+                suspected += found.alone
+                requeued += not found.alone
         return requeued, suspected, failed
 
     def expire(self, name: str) -> None:

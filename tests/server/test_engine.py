@@ -24,7 +24,7 @@ from jupyter_cortex.store import keys
 from jupyter_cortex.store.connection import store_errors
 from jupyter_cortex.store.history import history, quantile
 from jupyter_cortex.store.records import Records
-from jupyter_cortex.store.scripts import CANCEL, COMMIT, PIECE, RESYNC, SUBMIT
+from jupyter_cortex.store.scripts import CANCEL, COMMIT, PIECE, REQUEUE, RESYNC, SUBMIT
 from jupyter_cortex.store.streams import events
 
 from ..conftest import wait_until
@@ -488,6 +488,39 @@ def test_the_third_death_fails_a_workload_with_the_reason_after_a_last_chance_al
     assert (record.status, record.error["type"] if record.error else None) == ("failed", "ReplicaDied")
     assert "3 times" in str(record.error)
     assert "SIGSEGV" in str(record.error)
+
+
+@pytest.mark.parametrize("way", ["its reply was lost", "it was given back", "its replica ended by plan", "a neighbour died"])
+def test_a_workload_with_one_chance_left_stays_aside_whatever_becomes_of_its_replica(client: redis.Redis, way: str) -> None:
+    submit(client, "last chance")
+    for replica in ("r1", "r2"):
+        hold(client, replica, 1)
+        reclaim(client, API, replica, SPEC, ran=["last chance"])
+    take_alone = (API, "r3", 1, 60, "failed", -1, "suspects", 1, 1, 0, 0)
+    COMMIT.run(client, *take_alone, 0)
+    if way == "its reply was lost":
+        assert RESYNC.run(client, API, "r3") == 1
+    elif way == "it was given back":
+        COMMIT.run(client, API, "r3", 1, 60, "failed", -1, "suspects", 0, 0, 0, 0, 1, "last chance")
+    elif way == "its replica ended by plan":
+        assert reclaim(client, API, "r3", SPEC) == (0, 1, [])
+    else:
+        assert reclaim(client, API, "r3", SPEC, reason="killed by SIGSEGV", ran=["somebody else"]) == (0, 1, [])
+    assert client.llen(keys.queue(API)) == 0, "beside others it could fail for their crash"
+    record = Records(client).get(API, "last chance")
+    assert (record.status, record.deaths) == ("in_queue", 2)
+    assert COMMIT.run(client, *take_alone, 0)[2] == b"last chance"
+
+
+def test_a_requeued_workload_begins_anew_among_the_others(client: redis.Redis) -> None:
+    submit(client, "poison")
+    for replica in ("r1", "r2", "r3"):
+        COMMIT.run(client, API, replica, 1, 60, "failed", -1, "suspects" if replica == "r3" else "queue", 1, 1, 0, 0, 0)
+        reclaim(client, API, replica, SPEC, ran=["poison"])
+    assert status(client, "poison") == "failed"
+    assert REQUEUE.run(client, API, 100, "", "poison") == [b"ok"]
+    hold(client, "r4", 1)
+    assert reclaim(client, API, "r4", SPEC) == (1, 0, []), "what it did before does not put it aside"
 
 
 def test_the_store_refuses_files_of_a_newer_server(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ MUST_SEE = {
     *("ok", "same", "conflict", "taken", "lost", "repeated", "late", "cancelled", "requeued", "suspected", "failed by deaths", "alive after all"),
     *("put back", "run again", "end of an earlier run", "gone"),
     *("overdue in the queue", "overdue when taken", "overrun", "progress", "cancelled in a replica's hands"),
-    *("retired", "given back", "reply full", "expired", "ended without an own begin", "resynced", "queue_full", "two repeated"),
+    *("retired", "given back", "reply full", "expired", "ended without an own begin", "resynced", "put aside again", "queue_full", "two repeated"),
 }
 
 
@@ -384,14 +384,14 @@ class Histories(RuleBasedStateMachine):
         """First what the replica has, so that what it does not know goes back; then what the commits said again, in one, with another fetch."""
         flying, replica.flying = replica.flying, []
         expected = self.model.resync(replica.name, replica.known())
-        assert self.moves.resync(replica.name, replica.known()) == expected
-        self._adopt_order(expected, 0)
+        assert self.moves.resync(replica.name, replica.known()) == sum(expected)
+        self._adopt_order(*expected)
         starts, ends, back = ([one for commit in flying for one in getattr(commit, part)] for part in ("starts", "ends", "back"))
         ended = {end.id for end in ends}
         ends = [replace(end, began=end.began or end.id in starts) for end in ends]
         again = Commit(flying[0].terms, [name for name in starts if name not in ended], ends, back, take, take)
         self._carry_out(replica, again, lost=False)
-        self.seen.update({"repeated": 1, "resynced": expected, "two repeated": len(flying) == 2})
+        self.seen.update({"repeated": 1, "resynced": sum(expected), "two repeated": len(flying) == 2})
 
     def wake_up(self, draw: Any) -> None:
         """An idle replica gets a token and fetches, again and again. Without a token it would sleep, so there must be nothing to do."""
@@ -559,6 +559,7 @@ class Histories(RuleBasedStateMachine):
             self.client.flushall()
         assert not left, "a deleted API leaves nothing"
         if hasattr(self, "model"):
+            self.seen["put aside again"] += self.model.aside_again
             assert told == self.model.ends
 
 

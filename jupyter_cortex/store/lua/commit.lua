@@ -49,16 +49,7 @@ for i = n_back - 1, 0, -1 do
   local id = ARGV[at + i]
   if redis.call('SREM', held, id) == 1 then
     local status = redis.call('HGET', p .. ':w:' .. id, 'status')
-    if status and not FINAL[status] then
-      redis.call('HSET', p .. ':w:' .. id, 'status', 'in_queue')
-      if status == 'in_progress' then
-        -- Its fetch had marked a start, but it never came to a handler.
-        redis.call('HINCRBY', p .. ':w:' .. id, 'attempts', -1)
-        event(id, 'in_queue')
-      end
-      redis.call('LPUSH', p .. ':queue', id)
-      wake()
-    end
+    if status and not FINAL[status] then put_back(id, status, true) end
   end
 end
 

@@ -83,6 +83,25 @@ local function settle_wake()
   end
 end
 
+-- What left its replica without an end is next again; `uncharged`: a marked start was its fetch's, and it never came to a handler.
+-- One that was put aside to run alone stays so: in the queue it would meet neighbours, whose crash could be its last death. For those there is no
+-- token: the workers hear of them with each beat, and see to a fresh replica. Returns whether it lies aside.
+local function put_back(id, status, uncharged)
+  local w = p .. ':w:' .. id
+  redis.call('HSET', w, 'status', 'in_queue')
+  if status == 'in_progress' then
+    if uncharged then redis.call('HINCRBY', w, 'attempts', -1) end
+    event(id, 'in_queue')
+  end
+  if redis.call('HEXISTS', w, 'alone') == 1 then
+    redis.call('RPUSH', p .. ':suspects', id)
+    return true
+  end
+  redis.call('LPUSH', p .. ':queue', id)
+  wake()
+  return false
+end
+
 -- Histogram bucket of a duration in ms: two per doubling, so that a read-off quantile is within 1.41x.
 local function bucket(ms)
   if ms < 0 then ms = 0 end

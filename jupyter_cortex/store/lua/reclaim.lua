@@ -2,7 +2,7 @@
 -- ARGV: replica, max_deliveries, ttl, keep payload of failed (1|0), reason, details, then the ids that were on its board (they ran when it died);
 -- then, behind an empty one, per payload that stays in another form: id, bytes (empty: as it came). keep is 'replaced' where only those stay.
 -- Only those ids are charged with the death; with an empty board (a planned stop, a lost machine) nothing is charged.
--- Returns {requeued, suspected, failed ids...}.
+-- Returns {back in the queue, put aside to run alone, failed ids...}.
 local replica, max, ttl, keep, reason, details = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5], ARGV[6]
 local held = p .. ':held:' .. replica
 local board, replaced = {}, {}
@@ -33,19 +33,11 @@ for _, id in ipairs(ids) do
       failed[#failed + 1] = id
     else
       -- 'moved': should the replica live after all and end it, then it lies where it is put now, too.
-      redis.call('HSET', w, 'status', 'in_queue', 'moved', 1)
-      event(id, 'in_queue')
-      -- Its fetch had marked a start, but the death of a neighbour came before its handler.
-      if status == 'in_progress' and next(board) and not board[id] then redis.call('HINCRBY', w, 'attempts', -1) end
+      redis.call('HSET', w, 'moved', 1)
       -- The last chance is taken alone on a fresh replica, so that nobody fails for its neighbour's crash.
-      if board[id] and max > 1 and deaths >= max - 1 then
-        redis.call('RPUSH', p .. ':suspects', id)
-        suspected = suspected + 1
-      else
-        redis.call('LPUSH', p .. ':queue', id)
-        wake()
-        requeued = requeued + 1
-      end
+      if board[id] and max > 1 and deaths >= max - 1 then redis.call('HSET', w, 'alone', 1) end
+      -- Where something ran, a start that is marked beside it was the fetch's.
+      if put_back(id, status, next(board) and not board[id]) then suspected = suspected + 1 else requeued = requeued + 1 end
     end
   end
 end

@@ -29,7 +29,7 @@ local function again(id)
     .. '", "error": ' .. err .. ', "accepted": ' .. (r[7] or 'null') .. ', "finished": ' .. (r[8] or 'null') .. '}'
   redis.call('HSET', w, 'status', 'in_queue', 'run', run + 1, 'accepted', now, 'requeue:' .. run, told)
   if r[9] then remove_elsewhere(id) end
-  redis.call('HDEL', w, 'started', 'finished', 'attempts', 'deaths', 'replica', 'version', 'error', 'fingerprint', 'moved', 'progress', 'notebook', 'due', 'requeue:' .. (run - RUNS))
+  redis.call('HDEL', w, 'started', 'finished', 'attempts', 'deaths', 'replica', 'version', 'error', 'fingerprint', 'moved', 'alone', 'progress', 'notebook', 'due', 'requeue:' .. (run - RUNS))
   redis.call('PERSIST', w)
   redis.call('PERSIST', b)
   redis.call('UNLINK', p .. ':e:' .. id, p .. ':r:' .. id, p .. ':p:' .. id, p .. ':x:' .. id)

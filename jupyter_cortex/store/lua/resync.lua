@@ -1,5 +1,5 @@
 -- After a reconnect: what the store believes a replica holds against what it really has. A lost reply leaves ids that nobody would ever run.
--- ARGV: replica, then the ids it has, each with its run behind a space when that is not the first. Returns how many went back to the queue.
+-- ARGV: replica, then the ids it has, each with its run behind a space when that is not the first. Returns how many went back.
 local held = p .. ':held:' .. ARGV[1]
 local known = {}
 for i = 2, #ARGV do known[ARGV[i]] = true end
@@ -10,12 +10,7 @@ for _, id in ipairs(redis.call('SMEMBERS', held)) do
   if not known[run == '1' and id or (id .. ' ' .. run)] then
     redis.call('SREM', held, id)
     if status and not FINAL[status] then
-      redis.call('HSET', p .. ':w:' .. id, 'status', 'in_queue')
-      -- Its fetch had marked a start, but it never came to a handler.
-      if status == 'in_progress' then redis.call('HINCRBY', p .. ':w:' .. id, 'attempts', -1) end
-      redis.call('LPUSH', p .. ':queue', id)
-      event(id, 'in_queue')
-      wake()
+      put_back(id, status, true)
       back = back + 1
     end
   end
