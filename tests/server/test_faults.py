@@ -13,7 +13,9 @@ import httpx
 import pytest
 
 from jupyter_cortex.core.errors import CortexError
+from jupyter_cortex.serving.reclaim import reclaim
 from jupyter_cortex.store import keys
+from jupyter_cortex.store.scripts import COMMIT
 
 from ..conftest import Environment, ProjectMaker, wait_until
 
@@ -179,6 +181,24 @@ def test_a_workload_that_runs_during_down_is_not_charged_and_runs_again(own_envi
     client = environment.client()
     assert client.result("long", request_id, wait=60).result == {"n": 3, "id": request_id}
     assert client.workload("long", request_id)["deaths"] == 0
+
+
+def test_what_lies_aside_gets_a_fresh_replica_even_if_none_dies(environment: Environment, project: ProjectMaker) -> None:
+    project("aside", ADDER).deploy(environment)
+    client, store = environment.client(), environment.redis()
+    busy = client.submit("aside", {"n": 1, "sleep": 5})
+    wait_until(lambda: client.result("aside", busy).status == "in_progress", "the only replica is busy")
+    last_chance = client.submit("aside", {"n": 2, "sleep": 0})
+    spec = client.get_api("aside")["spec"]
+    for ghost in ("ghost-1", "ghost-2"):
+        take = ("aside", ghost, 1, 60, "failed", -1, "queue", 1, 1, 0, 0, 0)
+        wait_until(lambda take=take: COMMIT.run(store, *take)[2:], "its look-ahead has been given back")
+        reclaim(store, "aside", ghost, spec, reason="killed by SIGSEGV", ran=[last_chance])
+    assert store.lrange(f"{keys.prefix('aside')}:suspects", 0, -1) == [last_chance.encode()]
+    assert client.result("aside", last_chance, wait=60).result == {"n": 2, "id": last_chance}
+    assert client.result("aside", busy, wait=60).result == {"n": 1, "id": busy}
+    assert client.workload("aside", last_chance)["replica"] != client.workload("aside", busy)["replica"]
+    assert client.workload("aside", busy)["deaths"] == 0
 
 
 def test_a_stopped_store_answers_503_and_recovers_without_a_restart(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
