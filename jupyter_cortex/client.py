@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote
 
 import httpx
 
-from .core.errors import Conflict, CortexError, DeployFailed, EnvironmentDown, from_problem
+from .core.errors import BadRequest, Conflict, CortexError, DeployFailed, EnvironmentDown, PayloadError, from_problem
 from .core.settings import Settings
 from .core.spec import check_specs
 from .core.workload import FINAL
@@ -147,17 +147,19 @@ class Client:
             headers["authorization"] = f"Bearer {token}"
         try:
             answer = self._connection().request(method, path, headers=headers, **options)
+        except httpx.LocalProtocolError as error:
+            raise BadRequest(f"this cannot be sent: {error}") from error
         except httpx.TransportError as error:
             if self.environment.name == LOCAL and isinstance(error, httpx.ConnectError):
                 raise EnvironmentDown(f"the local environment ({self.environment.url}) is not running; start it with `cortex up`") from error
             hint = "start it with `cortex up`" if self.environment.name == LOCAL else "check its URL with `cortex env list`"
             raise EnvironmentDown(f"{self.environment.url} does not answer ({type(error).__name__}); {hint}") from error
-        if answer.is_error:
+        if not answer.is_success:
             raise _error(answer)
         return answer
 
     def _control(self, method: str, path: str, **options: Any) -> Any:
-        return self._call(method, f"/_cortex/v1{path}", token=self.environment.token, **options).json()
+        return _document(self._call(method, f"/_cortex/v1{path}", token=self.environment.token, **options))
 
     def ensure_up(self, progress: Progress = lambda step: None) -> None:
         """Start the local environment if this client points there and it does not answer."""
@@ -557,20 +559,16 @@ class Client:
         """Send a payload; its request id. Bytes and str go as they are, anything else as JSON, unless ``content_type`` says what they are.
 
         ``timeout``: seconds that it may run, ``queue_timeout``: that it may wait; past them it fails with that reason.
+        Raises PayloadError for what is neither bytes nor text nor JSON.
         """
-        if isinstance(payload, (bytes, bytearray)):
-            body, default = bytes(payload), "application/octet-stream"
-        elif isinstance(payload, str):
-            body, default = payload.encode(), "text/plain; charset=utf-8"
-        else:
-            body, default = json.dumps(payload).encode(), "application/json"
-        headers = {"content-type": content_type or default}
+        body, default = _body(payload)
+        headers: dict[str, str | bytes] = {"content-type": (content_type or default).encode("utf-8", "replace")}
         if request_id is not None:
-            headers["x-request-id"] = request_id
+            headers["x-request-id"] = request_id.encode("utf-8", "replace")  # the gateway says what is wrong with it
         for header, seconds in (("cortex-timeout", timeout), ("cortex-queue-timeout", queue_timeout)):
             if seconds is not None:
                 headers[header] = f"{seconds:f}"
-        return str(self._call("POST", self._path(name), token=self.settings.call_token, content=body, headers=headers).json()["id"])
+        return str(_document(self._call("POST", self._path(name), token=self.settings.call_token, content=body, headers=headers), "id")["id"])
 
     def result(self, name: str, request_id: str, wait: float = 0) -> Workload:
         """Status and result; with ``wait``, not before the workload has ended or the seconds are over."""
@@ -579,7 +577,7 @@ class Client:
             left = max(0.0, deadline - time.monotonic())
             params = {"wait": min(left, POLL_S)} if left else {}
             answer = self._call("GET", f"{self._path(name)}/{quoted(request_id)}", token=self.settings.call_token, params=params)
-            workload = _workload(answer.json())
+            workload = _workload(_document(answer, "id", "status"))
             if workload.status not in ("in_queue", "in_progress") or time.monotonic() >= deadline:
                 return workload
             # Too many wait there already: it was answered at once.
@@ -629,7 +627,8 @@ class Client:
 
     def cancel(self, name: str, request_id: str) -> Workload:
         """Take a workload back; what it had ended as, when it was over already."""
-        return _workload(self._call("DELETE", f"{self._path(name)}/{quoted(request_id)}", token=self.settings.call_token).json())
+        answer = self._call("DELETE", f"{self._path(name)}/{quoted(request_id)}", token=self.settings.call_token)
+        return _workload(_document(answer, "id", "status"))
 
 
 def _workload(answer: dict[str, Any]) -> Workload:
@@ -642,6 +641,30 @@ def quoted(part: str) -> str:
     return quote(part, safe="").replace(".", "%2E") if part.strip(".") == "" else quote(part, safe="")
 
 
+def _body(payload: Any) -> tuple[bytes, str]:
+    """A payload as it travels, and the Content-Type of what it is."""
+    if isinstance(payload, (bytes, bytearray)):
+        return bytes(payload), "application/octet-stream"
+    try:
+        if isinstance(payload, str):
+            return payload.encode(), "text/plain; charset=utf-8"
+        return json.dumps(payload).encode(), "application/json"
+    except (TypeError, ValueError, RecursionError) as error:
+        kind = type(payload).__name__
+        raise PayloadError(f"this payload ({kind}) cannot be sent: {error}. Send bytes, text, or what JSON knows: dict, list, numbers") from error
+
+
+def _document(answer: httpx.Response, *members: str) -> Any:
+    """The JSON of an answer, with these members at least. Raises CortexError for one that no gateway gave."""
+    try:
+        document = answer.json()
+    except ValueError:
+        raise _foreign(answer) from None
+    if members and not (isinstance(document, dict) and all(member in document for member in members)):
+        raise _foreign(answer)
+    return document
+
+
 def _error(answer: httpx.Response) -> CortexError:
     try:
         document = answer.json()
@@ -649,6 +672,10 @@ def _error(answer: httpx.Response) -> CortexError:
             return from_problem(document)
     except ValueError:
         pass
+    return _foreign(answer)
+
+
+def _foreign(answer: httpx.Response) -> CortexError:
     return CortexError(f"{answer.request.url} answered {answer.status_code}, and not in our words; is it a jupyter-cortex gateway?")
 
 

@@ -58,7 +58,7 @@ def _add_apis(router: APIRouter, control: Control) -> None:
         return Json(history.dense(control.client, name, minutes, step))
 
     @router.get("/apis/{name}/events")
-    def events(name: str, after: str = Query("0-0", pattern=r"^\d{1,19}-\d{1,19}$"), limit: int = Query(1000, ge=1, le=10000)) -> Response:
+    def events(name: str, after: str = Query("0-0", pattern="^[0-9]{1,19}-[0-9]{1,19}$"), limit: int = Query(1000, ge=1, le=10000)) -> Response:
         control.registry.get(name)
         return Json(streams.events(control.client, name, after, limit))
 

@@ -483,9 +483,12 @@ class PublicDoor:
                 self._arriving += came
                 if size > limit:
                     raise _too_large(limit)
-                if pass_on is not None and held >= PASS_ON_BYTES and await pass_on(b"".join(chunks)):
-                    self._arriving -= held
-                    chunks, held = [], 0
+                if pass_on is not None and held >= PASS_ON_BYTES:
+                    if await pass_on(b"".join(chunks)):
+                        self._arriving -= held
+                        chunks, held = [], 0
+                    else:
+                        pass_on = None  # there is no room, and asking again would copy all of it each time
                 if self._arriving > limit * LARGEST_AT_ONCE and size > PARSE_INLINE_BYTES:
                     raise TooManyBodies(f"bodies of {self._arriving} bytes in all are on their way to this gateway, as many as it holds; try again")
             return b"".join(chunks)

@@ -129,7 +129,7 @@ def _text(body: bytes, content_type: str, charset: str) -> str:
 @lru_cache(maxsize=64)
 def _is_charset(name: str) -> bool:
     """Whether Python decodes text with it. A one-byte probe, because an empty body would skip the look-up."""
-    if not _CHARSET.fullmatch(name) or re.sub(r"[ ._]", "-", name.lower()) in PYTHON_ONLY:
+    if not _CHARSET.fullmatch(name) or re.sub("[^a-z0-9]+", "-", name.lower()).strip("-") in PYTHON_ONLY:
         return False
     try:
         b"a".decode(name)

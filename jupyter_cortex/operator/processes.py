@@ -52,7 +52,11 @@ class Slot:
         except BlockingIOError:
             os.close(fd)
             return None
-        self._write(fd, os.getpid())
+        try:
+            self._write(fd, os.getpid())
+        except OSError:
+            os.close(fd)  # or this process would hold the lock as long as it lives
+            raise
         return fd
 
     @staticmethod

@@ -309,6 +309,6 @@ class Reconciler:
         """Say what runs, for `cortex status`."""
         document = json.dumps({"processes": processes, **facts})
         try:
-            self.client.set(keys.STATUS, document, ex=3600)
-        except (redis.RedisError, OSError) as error:
+            self.registry.say_status(document)
+        except redis.RedisError as error:
             raise CortexError(str(error)) from error

@@ -317,8 +317,13 @@ def _is_ours(path: Path) -> bool:
 # Star imports -------------------------------------------------------------------------------------------------------------------------------
 
 
-def star_names(module: str, root: Path) -> set[str] | None:
-    """What ``from module import *`` brings, without importing anything: a loaded module's names, else its source's. None when unknown."""
+def star_names(module: str, root: Path, asked: frozenset[str] = frozenset()) -> set[str] | None:
+    """What ``from module import *`` brings, without importing anything: a loaded module's names, else its source's. None when unknown.
+
+    ``asked``: the modules whose star imports led here; what a circle of them brings is unknown.
+    """
+    if module in asked:
+        return None
     if (loaded := sys.modules.get(module)) is not None:
         return set(getattr(loaded, "__all__", None) or [name for name in vars(loaded) if not name.startswith("_")])
     file = _source_of(module, root)
@@ -328,7 +333,7 @@ def star_names(module: str, root: Path) -> set[str] | None:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return None
-    return _public_names(tree, module, root)
+    return _public_names(tree, module if file.name == "__init__.py" else module.rpartition(".")[0], root, asked | {module})
 
 
 def _source_of(module: str, root: Path) -> Path | None:
@@ -345,7 +350,8 @@ def _source_of(module: str, root: Path) -> Path | None:
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
-def _public_names(tree: ast.Module, module: str, root: Path) -> set[str] | None:
+def _public_names(tree: ast.Module, package: str, root: Path, asked: frozenset[str]) -> set[str] | None:
+    """``package``: what the relative imports of these statements start from."""
     from .notebook.names import bound_in
 
     found = set(bound_in(tree.body))
@@ -355,9 +361,16 @@ def _public_names(tree: ast.Module, module: str, root: Path) -> set[str] | None:
                 return set(map(str, ast.literal_eval(node.value)))
             except (ValueError, TypeError):
                 return None
-        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names) and node.module and node.module != module:
-            inner = star_names(node.module, root)
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
+            inner = star_names(_absolute(node, package), root, asked)
             if inner is None:
                 return None
             found |= inner
     return {name for name in found if not name.startswith("_")}
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    """The module that is meant: each dot beyond the first goes one package up."""
+    for _ in range(node.level - 1):
+        package = package.rpartition(".")[0]
+    return ".".join(filter(None, (package if node.level else "", node.module)))

@@ -329,12 +329,13 @@ class CortexConsumer(Consumer):
         for d in batch.done:
             if d.kept is not None:
                 args += [d.id, d.kept]
+        # From here on it is repeated, should what is sent ahead of it fail already.
+        self._flights.append(batch)
         if self._news.some:
             self._tell(now, ended)
         for d in batch.done:
             if d.notebook:
                 self._send_notebook(d)
-        self._flights.append(batch)
         self._link.send(tuple(args))
 
     def _tell(self, now: float, ended: Iterable[str] = ()) -> None:

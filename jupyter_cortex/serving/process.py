@@ -103,6 +103,9 @@ class ReplicaProcess:
         self.asked_to_go = False
         self.drain_since: float | None = None
         self.drained = False
+        #: Whether it was ended from here.
+        self.killed = False
+        self.serving_since = 0.0
         #: Why it is being replaced; "" as long as it is not. That is no fault of what it runs beside, which is given back uncharged.
         self.replaced = ""
         #: What was cancelled and does not end in it.
@@ -151,7 +154,7 @@ class ReplicaProcess:
     def go(self) -> None:
         self.asked_to_go = True
         if self.phase is Phase.READY:
-            self.phase = Phase.SERVING
+            self.phase, self.serving_since = Phase.SERVING, time.monotonic()
             self.tell("go")
 
     def drain(self) -> None:
@@ -167,6 +170,7 @@ class ReplicaProcess:
 
     def kill(self) -> None:
         if self.process.poll() is None:
+            self.killed = True
             self.process.send_signal(signal.SIGKILL)
 
     def read_records(self) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 import redis
 
-from ..core.errors import CortexError, EnvironmentProblem
+from ..core.errors import CortexError, EnvironmentProblem, WorkloadNotFound
 from ..core.workload import DeploymentState, Status
 from ..handler import fingerprint, masking
 from ..handler.redaction import Redaction
@@ -156,7 +156,7 @@ class Rehearsal:
         """A row of the report."""
         try:
             record, body = Records(self.client).payload(self.api, request_id)
-        except CortexError as error:
+        except WorkloadNotFound as error:
             return {"id": request_id, "verdict": "gone", "text": error.message}
         shown = redaction.applied(body, record.content_type) if redaction and body is not None else body
         if shown is None or record.status not in (Status.COMPLETED, Status.FAILED):

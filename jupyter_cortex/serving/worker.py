@@ -120,6 +120,7 @@ class Supervisor:
         self._trouble = ""
         self._drift: dict[str, list[str]] = {}
         self._signals = 0
+        self._drain_timeout, self._drain_timeout_seen = float(self.deployment.spec["drain_timeout"]), False
         self._last_recycle = time.monotonic()
         self._told = ""
         self._next_beat = 0.0
@@ -234,8 +235,9 @@ class Supervisor:
             replica.tell_dropped()
         status = json.dumps(self.status())
         sweep = self._beats >= BEATS_BEFORE_SWEEP
+        about = (self.id, self.version, self.deployment.times["created"])
         try:
-            reply = BEAT.run(self.client, self.api, self.id, self.version, status, LEASE_MS, int(sweep), *(replica.id for replica in self.replicas))
+            reply = BEAT.run(self.client, self.api, *about, status, LEASE_MS, int(sweep), *(replica.id for replica in self.replicas))
             self._enforcement.look(self.client, self.replicas, reply[3])
         except (redis.RedisError, OSError):
             self._enforcement.deafen()
@@ -281,14 +283,16 @@ class Supervisor:
             self._reclaim(stale)
 
     def _recycle(self) -> None:
-        """Workloads wait to run alone on a fresh replica, and none is starting: replace one."""
+        """Workloads wait to run alone on a fresh replica, and none is starting: replace one. It must have served for a while, since a fresh one is
+        just running such a workload; and not more may be about to end than are wanted at all, as they hold their memory until then."""
         now = time.monotonic()
         if self.state != DeploymentState.LIVE or now - self._last_recycle < RECYCLE_S:
             return
-        serving = [replica for replica in self.replicas if replica.phase is Phase.SERVING]
-        if serving and all(replica.phase is not Phase.STARTING for replica in self.replicas):
+        phases = [replica.phase for replica in self.replicas]
+        serving = [replica for replica in self.replicas if replica.phase is Phase.SERVING and now - replica.serving_since >= RECYCLE_S]
+        if serving and Phase.STARTING not in phases and phases.count(Phase.DRAINING) < self.wanted:
             self._last_recycle = now
-            min(serving, key=lambda replica: replica.started).drain()
+            min(serving, key=lambda replica: replica.serving_since).drain()
 
     # Replicas ----------------------------------------------------------------------------------------------------------------------------
 
@@ -315,7 +319,13 @@ class Supervisor:
     def _drain_limit(self) -> float:
         if self._signals > 1 or self.state == "":
             return SHORT_DRAIN_S if self.state == "" else 0.0
-        return float(self.deployment.spec["drain_timeout"])
+        if self._stopping() and not self._drain_timeout_seen:
+            # It may have been changed in place since this worker started.
+            self._drain_timeout_seen = True
+            with contextlib.suppress(CortexError):
+                if (found := self.registry.find_deployment(self.api, self.version)) is not None:
+                    self._drain_timeout = float(found.spec["drain_timeout"])
+        return self._drain_timeout
 
     def _spawn(self) -> None:
         deployment = self.deployment
@@ -425,7 +435,8 @@ class Supervisor:
 
     def _ended(self, replica: ReplicaProcess) -> None:
         """A replica's process is over: give back its work, remember why, plan the replacement."""
-        planned = replica.drained or replica.drain_since is not None or bool(replica.replaced)
+        # One that drains and dies all the same has died of what it ran.
+        planned = replica.drained or replica.killed or bool(replica.replaced)
         replica.end_group()
         ran = [] if planned else replica.board.read()
         why = replica.why(self._kills.lately())
@@ -434,8 +445,11 @@ class Supervisor:
             self._note_exit(replica, f"replaced: {replica.replaced}")
         if planned:
             return
-        self._trouble = str((replica.failure or {}).get("message") or f"a replica ended: {why}")
-        self._note_exit(replica, self._trouble.removeprefix("a replica ended: "))
+        trouble = str((replica.failure or {}).get("message") or f"a replica ended: {why}")
+        self._note_exit(replica, trouble.removeprefix("a replica ended: "))
+        if replica.drain_since is not None:
+            return  # another one has taken its place, or none is wanted
+        self._trouble = trouble
         lived = time.monotonic() - replica.started
         self._deaths = 1 if lived > LIVED_S else self._deaths + 1
         longest = READY_BACKOFF_S if replica.asked_to_go else BACKOFF_S[1]

@@ -14,11 +14,14 @@ from ..core.errors import ApiNotFound, Conflict, DeploymentNotFound, Environment
 from ..core.workload import DeploymentState
 from . import keys
 from .connection import pairs, store_errors, text
-from .scripts import CHOOSE, DELETE, DEPLOY, MOVE, PROMOTE, PURGE, REHEARSE, STOP
-from .streams import EVENTS
+from .scripts import CHOOSE, DELETE, DEPLOY, MOVE, PROMOTE, PURGE, REHEARSE, REPLICAS, STOP
 
 #: Seconds for which a deploy waits for the delete before it. Workers that are told to end now take about one.
 DELETE_S = 10.0
+#: What others are to look at must be said while the store's memory is full, too: a script may write once its first write was one that needs none.
+COUNT_UP = "redis.call('PERSIST', KEYS[1]) return redis.call('INCR', KEYS[1])"
+SAY = "redis.call('PERSIST', KEYS[1]) return redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])"
+WAKE = "redis.call('PERSIST', KEYS[1]) redis.call('LPUSH', KEYS[1], '1') return redis.call('LTRIM', KEYS[1], 0, 15)"
 
 
 @dataclass(frozen=True)
@@ -177,10 +180,8 @@ class Registry:
 
     def put_bundle(self, name: str, digest: str, data: bytes) -> None:
         with store_errors():
-            pipe = self.client.pipeline(transaction=True)
-            # For good only once it is deployed.
-            pipe.set(keys.bundle(name, digest), data, ex=86400)
-            pipe.execute()
+            # For good only once it is deployed; one that is there may be, and is the same.
+            self.client.set(keys.bundle(name, digest), data, ex=86400, nx=True)
 
     def prune_bundles(self, name: str, newest: int = 10) -> None:
         """Forget the archives that neither the newest versions nor running ones need: each may hold 32 MiB of the store's memory."""
@@ -378,30 +379,27 @@ class Registry:
 
     def set_replicas(self, name: str, version: int, replicas: int, wanted: int, capped: str) -> None:
         with store_errors():
-            pipe = self.client.pipeline(transaction=True)
-            pipe.hset(keys.deployment(name, version), mapping={"replicas": replicas, "wanted_replicas": wanted, "capped": capped})
-            pipe.xadd(keys.events(name), {"m": f"deployment\n{version} replicas"}, maxlen=EVENTS, approximate=True)
-            pipe.execute()
+            REPLICAS.run(self.client, name, version, replicas, wanted, capped)
 
     def move(self, name: str, version: int, allowed: tuple[DeploymentState, ...], to: DeploymentState, **facts: Any) -> bool:
         flat = [part for key, value in facts.items() for part in (key, value if isinstance(value, (str, int)) else json.dumps(value))]
         with store_errors():
             moved = MOVE.run(self.client, name, version, ",".join(allowed), str(to), *flat)
-            self.client.incr(keys.REGISTRY_VERSION)
+            self._count_up()
         return bool(moved)
 
     def promote(self, name: str, version: int, endpoint: str) -> int:
         """Make a starting deployment live. Returns the version that now drains, 0 for none, -1 when it was not starting any more."""
         with store_errors():
             before = int(PROMOTE.run(self.client, name, version, endpoint))
-            self.client.incr(keys.REGISTRY_VERSION)
+            self._count_up()
         return before
 
     def delete(self, name: str) -> None:
         """Close the API at once; its remains are removed by `purge`. Raises ApiNotFound."""
         with store_errors():
             known = DELETE.run(self.client, name)
-            self.client.incr(keys.REGISTRY_VERSION)
+            self._count_up()
         if not known:
             raise _unknown(name)
         self.wake_operator()
@@ -437,10 +435,17 @@ class Registry:
         """The registry changed: gateways look again, the operator wakes."""
         with store_errors():
             pipe = self.client.pipeline(transaction=False)
-            pipe.incr(keys.REGISTRY_VERSION)
-            pipe.lpush(keys.OPERATOR_WAKE, "1")
-            pipe.ltrim(keys.OPERATOR_WAKE, 0, 15)
+            pipe.eval(COUNT_UP, 1, keys.REGISTRY_VERSION)
+            pipe.eval(WAKE, 1, keys.OPERATOR_WAKE)
             pipe.execute()
+
+    def _count_up(self) -> None:
+        self.client.eval(COUNT_UP, 1, keys.REGISTRY_VERSION)
+
+    def say_status(self, document: str) -> None:
+        """What the operator says of itself and its processes, for an hour."""
+        with store_errors():
+            self.client.eval(SAY, 1, keys.STATUS, document, 3600)
 
     def version(self) -> int:
         with store_errors():
@@ -456,8 +461,8 @@ class Registry:
             pipe = self.client.pipeline(transaction=True)
             pipe.hdel(keys.workers(name), worker)
             pipe.zrem(keys.beats(name), f"worker:{worker}")
-            pipe.incr(keys.REGISTRY_VERSION)
             pipe.execute()
+            self._count_up()
 
     def check_schema(self) -> None:
         """Refuse a store written by a newer version; mark a fresh one as ours. Raises EnvironmentProblem."""

@@ -64,8 +64,9 @@ def sweep(environment: Environment, api: str, seconds: float, lease_ms: int = LE
     seen: set[str] = set()
     with environment.redis() as store:
         deadline = time.monotonic() + seconds
+        created = store.hget(keys.deployment(api, 1), "created")
         while time.monotonic() < deadline:
-            seen.update(name.decode() for name in BEAT.run(store, api, "judge", 1, "{}", lease_ms, 1)[4:])
+            seen.update(name.decode() for name in BEAT.run(store, api, "judge", 1, created, "{}", lease_ms, 1)[4:])
             time.sleep(0.2)
         store.hdel(keys.workers(api), "judge")
         store.zrem(keys.beats(api), "worker:judge")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,38 @@ def test_a_foreign_server_is_not_mistaken_for_a_gateway(environment: Environment
     client = jupyter_cortex.Client(Where("team", f"{environment.url}/_cortex", environment.token))
     with pytest.raises(CortexError):
         client.list_apis()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n<html>", b"HTTP/1.1 302 Found\r\nlocation: /login\r\n\r\n"])
+def test_a_page_of_something_else_is_told_in_words(answer: bytes) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for _ in range(3):
+            connection, _ = server.accept()
+            connection.recv(65536)
+            connection.sendall(answer)
+            connection.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    client = jupyter_cortex.Client(Where("team", f"http://127.0.0.1:{server.getsockname()[1]}", "t"))
+    for ask in (client.list_apis, lambda: client.submit("iris", {}), lambda: client.result("iris", "x")):
+        with pytest.raises(CortexError, match="is it a jupyter-cortex gateway"):
+            ask()
+    server.close()
+
+
+@pytest.mark.parametrize("payload", [{1, 2}, "\ud800", object(), {"x": b""}])
+def test_what_cannot_travel_is_refused_with_what_can(environment: Environment, payload: object) -> None:
+    with pytest.raises(errors.PayloadError, match="Send bytes, text, or what JSON knows"):
+        environment.client().submit("anything", payload)
+
+
+def test_an_id_that_no_header_may_have_is_refused_by_name(environment: Environment, project: ProjectMaker) -> None:
+    project("py-ids").deploy(environment)
+    for request_id in ("é", "\ud800", "a b", "x" * 129):
+        with pytest.raises(errors.RequestIdError):
+            environment.client().submit("py-ids", {}, request_id=request_id)
 
 
 @pytest.mark.parametrize("cls", sorted(errors._family(CortexError).values(), key=lambda cls: cls.__name__))

@@ -8,6 +8,7 @@ nothing of it may show.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from jupyter_cortex.project.from_notebook import star_names
 from jupyter_cortex.project.notebook.cells import Cell, Notebook, State
 from jupyter_cortex.project.notebook.module import HEADER, reasons, write
 from jupyter_cortex.project.notebook.slicing import Slice, slice_timeline
@@ -113,6 +115,43 @@ def test_cell_magics_that_hold_python_and_those_that_do_not() -> None:
     for magic in held + other:
         found = timeline(Notebook([Cell(f"%%{magic}\nx = 1")]))
         assert [step.text for step in found.steps] == (["x = 1"] if magic in held else [])
+
+
+def test_what_ipython_puts_into_the_builtins_is_no_builtin_of_a_replica() -> None:
+    code = """
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_cell("from jupyter_cortex.project.notebook.slicing import BUILTINS")
+names = shell.user_ns["BUILTINS"]
+import builtins
+assert hasattr(builtins, "display") and "print" in names
+assert not {"display", "get_ipython"} & names, names
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+STAR_FILES = {
+    "helpers/__init__.py": "from .io import *",
+    "helpers/io.py": "def read_table(): ...",
+    "deep/__init__.py": "",
+    "deep/inner.py": "from .same import *\nbelow = 1",
+    "deep/same.py": "beside = 1",
+    "same/__init__.py": "from .same import *",
+    "same/same.py": "own = 1",
+    "a.py": "from b import *\nfirst = 1",
+    "b.py": "from a import *\nsecond = 1",
+}
+
+
+def test_a_star_import_brings_what_the_packages_own_stars_bring(tmp_path: Path) -> None:
+    for name, text in STAR_FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert star_names("helpers", tmp_path) == {"read_table"}, "not what the standard library's io has"
+    assert star_names("deep.inner", tmp_path) == {"below", "beside"}
+    assert star_names("same", tmp_path) == {"own"}
+    assert star_names("a", tmp_path) is None, "what a circle brings is unknown, and nobody calls it for ever"
 
 
 NEW = {

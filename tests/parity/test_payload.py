@@ -125,7 +125,9 @@ def test_a_huge_content_type_is_cut_in_the_error() -> None:
     assert len(refusal(b"\xff", "text/plain; charset=" + "x" * 60_000).message) < 600
 
 
-@pytest.mark.parametrize("charset", ["base64", "hex", "zlib", "rot13", "bz2", "idna", "undefined", "unicode_escape"])
+@pytest.mark.parametrize(
+    "charset", ["base64", "hex", "zlib", "rot13", "bz2", "idna", "undefined", "unicode_escape", "punycode:", "raw:unicode+escape", "idna."]
+)
 @pytest.mark.parametrize("body", [b"", b"abc"])
 def test_a_codec_that_is_no_charset_is_unknown_even_for_an_empty_body(charset: str, body: bytes) -> None:
     assert refusal(body, f"text/plain; charset={charset}").details["kind"] == "unknown_charset"

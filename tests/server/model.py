@@ -215,7 +215,9 @@ class Model:
         the fetch's, and does not count."""
         found = self.workloads.get(name)
         if found and not found.final:
-            found.attempts -= never_ran and found.status == "in_progress"
+            if never_ran and found.status == "in_progress":
+                found.attempts -= 1
+                found.started = found.attempts > 0  # its queue timeout counts on
             found.move("in_queue")
             self.aside_again += found.alone
             found.alone = found.alone or aside

@@ -138,6 +138,7 @@ def test_a_query_out_of_range_is_refused_in_words(environment: Environment, proj
             "history?minutes=0",
             "history?minutes=99999999",
             "events?after=x",
+            "events?after=%D9%A3-%D9%A3",  # digits, but not of the store's
             "events?limit=0",
             "logs?lines=-1",
             "logs?lines=x",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
 import time
@@ -15,8 +16,10 @@ import redis
 
 from jupyter_cortex.core.errors import StoreUnavailable
 from jupyter_cortex.core.spec import check_specs
+from jupyter_cortex.handler.live import Progress
 from jupyter_cortex.operator.embedded import EmbeddedStore
 from jupyter_cortex.operator.home import Home
+from jupyter_cortex.operator.processes import Slot
 from jupyter_cortex.serving.board import Board
 from jupyter_cortex.serving.broker import CortexConsumer, Delivery, Terms, Workload
 from jupyter_cortex.serving.reclaim import reclaim
@@ -24,7 +27,7 @@ from jupyter_cortex.store import keys
 from jupyter_cortex.store.connection import store_errors
 from jupyter_cortex.store.history import history, quantile
 from jupyter_cortex.store.records import Records
-from jupyter_cortex.store.scripts import CANCEL, COMMIT, PIECE, REQUEUE, RESYNC, SUBMIT
+from jupyter_cortex.store.scripts import CANCEL, COMMIT, PIECE, REQUEUE, RESYNC, SUBMIT, SWEEP
 from jupyter_cortex.store.streams import events
 
 from ..conftest import wait_until
@@ -521,6 +524,63 @@ def test_a_requeued_workload_begins_anew_among_the_others(client: redis.Redis) -
     assert REQUEUE.run(client, API, 100, "", "poison") == [b"ok"]
     hold(client, "r4", 1)
     assert reclaim(client, API, "r4", SPEC) == (1, 0, []), "what it did before does not put it aside"
+
+
+@pytest.mark.parametrize("what", ["_send_notebook", "_tell"])
+def test_an_end_is_said_again_when_what_goes_ahead_of_it_cannot_be_sent(
+    client: redis.Redis, handling: Handling, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    failures = []
+    send = getattr(handling.consumer, what)
+
+    def break_once(*arguments: object) -> None:
+        if not failures:
+            failures.append(what)
+            raise BrokenPipeError
+        send(*arguments)
+
+    submit(client, "a")
+    delivery = handling.next()
+    monkeypatch.setattr(handling.consumer, what, break_once)
+    delivery.notebook = b"{}"
+    handling.consumer.tell("a", Progress(0.5, "half", 1))
+    handling.finish(delivery)
+    wait_until(lambda: status(client, "a") == "completed", "its end is in the store")
+    assert failures == [what]
+    submit(client, "b")
+    handling.finish(handling.next())
+    wait_until(lambda: status(client, "b") == "completed", "the next one is served")
+
+
+def test_what_is_given_back_needs_no_memory(client: redis.Redis) -> None:
+    for name in ("runs", "waits"):
+        submit(client, name)
+    hold(client, "r1", 2, 0)
+    client.config_set("maxmemory", 1)
+    try:
+        COMMIT.run(client, API, "r1", 1, 60, "failed", -1, "queue", 0, 0, 1, 0, 1, "runs", "waits")
+    finally:
+        client.config_set("maxmemory", 0)
+    assert (status(client, "runs"), client.lrange(keys.queue(API), 0, -1)) == ("in_progress", [b"waits"])
+
+
+def test_a_queue_timeout_counts_on_for_what_came_back_before_it_began(client: redis.Redis) -> None:
+    SUBMIT.run(client, API, "a", "application/json", "d", 2, b"{}", 100, 500, 0)
+    hold(client, "r1", 1)
+    assert RESYNC.run(client, API, "r1") == 1
+    wait_until(lambda: SWEEP.run(client, API, 60, "failed", -1, 10)[0], "it is over")
+    assert Records(client).get(API, "a").error["type"] == "QueueTimeout"  # type: ignore[index]
+
+
+def test_a_slot_whose_id_cannot_be_written_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slot = Slot(tmp_path, "worker-a-1")
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", lambda *arguments: (_ for _ in ()).throw(OSError(28, "no space left")))
+        with pytest.raises(OSError, match="no space"):
+            slot.take()
+    fd = slot.take()
+    assert fd is not None
+    os.close(fd)
 
 
 def test_the_store_refuses_files_of_a_newer_server(tmp_path: Path) -> None:

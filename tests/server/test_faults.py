@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -199,6 +200,63 @@ def test_what_lies_aside_gets_a_fresh_replica_even_if_none_dies(environment: Env
     assert client.result("aside", busy, wait=60).result == {"n": 1, "id": busy}
     assert client.workload("aside", last_chance)["replica"] != client.workload("aside", busy)["replica"]
     assert client.workload("aside", busy)["deaths"] == 0
+
+
+DIES = """
+import os, time
+
+class Handler:
+    def handle_async(self, payload, request_id):
+        while not os.path.exists(payload["until"]):
+            time.sleep(0.01)
+        if payload.get("dies"):
+            os._exit(7)
+        return {"lived": True}
+"""
+
+
+def test_what_kills_its_replica_while_that_drains_is_charged_with_it(environment: Environment, project: ProjectMaker, tmp_path: Path) -> None:
+    project("drains", DIES, spec="max_deliveries: 1").deploy(environment)
+    client = environment.client()
+    killer = client.submit("drains", {"until": str(tmp_path / "now"), "dies": True})
+    wait_until(lambda: client.result("drains", killer).status == "in_progress", "it runs")
+    client.stop("drains")
+    wait_until(lambda: "draining" in replica_states(environment, "drains"), "its replica drains")
+    (tmp_path / "now").touch()
+    ended = client.result("drains", killer, wait=60)
+    assert (ended.status, ended.error and ended.error["type"]) == ("failed", "ReplicaDied")
+
+
+def replica_states(environment: Environment, api: str) -> list[str]:
+    return [replica["state"] for worker in environment.client().get_api(api)["workers"].values() for replica in worker["replicas"]]
+
+
+def test_a_drain_timeout_that_was_changed_in_place_counts(environment: Environment, project: ProjectMaker, tmp_path: Path) -> None:
+    project("hurried", DIES, spec="drain_timeout: 1h").deploy(environment)
+    client = environment.client()
+    slow = client.submit("hurried", {"until": str(tmp_path / "now")})
+    wait_until(lambda: client.result("hurried", slow).status == "in_progress", "it runs")
+    assert project("hurried", DIES, spec="drain_timeout: 1s").deploy(environment).outcome == "changed"
+    project("hurried", DIES + "# changed", spec="drain_timeout: 1s").deploy(environment)
+    wait_until(lambda: client.workload("hurried", slow)["version"] == 2, "it runs in the new version, since the old one did not wait for it")
+    (tmp_path / "now").touch()
+    assert client.result("hurried", slow, wait=60).result == {"lived": True}
+
+
+def test_a_store_whose_memory_is_full_is_worked_empty_whoever_dies(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
+    environment = own_environment()
+    project("empties", ADDER).deploy(environment)
+    client, store = environment.client(), environment.redis()
+    ids = [client.submit("empties", {"n": n, "sleep": 0.3}) for n in range(4)]
+    store.config_set("maxmemory", 1)
+    for role in ("replica", "worker"):
+        victim = wait_until(lambda role=role: pid_of(environment, role, "empties"), f"there is a {role}")
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda role=role, victim=victim: pid_of(environment, role, "empties") not in (0, victim), f"another {role} serves")
+    assert [client.result("empties", one, wait=60).status for one in ids] == ["completed"] * 4
+    client.delete("empties")
+    wait_until(lambda: not environment.processes("worker", "empties"), "its worker has ended")
+    wait_until(lambda: not list(store.scan_iter(f"{keys.prefix('empties')}:*", count=1000)), "its keys are gone")
 
 
 def test_a_stopped_store_answers_503_and_recovers_without_a_restart(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:

@@ -57,7 +57,8 @@ class Passes:
             "trouble": "",
             "replicas": [{"id": replica, "pid": os.getpid(), "state": "serving"} for replica in replicas],
         }
-        BEAT.run(self.client, API, worker, version, json.dumps({**said, **more}), 15000, 0, *replicas)
+        created = self.registry.deployment(API, version).times["created"]
+        BEAT.run(self.client, API, worker, version, created, json.dumps({**said, **more}), 15000, 0, *replicas)
 
     def run(self, version: int) -> int:
         """Live in the slot of a version, as its worker would, until the descriptor is closed."""
@@ -188,3 +189,42 @@ def test_a_deploy_that_meets_the_end_of_a_delete_is_never_forgotten_with_it(pass
     elif passes.registry.find(API) is None:  # there are not so many commands
         deploy()
     assert (passes.registry.names(), passes.registry.get(API).wanted) == ([API], 1)
+
+
+def test_a_worker_of_a_deleted_api_is_told_so_though_another_has_its_number(passes: Passes) -> None:
+    version = passes.deploy()
+    created = passes.registry.deployment(API, version).times["created"]
+    ask = (passes.client, API, "elsewhere", version)
+    assert BEAT.run(*ask, created, "{}", 15000, 0)[0] == b"pending"
+    assert BEAT.run(*ask, created - 1, "{}", 15000, 0)[0] == b""
+
+
+def test_an_archive_that_is_sent_again_stays_as_long_as_it_is_deployed(passes: Passes) -> None:
+    digest = "ab" * 32
+    passes.registry.put_bundle(API, digest, b"archive")
+    assert passes.client.ttl(keys.bundle(API, digest)) > 0
+    passes.deploy(digest)
+    passes.registry.put_bundle(API, digest, b"archive")
+    assert passes.client.ttl(keys.bundle(API, digest)) == -1
+
+
+def test_what_brings_workers_back_and_makes_room_needs_no_memory(passes: Passes) -> None:
+    version = passes.deploy()
+    passes.over.pass_over()
+    alive = passes.run(version)
+    passes.client.config_set("maxmemory", 1)
+    try:
+        passes.beat(version, 1)
+        passes.over.pass_over()
+        assert passes.state(version) is State.LIVE
+        passes.registry.set_replicas(API, version, 3, 4, "")
+        assert passes.registry.deployment(API, version).replicas == 3
+        passes.registry.set_stopped(API, True)
+        before = passes.registry.version()
+        passes.registry.forget_worker(API, "here")
+        assert passes.registry.workers(API) == {}
+        passes.registry.delete(API)
+        assert passes.registry.version() > before, "gateways look again"
+    finally:
+        os.close(alive)
+        passes.client.config_set("maxmemory", 0)

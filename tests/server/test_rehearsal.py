@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import redis
 
-from jupyter_cortex.core.errors import CortexError
+from jupyter_cortex.core.errors import CortexError, StoreUnavailable
+from jupyter_cortex.serving.rehearsal import Rehearsal
 from jupyter_cortex.store import keys
+from jupyter_cortex.store.connection import connect
 from jupyter_cortex.store.rehearsals import UNDECIDED_S
 from tests.conftest import Environment, ProjectMaker, wait_until
 
@@ -352,3 +354,10 @@ def test_the_shell_shows_the_report_and_promotes_only_what_is_the_same(environme
     assert (report["version"], report["counts"], report["promoted"]) == (4, {"same_result": 1}, False)
     assert "re-shell is live (version 4)" in environment.cortex("promote", name).stdout
     environment.client().delete(name)
+
+
+def test_a_store_that_is_away_makes_no_workload_gone() -> None:
+    rehearsal = object.__new__(Rehearsal)
+    rehearsal.api, rehearsal.client = "any", connect("redis://127.0.0.1:9")
+    with pytest.raises(StoreUnavailable):
+        rehearsal._one("some-id", None)

@@ -50,6 +50,17 @@ def deleted_in(nodes: Iterable[ast.AST]) -> Iterator[str]:
             yield node.id
 
 
+def certainly_deleted(statements: Sequence[ast.stmt]) -> set[str]:
+    """Names that ``del`` takes away whenever these statements have run to their end. One in a branch may not have run."""
+    found: set[str] = set()
+    for statement in statements:
+        if isinstance(statement, ast.Delete):
+            found |= set(deleted_in(shallow([statement])))
+        elif isinstance(statement, (ast.With, ast.AsyncWith)) and not _swallows(statement):
+            found |= certainly_deleted(statement.body)
+    return found
+
+
 def shallow(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
     """These nodes and what is below them in the same scope. Of a comprehension only its walruses, which bind outside of it."""
     waiting = list(nodes)
@@ -80,6 +91,10 @@ def certainly_bound(statements: Sequence[ast.stmt]) -> set[str]:
     return found
 
 
+def _swallows(node: ast.With | ast.AsyncWith) -> bool:
+    return any(_called(item.context_expr) in _SWALLOWING for item in node.items)
+
+
 def certain(node: ast.stmt) -> set[str]:
     """:func:`certainly_bound` of one statement."""
     if isinstance(node, ast.If):
@@ -89,8 +104,7 @@ def certain(node: ast.stmt) -> set[str]:
     if isinstance(node, ast.While):
         return _evaluated(node.test)
     if isinstance(node, (ast.With, ast.AsyncWith)):
-        swallows = any(_called(item.context_expr) in _SWALLOWING for item in node.items)
-        return set(bound_in(node.items)) | (set() if swallows else certainly_bound(node.body))
+        return set(bound_in(node.items)) | (set() if _swallows(node) else certainly_bound(node.body))
     if isinstance(node, (ast.Try, ast.TryStar)):
         after = certainly_bound([*node.body, *node.orelse])
         for handler in node.handlers:

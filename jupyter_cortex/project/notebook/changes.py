@@ -56,6 +56,12 @@ ACTING = frozenset(
     """run call check_call check_output post put patch delete request urlopen urlretrieve system rmtree remove unlink rename move copyfile
     shuffle sort append insert partition resize""".split()
 )
+#: Methods that hand out the next one: the random number after the last, the line after the last. What is drawn later depends on what was before.
+DRAWING = frozenset(
+    """random randint randrange choice choices uniform triangular gauss normal normalvariate expovariate standard_normal integers permutation permuted
+    rand randn randperm random_sample random_integers multivariate_normal poisson binomial exponential lognormal getrandbits randbytes
+    readline readlines read fetchone fetchmany""".split()
+)
 #: What hands on the items of its arguments.
 _ITERATING = frozenset("enumerate zip reversed sorted list tuple iter tqdm".split())
 
@@ -126,6 +132,27 @@ def changes_in(statements: Sequence[ast.stmt], looked_at: ast.stmt | None = None
     # A call is met twice where it is a whole statement: the firmer judgement counts.
     firm = {(change.name, change.line) for change in found if change.certain and change.kind is not Kind.AUGMENTED}
     return list(dict.fromkeys(change for change in found if change.certain or (change.name, change.line) not in firm))
+
+
+def draws_in(statements: Sequence[ast.stmt]) -> set[str]:
+    """What these statements draw from when they run, as it is written: ``rng``, ``np.random``, ``file``."""
+    found = set()
+    for node in (node for statement in statements for node in _running(statement)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in DRAWING:
+            named = node.func.attr == "read" and any(
+                not isinstance(argument, ast.Constant) or isinstance(argument.value, str) for argument in node.args
+            )
+            if not named and (source := _dotted(node.func.value)):  # an archive's `read("name")` is no next one
+                found.add(source)
+    return found
+
+
+def _dotted(node: ast.expr) -> str:
+    """``a.b.c`` as text, "" for anything else."""
+    if isinstance(node, ast.Attribute):
+        before = _dotted(node.value)
+        return f"{before}.{node.attr}" if before else ""
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _seen_through(views: dict[str, set[str]], name: str) -> set[str]:

@@ -27,6 +27,7 @@ class Effects:
     parameters: dict[str, int] = field(default_factory=dict)
     binds: set[str] = field(default_factory=set)
     changes: list[Change] = field(default_factory=list)
+    draws: set[str] = field(default_factory=set)  #: from what, of the module's names
     calls: list[Call] = field(default_factory=list)
 
 
@@ -38,6 +39,7 @@ class Outcome:
     binds: set[str] = field(default_factory=set)
     changes: dict[str, bool] = field(default_factory=dict)  #: name -> whether it counts where the name is a module
     doubtful: set[str] = field(default_factory=set)
+    draws: set[str] = field(default_factory=set)
 
     def change(self, name: str, setting: bool = True) -> None:
         self.changes[name] = self.changes.get(name, False) or setting

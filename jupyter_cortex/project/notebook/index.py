@@ -29,6 +29,9 @@ class Index:
         self.maybe: dict[str, list[tuple[int, Change]]] = defaultdict(list)
         #: Where the object of a name got another name, or became a part of another object.
         self.shared: dict[str, list[int]] = defaultdict(list)
+        #: What each statement draws from, and by what which statements draw.
+        self.draws: dict[int, set[str]] = defaultdict(set)
+        self._drawing: dict[str, list[int]] = defaultdict(list)
         #: Star imports whose names nobody can tell.
         self.unknown_stars: list[int] = []
         self._starred: dict[int, set[str]] = {}
@@ -51,6 +54,16 @@ class Index:
             if names.binds.get(name) or name in names.deletes or name in self._starred.get(place, ()):
                 break
         return found
+
+    def drawn_before(self, source: str, before: int) -> list[int]:
+        """The statements that have drawn from the same since it was made or seeded. A module that nobody seeded draws others each time."""
+        name = source.partition(".")[0]
+        since = min(self.reach(name, before), default=-1)
+        seeds = [place for place, change in self.changers.get(name, ()) if since < place < before and "seed" in change.text.lower()]
+        if not seeds and (since < 0 or self.is_module(name, before)):
+            return []
+        since = seeds[-1] if seeds else since
+        return [place for place in self._drawing.get(source, ()) if since <= place < before]
 
     def is_module(self, name: str, before: int) -> bool:
         found = self.reach(name, before)
@@ -78,6 +91,9 @@ class Index:
         for call in dict.fromkeys(names.calls):
             if self._call(step, call, trial=trial):
                 known.add(call.function)
+        self.draws[index] |= names.draws
+        for source in self.draws[index]:
+            self._drawing[source].append(index)
         for change in names.changes:
             # What a function of the notebook does to its arguments is known.
             if change.certain or change.kind is not Kind.DISCARDED or change.function not in known:
@@ -108,6 +124,7 @@ class Index:
             self.binders[name].append(step.index)  # perhaps: which way the function went is not known
         for name, setting in outcome.changes.items():
             self._change(step, Change(name, text, call.line, True, Kind.SETTING if setting else Kind.CALL), trial=trial)
+        self.draws[step.index] |= outcome.draws
         for name in outcome.doubtful - set(outcome.changes):
             self._change(step, Change(name, text, call.line, False, Kind.CALL), trial=trial)
         return outcome.known and not call.method
@@ -182,6 +199,7 @@ class Index:
             inside = self._of_function(effects, before)
             outcome.known = True
             outcome.binds |= inside.binds
+            outcome.draws |= inside.draws
             for name, setting in inside.changes.items():
                 if actual := self._actual(call, effects, name):
                     outcome.change(actual, setting)
@@ -196,7 +214,7 @@ class Index:
         """What a function does, in terms of its parameters and the module's names; a circle of calls ends where it began."""
         if (known := self._outcomes.get(id(effects))) is not None:
             return known
-        found = self._outcomes[id(effects)] = Outcome(binds=set(effects.binds))
+        found = self._outcomes[id(effects)] = Outcome(binds=set(effects.binds), draws=set(effects.draws))
         for change in effects.changes:
             if change.certain and change.kind is not Kind.AUGMENTED:
                 found.change(change.name, change.kind in _OF_MODULES)
@@ -207,6 +225,7 @@ class Index:
             if inner.known and not call.method:
                 found.doubtful -= {name for _, name in call.passed if name not in found.changes}
             found.binds |= inner.binds
+            found.draws |= inner.draws
             found.doubtful |= inner.doubtful
             for name, setting in inner.changes.items():
                 found.change(name, setting)

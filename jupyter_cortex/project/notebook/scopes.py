@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from .bindings import bound_by, bound_in, declared_in, deleted_in, shallow
-from .changes import Change, changes_in, root_name
+from .changes import Change, changes_in, draws_in, root_name
 from .effects import CONSTRUCTING, Call, Effects
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -31,6 +31,8 @@ class Names:
     uses: dict[Use, None] = field(default_factory=dict)
     deletes: set[str] = field(default_factory=set)
     changes: list[Change] = field(default_factory=list)
+    #: What it draws from while it runs.
+    draws: set[str] = field(default_factory=set)
     #: What its functions do when they are called: "" for the name that it binds, else by the method's name.
     effects: dict[str, Effects] = field(default_factory=dict)
     #: Calls of the notebook's functions while the statement runs.
@@ -197,6 +199,7 @@ class Scopes(ast.NodeVisitor):
             self.visit(statement)
         parameters = self.effects.parameters
         self.effects.changes += [change for change in changes_in(body) if change.name in parameters or self._is_global(change.name)]
+        self.effects.draws |= {source for source in draws_in(body) if self._is_global(source.partition(".")[0])}
         self.path[len(self.path) - bool(name) :] = []
         self.deferred -= 1
         self.scope = self.scope.parent

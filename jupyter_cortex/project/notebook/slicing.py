@@ -23,7 +23,9 @@ from .steps import Step, Timeline
 
 #: What every module has beside the builtins.
 MODULE_NAMES = frozenset({"__name__", "__doc__", "__file__", "__builtins__", "__spec__", "__loader__", "__package__", "__class__", "__annotations__"})
-BUILTINS = frozenset(dir(builtins)) | MODULE_NAMES
+#: What a notebook's kernel puts into the builtins, and a replica does not have. The slice is made in that kernel.
+OF_IPYTHON = frozenset({"display", "get_ipython", "__IPYTHON__"})
+BUILTINS = (frozenset(dir(builtins)) - OF_IPYTHON) | MODULE_NAMES
 #: Settings of the process that hold for everything after them, whoever uses the name.
 AMBIENT = frozenset({"sys.path", "os.environ"})
 
@@ -130,6 +132,10 @@ class _Slicer:
         step = self.steps[index]
         for use in step.names.uses:
             self._need(use.name, END if use.deferred else index, index, _by(step, use), use.soft)
+        for source in sorted(self.index.draws[index]):
+            for place in self.index.drawn_before(source, index):
+                self._include(place, Reason("", f"draws from `{source}` before {_who(step)} does"))
+                self.edges[place].add(index)
 
     def _resolve(self, name: str, before: int, user: int, by: str, soft: bool) -> None:
         found = self.index.reach(name, before)
@@ -212,7 +218,10 @@ class _Slicer:
         def changed(name: str, since: int) -> bool:
             return any(since <= place < step.index for place, _ in self.index.changers.get(name, ()))
 
-        if any(changed(name, earlier.index + 1) for name in step.names.binds):
+        def drawn(at: int) -> list[int]:
+            return [self._first_alike(place, depth + 1) for source in sorted(self.index.draws[at]) for place in self.index.drawn_before(source, at)]
+
+        if any(changed(name, earlier.index + 1) for name in step.names.binds) or drawn(step.index) != drawn(earlier.index):
             return False
         if any(earlier.index < place < step.index for name in step.names.binds for place in self.index.shared.get(name, ())):
             return False  # what was made first lives on under another name
@@ -301,5 +310,9 @@ class _Slicer:
 def _by(step: Step, use: Use) -> str:
     if use.where:
         return f"used in {use.where}"
+    return f"used by {_who(step)}" if step.names.binds else f"used in {step.place}"
+
+
+def _who(step: Step) -> str:
     names = list(step.names.binds)
-    return f"used by `{names[0]}` ({step.cell.label})" if names else f"used in {step.place}"
+    return f"`{names[0]}` ({step.cell.label})" if names else step.place

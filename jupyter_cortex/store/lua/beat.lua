@@ -1,18 +1,20 @@
 -- A worker's heartbeat for itself and for its replicas (a handler may hold the GIL), and what it should do next. What is new in its status is an event.
--- ARGV: worker, version, its status as JSON, lease in ms, sweep (1|0), then its replica ids.
+-- ARGV: worker, version, when that was deployed (ms), its status as JSON, lease in ms, sweep (1|0), then its replica ids.
 -- Returns {state, replicas wanted, suspects waiting, {how many have waited for too long, cancelled id, its replica, ...}, stale replica ids...}; state is
--- '' when the deployment is gone.
-local worker, version, status, lease, sweep = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+-- '' when the deployment is gone, also when another one has its number: the API was deleted, and is there again.
+local worker, version, created, status, lease, sweep = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6] == '1'
 local dep = p .. ':dep:' .. version
-local out = redis.call('HMGET', dep, 'state', 'replicas')
-if not out[1] or redis.call('EXISTS', p .. ':api') == 0 then return {'', '0', 0, {0}} end
+local out = redis.call('HMGET', dep, 'state', 'replicas', 'created')
+if not out[1] or out[3] ~= created or redis.call('EXISTS', p .. ':api') == 0 then return {'', '0', 0, {0}} end
+-- Without a beat no replica is told to serve, and nothing would be worked off that makes room.
+needs_no_memory()
 if redis.call('HGET', p .. ':workers', worker) ~= status then
   redis.call('HSET', p .. ':workers', worker, status)
   event('deployment', version .. ' replicas')
   flush()
 end
 redis.call('ZADD', p .. ':beats', now, 'worker:' .. worker)
-for i = 6, #ARGV do redis.call('ZADD', p .. ':beats', now, ARGV[i]) end
+for i = 7, #ARGV do redis.call('ZADD', p .. ':beats', now, ARGV[i]) end
 -- Of what was cancelled in a replica's hands, what it has not let go yet.
 local ending = redis.call('HGETALL', p .. ':ending')
 local late = {redis.call('ZCOUNT', p .. ':due', '-inf', now)}

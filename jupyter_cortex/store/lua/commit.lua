@@ -13,8 +13,8 @@ local me = {replica, version}
 local at = 12
 local dropped, released, taken = {}, {}, {}
 
--- The first write: one that is allowed when memory is out, and with it all that follow. An end frees its payload.
-if n_finish > 0 then redis.call('SREM', held, '') end
+-- An end frees its payload, and what is given back was accepted.
+if n_start + n_finish + n_back > 0 then needs_no_memory() end
 local replaced = {}
 for i = at + n_start + 7 * n_finish + n_back, #ARGV, 2 do replaced[ARGV[i]] = ARGV[i + 1] end
 for _ = 1, n_start do

@@ -11,6 +11,9 @@ local EVENTS = 10000
 -- Entries of an audit.
 local AUDITS = 200
 
+-- Such a write, which changes nothing.
+local function needs_no_memory() redis.call('ZREM', p .. ':beats', '') end
+
 -- What a script has gathered; `flush` writes it at the end with one command each, whatever the size of the batch. Calls from Lua cost about as much as
 -- what they do, so a drain gains a factor of two by this.
 local moves, sums, opened_no_more, bodies, alike = {}, {}, {}, {}, {}
@@ -90,7 +93,12 @@ local function put_back(id, status, uncharged)
   local w = p .. ':w:' .. id
   redis.call('HSET', w, 'status', 'in_queue')
   if status == 'in_progress' then
-    if uncharged then redis.call('HINCRBY', w, 'attempts', -1) end
+    if uncharged and redis.call('HINCRBY', w, 'attempts', -1) == 0 then
+      -- It has not begun yet after all, and its queue timeout counts on.
+      redis.call('HDEL', w, 'started')
+      local due = redis.call('HGET', w, 'due')
+      if due then redis.call('ZADD', p .. ':due', due, id) end
+    end
     event(id, 'in_queue')
   end
   if redis.call('HEXISTS', w, 'alone') == 1 then

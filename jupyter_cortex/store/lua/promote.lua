@@ -4,6 +4,7 @@ local api = p .. ':api'
 local dep = p .. ':dep:' .. n
 if redis.call('HGET', dep, 'state') ~= 'starting' then return -1 end
 local before = redis.call('HGET', api, 'live')
+needs_no_memory()
 redis.call('HSET', dep, 'state', 'live', 'live_at', now)
 redis.call('HSET', api, 'live', n, 'gate', 'open', 'spec', redis.call('HGET', dep, 'spec'), 'endpoint', ARGV[2], 'updated', now)
 event('deployment', n .. ' live')

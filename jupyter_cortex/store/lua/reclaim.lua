@@ -13,7 +13,7 @@ while ARGV[at] and ARGV[at] ~= '' do
 end
 for i = at + 1, #ARGV, 2 do replaced[ARGV[i]] = ARGV[i + 1] end
 local requeued, suspected, failed = 0, 0, {}
--- First: a server without memory refuses a script by its first write, and this one needs none. What is given back was accepted.
+-- The first write, which needs no memory: what is given back was accepted.
 redis.call('ZREM', p .. ':beats', replica)
 local ids = redis.call('SMEMBERS', held)
 for _, id in ipairs(ids) do

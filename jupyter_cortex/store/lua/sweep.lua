@@ -2,6 +2,7 @@
 -- Returns {failed, due still}. Taking one out of the middle of a long queue costs its length, so a call does only so much of that.
 local ttl, retain, retain_max, most = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local swept, budget = 0, 1000000
+needs_no_memory()
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', p .. ':due', '-inf', now, 'LIMIT', 0, most)) do
   local r = redis.call('HMGET', p .. ':w:' .. id, 'status', 'due', 'started', 'size')
   if not is_overdue(r[1], r[2], r[3]) then
