@@ -49,10 +49,11 @@ class Story:
         self.kernel, self.environment, self.client, self.name, self.root = kernel, environment, environment.client(), name, root
 
     def sent(self, *payloads: Any) -> list[str]:
-        """Ids of requests that have ended."""
-        ids = [self.client.submit(self.name, payload) for payload in payloads]
-        for one in ids:
-            assert self.client.result(self.name, one, wait=60).status in ("completed", "failed")
+        """Ids of requests that have ended, each sent when the one before had: those of one millisecond are listed in any order."""
+        ids = []
+        for payload in payloads:
+            ids.append(self.client.submit(self.name, payload))
+            assert self.client.result(self.name, ids[-1], wait=60).status in ("completed", "failed")
         return ids
 
     def run(self, line: str, **options: Any) -> Ran:
