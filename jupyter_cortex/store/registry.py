@@ -180,7 +180,7 @@ class Registry:
 
     def put_bundle(self, name: str, digest: str, data: bytes) -> None:
         with store_errors():
-            # For good only once it is deployed; one that is there may be, and is the same.
+            # For good only once it is deployed; one that is there may be, and holds the same.
             self.client.set(keys.bundle(name, digest), data, ex=86400, nx=True)
 
     def prune_bundles(self, name: str, newest: int = 10) -> None:
