@@ -98,13 +98,16 @@ class Change:
         return self.code.func.id if isinstance(self.code, ast.Call) and isinstance(self.code.func, ast.Name) else ""
 
 
-def changes_of(statement: ast.stmt, *, last: bool) -> list[Change]:
+def changes_of(statement: ast.stmt, draws: set[str], *, last: bool) -> list[Change]:
     """What this statement itself changes when it runs; not what the functions that it defines will change."""
-    return changes_in([statement], looked_at=statement if last else None)
+    return changes_in([statement], draws, looked_at=statement if last else None)
 
 
-def changes_in(statements: Sequence[ast.stmt], looked_at: ast.stmt | None = None) -> list[Change]:
-    """What these statements change when they run. ``looked_at``: the one that ends a cell, where an expression is there to be looked at."""
+def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.stmt | None = None) -> list[Change]:
+    """What these statements change when they run; what they draw from is added to ``draws``.
+
+    ``looked_at``: the one that ends a cell, where an expression is there to be looked at.
+    """
     found: list[Change] = []
     views: dict[str, set[str]] = defaultdict(set)
     for node in (node for statement in statements for node in _running(statement)):
@@ -116,6 +119,8 @@ def changes_in(statements: Sequence[ast.stmt], looked_at: ast.stmt | None = None
             found.append(Change(node.target.id, node, node.lineno, True, Kind.CALL if grows else Kind.AUGMENTED))
         elif isinstance(node, ast.Call):
             found += _call(node, discarded=False, looked_at=False)
+            if source := _source(node):
+                draws.add(source)
         elif isinstance(node, ast.Expr):
             call = node.value.value if isinstance(node.value, ast.Await) else node.value
             if isinstance(call, ast.Call):
@@ -134,17 +139,13 @@ def changes_in(statements: Sequence[ast.stmt], looked_at: ast.stmt | None = None
     return list(dict.fromkeys(change for change in found if change.certain or (change.name, change.line) not in firm))
 
 
-def draws_in(statements: Sequence[ast.stmt]) -> set[str]:
-    """What these statements draw from when they run, as it is written: ``rng``, ``np.random``, ``file``."""
-    found = set()
-    for node in (node for statement in statements for node in _running(statement)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in DRAWING:
-            named = node.func.attr == "read" and any(
-                not isinstance(argument, ast.Constant) or isinstance(argument.value, str) for argument in node.args
-            )
-            if not named and (source := _dotted(node.func.value)):  # an archive's `read("name")` is no next one
-                found.add(source)
-    return found
+def _source(call: ast.Call) -> str:
+    """What a call draws from, as it is written: ``rng``, ``np.random``, ``file``; "" for any other call."""
+    if not isinstance(call.func, ast.Attribute) or call.func.attr not in DRAWING:
+        return ""
+    if call.func.attr == "read" and any(not isinstance(argument, ast.Constant) or isinstance(argument.value, str) for argument in call.args):
+        return ""  # an archive's `read("name")` is no next one
+    return _dotted(call.func.value)
 
 
 def _dotted(node: ast.expr) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from .bindings import bound_by, bound_in, certain, certainly_bound, certainly_deleted, shallow
-from .changes import changes_of, draws_in
+from .changes import changes_of
 from .scopes import Names, Scopes, Use
 
 __all__ = ["LAZY_ANNOTATIONS", "Names", "Use", "bound_in", "names_of"]
@@ -31,8 +31,7 @@ def names_of(statement: ast.stmt, *, last: bool = False, lazy: bool = LAZY_ANNOT
     sure = certain(statement)
     found.binds = {name: name in sure for node in nodes for name in bound_by(node)}
     found.deletes = certainly_deleted([statement])
-    found.changes = changes_of(statement, last=last)
-    found.draws = draws_in([statement])
+    found.changes = changes_of(statement, found.draws, last=last)
     return found
 
 

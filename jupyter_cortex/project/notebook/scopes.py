@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from .bindings import bound_by, bound_in, declared_in, deleted_in, shallow
-from .changes import Change, changes_in, draws_in, root_name
+from .changes import Change, changes_in, root_name
 from .effects import CONSTRUCTING, Call, Effects
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -198,8 +198,9 @@ class Scopes(ast.NodeVisitor):
         for statement in body:
             self.visit(statement)
         parameters = self.effects.parameters
-        self.effects.changes += [change for change in changes_in(body) if change.name in parameters or self._is_global(change.name)]
-        self.effects.draws |= {source for source in draws_in(body) if self._is_global(source.partition(".")[0])}
+        draws: set[str] = set()
+        self.effects.changes += [change for change in changes_in(body, draws) if change.name in parameters or self._is_global(change.name)]
+        self.effects.draws |= {source for source in draws if self._is_global(source.partition(".")[0])}
         self.path[len(self.path) - bool(name) :] = []
         self.deferred -= 1
         self.scope = self.scope.parent
