@@ -35,7 +35,7 @@ from ..project import environment
 from ..project.installation.pythons import Pythons
 from ..store import keys
 from ..store.connection import connect
-from ..store.registry import Deployment, Registry
+from ..store.registry import WAKE, Deployment, Registry
 from ..store.scripts import BEAT
 from . import metrics_store
 from .artifacts import Artifacts
@@ -265,8 +265,7 @@ class Supervisor:
 
     def _tell_operator(self) -> None:
         try:
-            self.client.lpush(keys.OPERATOR_WAKE, "1")
-            self.client.ltrim(keys.OPERATOR_WAKE, 0, 15)
+            self.client.eval(WAKE, 1, keys.OPERATOR_WAKE)
         except (redis.RedisError, OSError):
             pass  # it looks by itself every few seconds
 
