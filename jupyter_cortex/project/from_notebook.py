@@ -353,6 +353,7 @@ def _source_of(module: str, root: Path) -> Path | None:
 def _public_names(tree: ast.Module, package: str, root: Path, asked: frozenset[str]) -> set[str] | None:
     """``package``: what the relative imports of these statements start from."""
     from .notebook.names import bound_in
+    from .notebook.references import absolute
 
     found = set(bound_in(tree.body))
     for node in tree.body:
@@ -362,15 +363,8 @@ def _public_names(tree: ast.Module, package: str, root: Path, asked: frozenset[s
             except (ValueError, TypeError):
                 return None
         if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
-            inner = star_names(_absolute(node, package), root, asked)
+            inner = star_names(absolute(node, package.split(".") if package else []), root, asked)
             if inner is None:
                 return None
             found |= inner
     return {name for name in found if not name.startswith("_")}
-
-
-def _absolute(node: ast.ImportFrom, package: str) -> str:
-    """The module that is meant: each dot beyond the first goes one package up."""
-    for _ in range(node.level - 1):
-        package = package.rpartition(".")[0]
-    return ".".join(filter(None, (package if node.level else "", node.module)))

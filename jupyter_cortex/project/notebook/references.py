@@ -54,6 +54,12 @@ def _read(path: Path) -> str:
         return ""
 
 
+def absolute(node: ast.ImportFrom, package: list[str]) -> str:
+    """The module that is meant within a package: each dot beyond the first goes one up."""
+    base = package[: len(package) - node.level + 1] if node.level else []
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
 def _imported(tree: ast.AST, path: str) -> Iterator[str]:
     """Absolute dotted names; relative ones are resolved against ``path``."""
     package = path.split("/")[:-1]
@@ -61,8 +67,7 @@ def _imported(tree: ast.AST, path: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*base, *([node.module] if node.module else [])])
+            module = absolute(node, package)
             if module:
                 yield module
             yield from (f"{module}.{alias.name}" if module else alias.name for alias in node.names)
