@@ -236,7 +236,7 @@ for command in (list_, add, use, remove):
 @main.command()
 @api_argument
 @click.option("--redis", "redis_url", envvar="JUPYTER_CORTEX_REDIS_URL", required=True, help="The store's URL.")
-@click.option("--replicas", default=1, show_default=True, help="Replicas on this machine.")
+@click.option("--replicas", type=click.IntRange(min=1), default=1, show_default=True, help="Replicas on this machine.")
 @click.option("--gateway/--no-gateway", default=True, help="Serve chaining names here as well.")
 def worker(name: str, redis_url: str, replicas: int, gateway: bool) -> None:
     """Serve an API on this machine: follows the live version, until stopped."""

@@ -56,7 +56,11 @@ class Burial:
         """A fetch that a replica had sent before its death may have run after its work was given back. Whether one is still to be looked for."""
         waiting = False
         for path in self._run_dir.glob("*.buried"):
-            if abs(time.time() - path.stat().st_mtime) < SECOND_LOOK_S:
+            try:
+                age = abs(time.time() - path.stat().st_mtime)
+            except FileNotFoundError:  # workers of several APIs may be kept from one home
+                continue
+            if age < SECOND_LOOK_S:
                 waiting = True
                 continue
             api, version = _of(path)

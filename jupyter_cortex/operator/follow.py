@@ -1,27 +1,38 @@
-"""``cortex worker``: serving one API on a machine without an operator. Keeps a worker of the live version; needs the store's URL and nothing else."""
+"""``cortex worker``: serving one API on a machine without an operator. Keeps a worker of the live version; needs the store's URL and nothing else.
+
+Its workers live in slots as the operator's do and outlive it: killed and started again, it goes on with those that it finds.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import CortexError, DeploymentNotFound
+import redis
+
+from .. import __version__
+from ..core.errors import CortexError, DeploymentNotFound, EnvironmentProblem
 from ..core.settings import PREFIX, Settings
 from ..project import environment
 from ..project.installation.pythons import Pythons
 from ..serving import remote
 from ..serving.artifacts import Artifacts
+from ..serving.reclaim import SECOND_LOOK_S
 from ..store.connection import connect
 from ..store.registry import Registry
 from . import tidy
+from .burial import Burial
 from .home import Home
-from .processes import Slot
+from .processes import Slot, Watch
 
 log = logging.getLogger(__name__)
 LOOK_S = 1.0
@@ -29,14 +40,35 @@ RESTART_MAX_S = 30.0
 
 
 class Follower:
-    def __init__(self, home: Home, name: str, redis_url: str, replicas: int, settings: Settings) -> None:
-        self._home, self._name, self._redis_url, self._replicas = home, name, redis_url, replicas
-        self._artifacts_url, self._limits = settings.artifacts, settings.replica_limits()
+    """``names``: whether this machine has a gateway of its own, for the chaining names of its replicas; one for all its workers."""
+
+    def __init__(self, home: Home, name: str, redis_url: str, replicas: int, settings: Settings, *, names: bool) -> None:
+        self._home, self._name, self._redis_url, self._settings, self._names = home, name, redis_url, settings, names
         self._pythons = Pythons(home.pythons, settings.install_timeout)
-        self._registry = Registry(connect(redis_url, timeout=5.0))
-        self._workers: dict[int, subprocess.Popen[bytes]] = {}
+        client = connect(redis_url, timeout=5.0)
+        self._registry = Registry(client)
+        self._burial = Burial(client, self._registry, home.run, platform.node())
+        self._gateway = Slot(home.run, "gateway")
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._kept: set[int] = set()
         self._not_before, self._wait = 0.0, 0.2
         self._stop = 0
+        self._wake = threading.Event()
+        self._watch = Watch(self._wake.set)
+        facts = {
+            "redis_url": redis_url,
+            "run_dir": str(home.run),
+            "projects_dir": str(home.projects),
+            "artifacts_dir": str(home.artifacts),
+            "artifacts_url": settings.artifacts,
+            "limits": settings.replica_limits(),
+            "pythons_dir": str(home.pythons),
+            "install_timeout": settings.install_timeout,
+            "replicas": replicas,
+        }
+        self._facts = json.dumps(facts)
+        #: A worker that was started with something else is not gone on with. A digest, as the store's URL may hold a password.
+        self._mark = hashlib.sha256(json.dumps([self._facts, __version__, sys.executable]).encode()).hexdigest()
 
     def run(self) -> int:
         """Until a signal; a second one does not wait for running handlers. Raises CortexError when the API is not there at the start."""
@@ -44,74 +76,127 @@ class Follower:
         self._registry.get(self._name)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
+        trouble = ""
         while not self._stop:
             try:
                 self._look()
-            except CortexError as error:
-                log.warning("%s", error.message)
-            time.sleep(LOOK_S)
+                trouble = ""
+            except (CortexError, redis.RedisError, OSError) as error:
+                if str(error) != trouble:
+                    log.warning("%s", error)
+                    trouble = str(error)
+            self._wake.wait(LOOK_S)
+            self._wake.clear()
         return self._end()
 
     def _on_stop(self, *_: Any) -> None:
         self._stop += 1
+        self._wake.set()
+
+    def _slots(self) -> dict[int, Slot]:
+        """The slots of this API's workers here, by version."""
+        versions = {path.stem.rpartition("-") for path in self._home.run.glob(f"worker-{self._name}-*.lock")}
+        return {int(version): Slot(self._home.run, f"{role}-{version}") for role, _, version in versions if role == f"worker-{self._name}"}
 
     def _look(self) -> None:
-        for version, process in list(self._workers.items()):
-            if process.poll() is not None:
-                log.info("the worker of version %d ended (%d)", version, process.returncode)
-                del self._workers[version]
+        self._children = [child for child in self._children if child.poll() is None]
+        if self._names:
+            self._keep_names()
         api = self._registry.find(self._name)
-        if api is None or not api.live or api.live in self._workers or time.monotonic() < self._not_before:
-            return
-        if time.monotonic() - self._not_before > 60:
-            self._wait = 0.2
-        self._not_before = time.monotonic() + self._wait
-        self._wait = min(self._wait * 2, RESTART_MAX_S)
-        self._workers[api.live] = self._start(api.live)
+        live = api.live if api is not None else 0
+        for version, slot in self._slots().items():
+            pid = slot.pid()
+            if pid is not None:
+                self._keep(version, slot, pid)
+                continue
+            if version in self._kept:
+                log.info("the worker of version %d has ended", version)
+                self._kept.discard(version)
+            self._burial.bury(self._name, version)
+            if version != live:
+                slot.path.unlink(missing_ok=True)
+                self._marker(version).unlink(missing_ok=True)
+        self._burial.look_again()
+        if live and Slot(self._home.run, f"worker-{self._name}-{live}").pid() is None and time.monotonic() >= self._not_before:
+            if time.monotonic() - self._not_before > 60:
+                self._wait = 0.2
+            self._not_before = time.monotonic() + self._wait
+            self._wait = min(self._wait * 2, RESTART_MAX_S)
+            self._start(live)
 
-    def _start(self, version: int) -> subprocess.Popen[bytes]:
+    def _keep(self, version: int, slot: Slot, pid: int) -> None:
+        """A worker runs. One that an earlier `cortex worker` left goes on, if it is what this one would start; else it makes room."""
+        self._watch.add(pid)
+        if version in self._kept:
+            return
+        self._kept.add(version)
+        try:
+            same = self._marker(version).read_text() == self._mark
+        except FileNotFoundError:
+            same = False
+        if same:
+            log.info("going on with the worker of version %d that runs here", version)
+        else:
+            log.info(
+                "the worker of version %d that runs here was started with other settings; another one takes its place when it has drained", version
+            )
+            slot.signal(signal.SIGTERM)
+
+    def _marker(self, version: int) -> Path:
+        return self._home.run / f"worker-{self._name}-{version}.started"
+
+    def _start(self, version: int) -> None:
         Artifacts(self._home.artifacts).tidy(unused=True)
         tidy.prune_pythons(self._registry, self._pythons)
-        facts = {
-            "redis_url": self._redis_url,
-            "run_dir": str(self._home.run),
-            "projects_dir": str(self._home.projects),
-            "artifacts_dir": str(self._home.artifacts),
-            "artifacts_url": self._artifacts_url,
-            "limits": self._limits,
-            "pythons_dir": str(self._home.pythons),
-            "install_timeout": self._pythons.seconds,
-            "replicas": self._replicas,
-        }
-        env = {**environment.base(), **environment.installers(), **remote.environ(self._artifacts_url), "JUPYTER_CORTEX_WORKER": json.dumps(facts)}
+        artifacts = remote.environ(self._settings.artifacts)
+        env = {**environment.base(), **environment.installers(), **artifacts, "JUPYTER_CORTEX_WORKER": self._facts}
         log.info("serving version %d of %s", version, self._name)
         argv = [sys.executable, "-P", "-m", "jupyter_cortex.serving", self._name, str(version)]
-        return subprocess.Popen(argv, env=env, cwd=self._home.path, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._marker(version).write_text(self._mark)
+        child = Slot(self._home.run, f"worker-{self._name}-{version}").spawn(argv, env, None, self._home.path)
+        if child is not None:
+            self._children.append(child)
+            self._kept.add(version)
+            self._watch.add(child.pid)
+
+    def _keep_names(self) -> None:
+        """See that there is a gateway, and wait until it has said where it listens: replicas are told as they start."""
+        if self._gateway.pid() is not None:
+            return
+        own = {f"{PREFIX}HOME": str(self._home.path), f"{PREFIX}REDIS_URL": self._redis_url, f"{PREFIX}HOST": "127.0.0.1"}
+        env = {**environment.base(), **remote.environ(self._settings.artifacts), **self._settings.environ(), **own}
+        argv = [sys.executable, "-P", "-m", "jupyter_cortex.gateway", "--alone"]
+        child = self._gateway.spawn(argv, env, self._home.logs / "gateway.log", self._home.path)
+        if child is not None:
+            self._children.append(child)
+        deadline = time.monotonic() + 10
+        while not (self._home.run / "chain.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def _end(self) -> int:
-        """Pass the signals on: one drains, two end it."""
+        """Pass the signals on: one drains, two end it. The last of this machine takes the gateway along."""
         passed = 0
-        while any(process.poll() is None for process in self._workers.values()):
+        while running := [slot for slot in self._slots().values() if slot.pid() is not None]:
             while passed < min(self._stop, 2):
                 passed += 1
-                for process in self._workers.values():
-                    if process.poll() is None:
-                        process.send_signal(signal.SIGTERM)
+                for slot in running:
+                    slot.signal(signal.SIGTERM)
             time.sleep(0.05)
+        deadline = time.monotonic() + 2 * SECOND_LOOK_S
+        try:
+            for version, slot in self._slots().items():
+                self._burial.bury(self._name, version)
+                slot.path.unlink(missing_ok=True)
+                self._marker(version).unlink(missing_ok=True)
+            while self._burial.look_again() and time.monotonic() < deadline:
+                time.sleep(0.05)
+        except (CortexError, redis.RedisError, OSError) as error:
+            log.warning("%s", error)
+        others = [*self._home.run.glob("worker-*.lock"), *self._home.run.glob("follower-*.lock")]
+        mine = f"follower-{self._name}"
+        if all(path.stem == mine or Slot(self._home.run, path.stem).pid() is None for path in others):
+            self._gateway.signal(signal.SIGTERM)
         return 0
-
-
-def start_names(settings: Settings, home: Home, redis_url: str) -> None:
-    """A gateway of this machine's own, for the chaining names of its replicas; one for all its workers."""
-    slot = Slot(home.run, "gateway")
-    if slot.pid() is not None:
-        return
-    own = {f"{PREFIX}HOME": str(home.path), f"{PREFIX}REDIS_URL": redis_url, f"{PREFIX}HOST": "127.0.0.1"}
-    env = {**environment.base(), **remote.environ(settings.artifacts), **settings.environ(), **own}
-    slot.spawn([sys.executable, "-P", "-m", "jupyter_cortex.gateway", "--alone"], env, home.logs / "gateway.log", home.path)
-    deadline = time.monotonic() + 10
-    while not (home.run / "chain.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
 
 
 def run(settings: Settings, name: str, redis_url: str, replicas: int, *, serve_names: bool = True) -> int:
@@ -120,11 +205,14 @@ def run(settings: Settings, name: str, redis_url: str, replicas: int, *, serve_n
     home = Home(Path(settings.home) / "elsewhere")
     home.make()
     Artifacts(home.artifacts, settings.artifacts).check()
-    follower = Follower(home, name, redis_url, replicas, settings)
-    if serve_names:
-        start_names(settings, home, redis_url)
+    slot = Slot(home.run, f"follower-{name}")
+    if slot.take() is None:
+        raise EnvironmentProblem(
+            f"`cortex worker {name}` runs here already (process {slot.pid()}). For more replicas on this machine end it (Ctrl-C, or SIGTERM) and "
+            "start it again with a higher --replicas; for a second one beside it set JUPYTER_CORTEX_HOME to another directory"
+        )
     try:
-        return follower.run()
+        return Follower(home, name, redis_url, replicas, settings, names=serve_names).run()
     except DeploymentNotFound as error:
         log.error("%s", error.message)
         return 1

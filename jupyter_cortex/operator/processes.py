@@ -7,6 +7,7 @@ the file says its process id. A lock cannot lie as a bare id could: ids are used
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -64,14 +65,20 @@ class Slot:
         # Over the old id, all of it at once: on a full disk a file that was emptied first would stay empty.
         os.pwrite(fd, f"{pid:<16}".encode(), 0)
 
-    def spawn(self, argv: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path) -> subprocess.Popen[bytes] | None:
-        """Start a detached process in this slot; None when it is taken. Raises OSError when the program cannot be started."""
+    def spawn(self, argv: Sequence[str], env: Mapping[str, str], log: Path | None, cwd: Path) -> subprocess.Popen[bytes] | None:
+        """Start a detached process in this slot; None when it is taken. Without ``log`` it writes to where we do.
+
+        Raises OSError when the program cannot be started.
+        """
         fd = self.take()
         if fd is None:
             return None
         try:
-            _cap(log)
-            with log.open("ab") as out:
+            with contextlib.ExitStack() as stack:
+                out = None
+                if log is not None:
+                    _cap(log)
+                    out = stack.enter_context(log.open("ab"))
                 process = subprocess.Popen(
                     argv, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out, pass_fds=(fd,), start_new_session=True
                 )

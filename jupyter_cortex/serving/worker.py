@@ -247,8 +247,8 @@ class Supervisor:
         self._kills.look()
         self._beats += 1
         self.state = reply[0].decode()
-        if self._fixed is None:
-            self.wanted = int(reply[1])
+        wanted = int(reply[1])
+        self.wanted = self._fixed if self._fixed is not None and wanted else wanted
         if self.state == DeploymentState.LIVE:
             for replica in self.replicas:
                 if not replica.asked_to_go:

@@ -39,7 +39,7 @@ class Size:
     minutes: float = 60.0
 
 
-SHORT = Size(workloads=4_000, rounds=1, held=6.0, pause=2.0, minutes=3.0)
+SHORT = Size(workloads=12_000, rounds=3, held=15.0, pause=2.0, minutes=3.0)
 
 
 @dataclass

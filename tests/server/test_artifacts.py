@@ -367,11 +367,9 @@ def test_another_machine_fetches_an_artifact_from_the_url_once(
     assert [path.read_bytes() for path in (tmp_path / "shared").rglob("*") if path.is_file()] == [content]
     far = Elsewhere(environment, "art-far", tmp_path / "far", JUPYTER_CORTEX_ARTIFACTS=url)
     try:
-        environment.client().stop("art-far")
         assert served_from(environment, "art-far", far.home) == {"m.bin": sha(content)}
         assert contents(far.home) == {sha(content), "lock"}
         Remote(url).remove(sha(content))
-        environment.client().start("art-far")
         with pytest.raises(SpecError, match="is not here"):
             environment.client().refresh("art-far")
         deployed, steps = uploads(made, environment, force=True)
@@ -391,7 +389,6 @@ def test_a_live_version_whose_content_is_away_starts_when_it_is_back(
     try:
         assert "m.bin: its content" in wait_until(lambda: trouble(environment, "art-away"), "the worker says what is wrong")
         (tmp_path / "away").rename(tmp_path / "shared")
-        environment.client().stop("art-away")
         assert served_from(environment, "art-away", far.home) == {"m.bin": sha(b"content")}
         assert not trouble(environment, "art-away")
     finally:

@@ -1,7 +1,7 @@
 -- A worker's heartbeat for itself and for its replicas (a handler may hold the GIL), and what it should do next. What is new in its status is an event.
 -- ARGV: worker, version, when that was deployed (ms), its status as JSON, lease in ms, sweep (1|0), then its replica ids.
--- Returns {state, replicas wanted, suspects waiting, {how many have waited for too long, cancelled id, its replica, ...}, stale replica ids...}; state is
--- '' when the deployment is gone, also when another one has its number: the API was deleted, and is there again.
+-- Returns {state, replicas wanted (0 only while the API rests), suspects waiting, {how many have waited for too long, cancelled id, its replica, ...},
+-- stale replica ids...}; state is '' when the deployment is gone, also when another one has its number: the API was deleted, and is there again.
 local worker, version, created, status, lease, sweep = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6] == '1'
 local dep = p .. ':dep:' .. version
 local out = redis.call('HMGET', dep, 'state', 'replicas', 'created')
@@ -25,7 +25,8 @@ for i = 1, #ending, 2 do
     redis.call('HDEL', p .. ':ending', ending[i])
   end
 end
-local reply = {out[1], out[2] or '0', redis.call('LLEN', p .. ':suspects'), late}
+local wanted = redis.call('HGET', p .. ':api', 'stopped') == '1' and 0 or math.max(tonumber(out[2] or '') or 1, 1)
+local reply = {out[1], wanted, redis.call('LLEN', p .. ':suspects'), late}
 if sweep then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', p .. ':beats', '-inf', now - lease, 'LIMIT', 0, 20)) do
     reply[#reply + 1] = id
