@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,10 +74,22 @@ def left_by_handlers(projects: Path, api: str = "", version: int = 0) -> Iterato
             continue
 
 
-def end_left_by_handlers(projects: Path, api: str = "", version: int = 0) -> None:
-    """Kill them, and wait until they are gone."""
+def end_left_by_handlers(projects: Path, api: str = "", version: int = 0, *, patience: float = 5.0) -> None:
+    """Kill them, and wait until they are over, for up to ``patience`` seconds.
+
+    A zombie is: it holds nothing, and who has inherited it may reap it every 2 s (the init of some machines) or never (a container's program).
+    """
     found = list(left_by_handlers(projects, api, version))
     for process in found:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(found, timeout=5)
+    deadline = time.monotonic() + patience
+    while not all(map(_over, found)) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def _over(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return True
