@@ -12,8 +12,7 @@ import redis
 
 from ..serving.reclaim import SECOND_LOOK_S, reclaim
 from ..store.registry import Registry
-from . import machine
-from .processes import Slot
+from . import machine, workers
 
 #: The id of a replica: API, version and a random part.
 REPLICA = re.compile(r"(.+)-v(\d+)-[0-9a-f]{8}")
@@ -36,20 +35,20 @@ class Burial:
 
         Nothing is charged: a worker's end is nobody's fault.
         """
-        if Slot(self._run_dir, f"worker-{api}-{version}").pid() is not None:
+        if workers.slot(self._run_dir, api, version).pid() is not None:
             return
         machine.end_left_by_handlers(self._run_dir.parent / "projects", api, version)
-        workers = {worker: said for worker, said in self._registry.workers(api).items() if said["version"] == version and self.is_ours(said)}
+        left = {worker: said for worker, said in self._registry.workers(api).items() if said["version"] == version and self.is_ours(said)}
         boards = [path for path in self._run_dir.glob("*.board") if _of(path) == (api, version)]
         deployment = self._registry.find_deployment(api, version)
         if deployment is not None:
-            for replica in {replica["id"] for said in workers.values() for replica in said["replicas"]} | {path.stem for path in boards}:
+            for replica in {replica["id"] for said in left.values() for replica in said["replicas"]} | {path.stem for path in boards}:
                 reclaim(self._client, api, replica, deployment.spec)
         for path in boards:
             # For the second look, which must come even if this operator does not live that long.
             path.touch()
             path.replace(path.with_suffix(".buried"))
-        for worker in workers:
+        for worker in left:
             self._registry.forget_worker(api, worker)
 
     def look_again(self) -> bool:

@@ -29,7 +29,7 @@ from ..serving.artifacts import Artifacts
 from ..serving.reclaim import SECOND_LOOK_S
 from ..store.connection import connect
 from ..store.registry import Registry
-from . import tidy
+from . import tidy, workers
 from .burial import Burial
 from .home import Home
 from .processes import Slot, Watch
@@ -55,18 +55,7 @@ class Follower:
         self._stop = 0
         self._wake = threading.Event()
         self._watch = Watch(self._wake.set)
-        facts = {
-            "redis_url": redis_url,
-            "run_dir": str(home.run),
-            "projects_dir": str(home.projects),
-            "artifacts_dir": str(home.artifacts),
-            "artifacts_url": settings.artifacts,
-            "limits": settings.replica_limits(),
-            "pythons_dir": str(home.pythons),
-            "install_timeout": settings.install_timeout,
-            "replicas": replicas,
-        }
-        self._facts = json.dumps(facts)
+        self._facts = workers.facts(home, settings, redis_url, replicas)
         #: A worker that was started with something else is not gone on with. A digest, as the store's URL may hold a password.
         self._mark = hashlib.sha256(json.dumps([self._facts, __version__, sys.executable]).encode()).hexdigest()
 
@@ -95,8 +84,7 @@ class Follower:
 
     def _slots(self) -> dict[int, Slot]:
         """The slots of this API's workers here, by version."""
-        versions = {path.stem.rpartition("-") for path in self._home.run.glob(f"worker-{self._name}-*.lock")}
-        return {int(version): Slot(self._home.run, f"{role}-{version}") for role, _, version in versions if role == f"worker-{self._name}"}
+        return {version: slot for (api, version), slot in workers.slots(self._home.run).items() if api == self._name}
 
     def _look(self) -> None:
         self._children = [child for child in self._children if child.poll() is None]
@@ -117,7 +105,7 @@ class Follower:
                 slot.path.unlink(missing_ok=True)
                 self._marker(version).unlink(missing_ok=True)
         self._burial.look_again()
-        if live and Slot(self._home.run, f"worker-{self._name}-{live}").pid() is None and time.monotonic() >= self._not_before:
+        if live and workers.slot(self._home.run, self._name, live).pid() is None and time.monotonic() >= self._not_before:
             if time.monotonic() - self._not_before > 60:
                 self._wait = 0.2
             self._not_before = time.monotonic() + self._wait
@@ -148,12 +136,10 @@ class Follower:
     def _start(self, version: int) -> None:
         Artifacts(self._home.artifacts).tidy(unused=True)
         tidy.prune_pythons(self._registry, self._pythons)
-        artifacts = remote.environ(self._settings.artifacts)
-        env = {**environment.base(), **environment.installers(), **artifacts, "JUPYTER_CORTEX_WORKER": self._facts}
         log.info("serving version %d of %s", version, self._name)
-        argv = [sys.executable, "-P", "-m", "jupyter_cortex.serving", self._name, str(version)]
         self._marker(version).write_text(self._mark)
-        child = Slot(self._home.run, f"worker-{self._name}-{version}").spawn(argv, env, None, self._home.path)
+        environ = workers.environ(self._settings, self._facts)
+        child = workers.slot(self._home.run, self._name, version).spawn(workers.command(self._name, version), environ, None, self._home.path)
         if child is not None:
             self._children.append(child)
             self._kept.add(version)
@@ -192,9 +178,8 @@ class Follower:
                 time.sleep(0.05)
         except (CortexError, redis.RedisError, OSError) as error:
             log.warning("%s", error)
-        others = [*self._home.run.glob("worker-*.lock"), *self._home.run.glob("follower-*.lock")]
-        mine = f"follower-{self._name}"
-        if all(path.stem == mine or Slot(self._home.run, path.stem).pid() is None for path in others):
+        followers = [Slot(self._home.run, path.stem) for path in self._home.run.glob("follower-*.lock") if path.stem != f"follower-{self._name}"]
+        if all(slot.pid() is None for slot in (*followers, *workers.slots(self._home.run).values())):
             self._gateway.signal(signal.SIGTERM)
         return 0
 

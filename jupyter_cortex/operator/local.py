@@ -21,7 +21,7 @@ from ..core.settings import Settings
 from ..project import environment
 from ..serving import remote
 from ..serving.artifacts import Artifacts
-from . import machine
+from . import machine, workers
 from .embedded import EmbeddedStore
 from .home import Home
 from .processes import Slot
@@ -148,8 +148,7 @@ def down(settings: Settings, progress: Callable[[str], None] = lambda step: None
                 slot.wait_empty(5)
 
     stop("operator", Slot(home.run, "operator"), 10)
-    workers = [Slot(home.run, path.stem) for path in home.run.glob("worker-*.lock")]
-    running = [slot for slot in workers if slot.signal(signal.SIGTERM)]
+    running = [slot for slot in workers.slots(home.run).values() if slot.signal(signal.SIGTERM)]
     if running:
         progress(f"draining {len(running)} worker(s)")
     deadline = time.monotonic() + grace

@@ -26,7 +26,7 @@ from ..serving.sweeping import sweep_all
 from ..store import keys
 from ..store.registry import Api, Deployment, Registry
 from ..store.rehearsals import UNDECIDED_S
-from . import machine
+from . import machine, workers
 from .autoscaler import Autoscaler, Policy, average, cap
 from .burial import Burial
 from .processes import Slot
@@ -68,16 +68,7 @@ class Reconciler:
         self.moving = True
 
     def slot(self, api: str, version: int) -> Slot:
-        return Slot(self._run_dir, f"worker-{api}-{version}")
-
-    def slots(self) -> dict[tuple[str, int], Slot]:
-        """All worker slots of this machine that were ever used and not tidied away."""
-        found = {}
-        for path in self._run_dir.glob("worker-*.lock"):
-            api, _, version = path.stem.removeprefix("worker-").rpartition("-")
-            if version.isdigit():
-                found[api, int(version)] = Slot(self._run_dir, path.stem)
-        return found
+        return workers.slot(self._run_dir, api, version)
 
     def pass_over(self) -> None:
         """One pass. Raises StoreUnavailable when the store goes away in the middle; the next pass begins anew."""
@@ -215,7 +206,7 @@ class Reconciler:
 
     def _stop_others(self, wanted: set[tuple[str, int]]) -> None:
         """Workers whose deployment is failed, stopped or gone. They see it with their next beat; the signal makes it now."""
-        for (name, version), slot in self.slots().items():
+        for (name, version), slot in workers.slots(self._run_dir).items():
             if (name, version) in wanted:
                 continue
             self.moving = True
@@ -227,7 +218,7 @@ class Reconciler:
 
     def _remove(self, name: str) -> None:
         """The last of a deleted API: when its workers are gone, its keys go."""
-        for (api, version), slot in self.slots().items():
+        for (api, version), slot in workers.slots(self._run_dir).items():
             if api != name:
                 continue
             if slot.pid() is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -26,7 +25,7 @@ from ..serving.reclaim import SECOND_LOOK_S
 from ..store import keys
 from ..store.connection import connect
 from ..store.registry import Registry
-from . import machine, tidy
+from . import machine, tidy, workers
 from .embedded import EmbeddedStore
 from .home import Home
 from .processes import Slot, Watch
@@ -113,7 +112,7 @@ class Operator:
             artifacts, pythons = Artifacts(self.home.artifacts, self.settings.artifacts), Pythons(self.home.pythons, self.settings.install_timeout)
             tidy.start(lambda: connect(self.redis_url, timeout=5.0), artifacts, pythons)
         self.reconciler.pass_over()
-        for slot in self.reconciler.slots().values():
+        for slot in workers.slots(self.home.run).values():
             if pid := slot.pid():
                 self._watch.add(pid)
         self.reconciler.publish(self.processes(), self.facts())
@@ -159,24 +158,9 @@ class Operator:
         return {**environment.base(), **remote.environ(self.settings.artifacts), **self.settings.environ()}
 
     def start_worker(self, api: str, version: int) -> None:
-        facts = {
-            "redis_url": self.redis_url,
-            "run_dir": str(self.home.run),
-            "projects_dir": str(self.home.projects),
-            "artifacts_dir": str(self.home.artifacts),
-            "artifacts_url": self.settings.artifacts,
-            "limits": self.settings.replica_limits(),
-            "pythons_dir": str(self.home.pythons),
-            "install_timeout": self.settings.install_timeout,
-        }
-        env = {
-            **environment.base(),
-            **environment.installers(),
-            **remote.environ(self.settings.artifacts),
-            "JUPYTER_CORTEX_WORKER": json.dumps(facts),
-        }
-        argv = [sys.executable, "-P", "-m", "jupyter_cortex.serving", api, str(version)]
-        child = self.reconciler.slot(api, version).spawn(argv, env, self.home.logs / f"worker-{api}.log", self.home.path)
+        environ = workers.environ(self.settings, workers.facts(self.home, self.settings, self.redis_url))
+        place = workers.slot(self.home.run, api, version)
+        child = place.spawn(workers.command(api, version), environ, self.home.logs / f"worker-{api}.log", self.home.path)
         if child is not None:
             self._children.append(child)
 
@@ -199,7 +183,7 @@ class Operator:
                 shown.append({"role": "worker", "pid": worker["pid"], "state": "running", **about})
                 known.add((name, worker["version"]))
                 shown += [{"role": "replica", "pid": r["pid"], "state": r["state"], "id": r["id"], **about} for r in worker["replicas"]]
-        for (name, version), slot in self.reconciler.slots().items():
+        for (name, version), slot in workers.slots(self.home.run).items():
             if (name, version) in known or (pid := slot.pid()) is None:
                 continue
             deployment = registry.find_deployment(name, version)
