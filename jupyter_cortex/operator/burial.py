@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import redis
 
+from ..core.workload import DeploymentState as State
 from ..serving.reclaim import SECOND_LOOK_S, reclaim
 from ..store.registry import Registry
 from . import machine, workers
 
+#: Who buries waits no longer for what cannot end at once (it hangs in the kernel, or gives back much memory): others wait to be started.
+PATIENCE_S = 1.0
 #: The id of a replica: API, version and a random part.
 REPLICA = re.compile(r"(.+)-v(\d+)-[0-9a-f]{8}")
 
@@ -37,7 +41,8 @@ class Burial:
         """
         if workers.slot(self._run_dir, api, version).pid() is not None:
             return
-        machine.end_left_by_handlers(self._run_dir.parent / "projects", api, version)
+        projects = self._run_dir.parent / "projects"
+        machine.end_left_by_handlers(projects, api, version, patience=PATIENCE_S)
         left = {worker: said for worker, said in self._registry.workers(api).items() if said["version"] == version and self.is_ours(said)}
         boards = [path for path in self._run_dir.glob("*.board") if _of(path) == (api, version)]
         deployment = self._registry.find_deployment(api, version)
@@ -50,6 +55,9 @@ class Burial:
             path.replace(path.with_suffix(".buried"))
         for worker in left:
             self._registry.forget_worker(api, worker)
+        if deployment is None or deployment.state not in (State.PENDING, State.STARTING, State.LIVE):
+            for path in projects.glob(f"{api}-v{version}-*"):
+                shutil.rmtree(path, ignore_errors=True)
 
     def look_again(self) -> bool:
         """A fetch that a replica had sent before its death may have run after its work was given back. Whether one is still to be looked for."""

@@ -17,7 +17,7 @@ import redis
 from ..core.errors import EnvironmentProblem
 from ..store.connection import connect
 from .home import Home
-from .machine import memory_total
+from .machine import memory_total, over
 from .processes import Slot
 
 #: Seconds a start may take: reading a large append-only file.
@@ -81,7 +81,7 @@ class EmbeddedStore:
         if self.child is not None:
             self.child.poll()  # collects it when it has ended
         pid = self.slot.pid()
-        if pid is None or _alive(pid):
+        if pid is None or not over(pid):
             return pid
         # Killed while it rewrote its file: the child that does so has inherited the lock, and would hold it for as long as that takes.
         with contextlib.suppress(ProcessLookupError):
@@ -179,16 +179,6 @@ class EmbeddedStore:
             with contextlib.suppress(OSError):
                 socket.parent.rmdir()
         return True
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _environment() -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import platform
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from ..project.installation.pythons import Pythons
 from ..serving import remote
 from ..serving.artifacts import Artifacts
 from ..serving.reclaim import SECOND_LOOK_S
+from ..serving.signals import HURRY
 from ..store.connection import connect
 from ..store.registry import Registry
 from . import tidy, workers
@@ -37,6 +39,8 @@ from .processes import Slot, Watch
 log = logging.getLogger(__name__)
 LOOK_S = 1.0
 RESTART_MAX_S = 30.0
+#: Between two starts of the gateway; also the longest that the first worker waits for its address.
+NAMES_S = 5.0
 
 
 class Follower:
@@ -51,7 +55,9 @@ class Follower:
         self._gateway = Slot(home.run, "gateway")
         self._children: list[subprocess.Popen[bytes]] = []
         self._kept: set[int] = set()
-        self._not_before, self._wait = 0.0, 0.2
+        #: Version -> (not to be started again before, how long to wait after that). Gone when its worker came to serve.
+        self._restarts: dict[int, tuple[float, float]] = {}
+        self._names_not_before = 0.0
         self._stop = 0
         self._wake = threading.Event()
         self._watch = Watch(self._wake.set)
@@ -105,12 +111,15 @@ class Follower:
                 slot.path.unlink(missing_ok=True)
                 self._marker(version).unlink(missing_ok=True)
         self._burial.look_again()
-        if live and workers.slot(self._home.run, self._name, live).pid() is None and time.monotonic() >= self._not_before:
-            if time.monotonic() - self._not_before > 60:
-                self._wait = 0.2
-            self._not_before = time.monotonic() + self._wait
-            self._wait = min(self._wait * 2, RESTART_MAX_S)
+        if not live:
+            return
+        pid = workers.slot(self._home.run, self._name, live).pid()
+        not_before, wait = self._restarts.get(live, (0.0, 0.2))
+        if pid is None and time.monotonic() >= not_before:
+            self._restarts[live] = (time.monotonic() + wait, min(wait * 2, RESTART_MAX_S))
             self._start(live)
+        elif pid is not None and live in self._restarts and self._serves(live, pid):
+            del self._restarts[live]
 
     def _keep(self, version: int, slot: Slot, pid: int) -> None:
         """A worker runs. One that an earlier `cortex worker` left goes on, if it is what this one would start; else it makes room."""
@@ -130,6 +139,10 @@ class Follower:
             )
             slot.signal(signal.SIGTERM)
 
+    def _serves(self, version: int, pid: int) -> bool:
+        said = [worker for worker in self._registry.workers(self._name).values() if self._burial.is_ours(worker)]
+        return any(worker["version"] == version and worker["pid"] == pid and worker["ready"] for worker in said)
+
     def _marker(self, version: int) -> Path:
         return self._home.run / f"worker-{self._name}-{version}.started"
 
@@ -147,26 +160,29 @@ class Follower:
 
     def _keep_names(self) -> None:
         """See that there is a gateway, and wait until it has said where it listens: replicas are told as they start."""
-        if self._gateway.pid() is not None:
+        if self._gateway.pid() is not None or time.monotonic() < self._names_not_before:
             return
+        self._names_not_before = time.monotonic() + NAMES_S
         own = {f"{PREFIX}HOME": str(self._home.path), f"{PREFIX}REDIS_URL": self._redis_url, f"{PREFIX}HOST": "127.0.0.1"}
         env = {**environment.base(), **remote.environ(self._settings.artifacts), **self._settings.environ(), **own}
+        env.pop(f"{PREFIX}PORT", None)  # that is for `cortex up`, perhaps on this machine
         argv = [sys.executable, "-P", "-m", "jupyter_cortex.gateway", "--alone"]
         child = self._gateway.spawn(argv, env, self._home.logs / "gateway.log", self._home.path)
-        if child is not None:
-            self._children.append(child)
-        deadline = time.monotonic() + 10
-        while not (self._home.run / "chain.json").exists() and time.monotonic() < deadline:
+        if child is None:
+            return
+        self._children.append(child)
+        deadline = time.monotonic() + NAMES_S
+        while not (self._home.run / "chain.json").exists() and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
 
     def _end(self) -> int:
-        """Pass the signals on: one drains, two end it. The last of this machine takes the gateway along."""
+        """Pass the signals on: one drains, two end it."""
         passed = 0
         while running := [slot for slot in self._slots().values() if slot.pid() is not None]:
             while passed < min(self._stop, 2):
                 passed += 1
                 for slot in running:
-                    slot.signal(signal.SIGTERM)
+                    slot.signal(signal.SIGTERM if passed == 1 else HURRY)
             time.sleep(0.05)
         deadline = time.monotonic() + 2 * SECOND_LOOK_S
         try:
@@ -178,10 +194,14 @@ class Follower:
                 time.sleep(0.05)
         except (CortexError, redis.RedisError, OSError) as error:
             log.warning("%s", error)
-        followers = [Slot(self._home.run, path.stem) for path in self._home.run.glob("follower-*.lock") if path.stem != f"follower-{self._name}"]
-        if all(slot.pid() is None for slot in (*followers, *workers.slots(self._home.run).values())):
-            self._gateway.signal(signal.SIGTERM)
         return 0
+
+
+def end_names(home: Home) -> None:
+    """The last one on this machine takes the gateway along: to be called without one's own lock, so that of two who end at once one is the last."""
+    followers = [Slot(home.run, path.stem) for path in home.run.glob("follower-*.lock")]
+    if all(slot.pid() is None for slot in (*followers, *workers.slots(home.run).values())):
+        Slot(home.run, "gateway").signal(signal.SIGTERM)
 
 
 def run(settings: Settings, name: str, redis_url: str, replicas: int, *, serve_names: bool = True) -> int:
@@ -191,7 +211,8 @@ def run(settings: Settings, name: str, redis_url: str, replicas: int, *, serve_n
     home.make()
     Artifacts(home.artifacts, settings.artifacts).check()
     slot = Slot(home.run, f"follower-{name}")
-    if slot.take() is None:
+    lock = slot.take()
+    if lock is None:
         raise EnvironmentProblem(
             f"`cortex worker {name}` runs here already (process {slot.pid()}). For more replicas on this machine end it (Ctrl-C, or SIGTERM) and "
             "start it again with a higher --replicas; for a second one beside it set JUPYTER_CORTEX_HOME to another directory"
@@ -201,3 +222,6 @@ def run(settings: Settings, name: str, redis_url: str, replicas: int, *, serve_n
     except DeploymentNotFound as error:
         log.error("%s", error.message)
         return 1
+    finally:
+        os.close(lock)
+        end_names(home)

@@ -21,6 +21,7 @@ from ..core.settings import Settings
 from ..project import environment
 from ..serving import remote
 from ..serving.artifacts import Artifacts
+from ..serving.signals import HURRY
 from . import machine, workers
 from .embedded import EmbeddedStore
 from .home import Home
@@ -152,12 +153,15 @@ def down(settings: Settings, progress: Callable[[str], None] = lambda step: None
     if running:
         progress(f"draining {len(running)} worker(s)")
     deadline = time.monotonic() + grace
-    for slot in running:
+    late = [slot for slot in running if not slot.wait_empty(max(0.0, deadline - time.monotonic()))]
+    for slot in late:
+        slot.signal(HURRY)  # all of them at once: end the replicas now and give their work back
+    deadline = time.monotonic() + 10
+    for slot in late:
         if not slot.wait_empty(max(0.0, deadline - time.monotonic())):
-            slot.signal(signal.SIGTERM)  # a second one: end the replicas now and give their work back
-            if not slot.wait_empty(10):
-                slot.signal(signal.SIGKILL)
-        stopped["worker"] = stopped.get("worker", 0) + 1
+            slot.signal(signal.SIGKILL)
+    if running:
+        stopped["worker"] = len(running)
     stop("gateway", Slot(home.run, "gateway"), 10)
     if not settings.redis_url:
         store = EmbeddedStore(home)

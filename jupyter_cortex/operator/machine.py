@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 import time
@@ -17,6 +16,8 @@ from ..serving.gpus import listed
 #: Where Linux says what a container may use, by version of its control groups.
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
+_gpus = 0
+
 
 def cpus() -> int:
     """Cores that this process may use."""
@@ -25,10 +26,12 @@ def cpus() -> int:
     return os.cpu_count() or 1
 
 
-@functools.lru_cache(maxsize=1)  # asking takes up to seconds, and cards do not come and go
 def gpus() -> int:
     """GPUs that replicas may be given."""
-    return len(listed())
+    global _gpus
+    # Asking takes up to seconds. Cards do not come and go, but a driver may be busy with waking them.
+    _gpus = _gpus or len(listed())
+    return _gpus
 
 
 def memory_total() -> int:
@@ -84,12 +87,13 @@ def end_left_by_handlers(projects: Path, api: str = "", version: int = 0, *, pat
         with contextlib.suppress(psutil.Error):
             process.kill()
     deadline = time.monotonic() + patience
-    while not all(map(_over, found)) and time.monotonic() < deadline:
+    while not all(over(process.pid) for process in found) and time.monotonic() < deadline:
         time.sleep(0.005)
 
 
-def _over(process: psutil.Process) -> bool:
+def over(pid: int) -> bool:
+    """Whether this process has ended, reaped or not."""
     try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return True

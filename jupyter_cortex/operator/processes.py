@@ -17,6 +17,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+#: Somebody who only looks has the lock for some microseconds: who wants to move in tries so often, 1 ms apart.
+LOOKS = 10
+
 
 class Slot:
     """The place of one process: at most one lives in it."""
@@ -32,7 +35,7 @@ class Slot:
         except FileNotFoundError:
             return None
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # two who look at once do not take each other for one who lives here
         except BlockingIOError:
             # Between taking the lock and writing the id there are microseconds.
             for _ in range(100):
@@ -48,11 +51,15 @@ class Slot:
     def take(self) -> int | None:
         """Lock the slot for this process; the descriptor, or None when it is taken."""
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return None
+        for attempt in range(LOOKS):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == LOOKS - 1:
+                    os.close(fd)
+                    return None
+                time.sleep(0.001)
         try:
             self._write(fd, os.getpid())
         except OSError:
@@ -113,10 +120,14 @@ def _cap(log: Path, limit: int = 5_000_000) -> None:
 
 
 class Watch:
-    """Calls back once when a process ends, whoever's child it is. Linux notices at once; elsewhere the caller's own polling does."""
+    """Calls back once when a process ends, whoever's child it is. Linux notices at once; elsewhere the caller's own polling does.
+
+    ``sees``: whether it does. Not where the kernel is older than 5.3 or a container forbids the call, nor while descriptors or threads are used up.
+    """
 
     def __init__(self, on_end: Callable[[], None]) -> None:
         self._on_end = on_end
+        self.sees = hasattr(os, "pidfd_open")
         self._watched: set[int] = set()
         self._lock = threading.Lock()
 
@@ -126,11 +137,20 @@ class Watch:
                 return
             try:
                 fd = os.pidfd_open(pid)
-            except OSError:
+            except ProcessLookupError:
                 self._on_end()
                 return
+            except OSError:
+                self.sees = False
+                return
+            try:
+                threading.Thread(target=self._wait, args=(pid, fd), name=f"cortex-watch-{pid}", daemon=True).start()
+            except RuntimeError:  # no more threads
+                os.close(fd)
+                self.sees = False
+                return
             self._watched.add(pid)
-        threading.Thread(target=self._wait, args=(pid, fd), name=f"cortex-watch-{pid}", daemon=True).start()
+            self.sees = True
 
     def _wait(self, pid: int, fd: int) -> None:
         import select

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import time
 from dataclasses import dataclass, field
@@ -244,7 +245,7 @@ class Reconciler:
             replicas, capped = self._capped(api.name, deployment, wanted)
         else:
             replicas, capped = 0, ""
-        if replicas != deployment.replicas or capped != deployment.capped:
+        if replicas != deployment.replicas or _kind(capped) != _kind(deployment.capped):
             self.registry.set_replicas(api.name, deployment.version, replicas, wanted or deployment.wanted_replicas, capped)
             self.slot(api.name, deployment.version).signal(signal.SIGUSR1)
         return replicas
@@ -290,7 +291,7 @@ class Reconciler:
             scaling.samples = [sample for sample in scaling.samples if now - sample[0] < limits.window]
             wanted = scaling.scaler.tick(now, average([length for _, length in scaling.samples]))
             replicas, capped = self._capped(name, deployment, wanted)
-            if (replicas, wanted, capped) != (deployment.replicas, deployment.wanted_replicas, deployment.capped):
+            if (replicas, wanted, _kind(capped)) != (deployment.replicas, deployment.wanted_replicas, _kind(deployment.capped)):
                 log.info("%s: %d replicas, wanted %d %s", name, replicas, wanted, capped)
                 self.registry.set_replicas(name, deployment.version, replicas, wanted, capped)
         for key in set(self._scaling) - seen:
@@ -303,3 +304,8 @@ class Reconciler:
             self.registry.say_status(document)
         except redis.RedisError as error:
             raise CortexError(str(error)) from error
+
+
+def _kind(capped: str) -> str:
+    """Why there are fewer replicas than wanted, without how much memory is free just now: that changes all the time, and nobody need hear of it."""
+    return re.sub(r"[\d.]+ [GM]B", "", capped)

@@ -58,6 +58,8 @@ class Operator:
         """Until SIGTERM. What it started goes on without it. Returns an exit status."""
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
+        # Inherited by the workers it starts: what makes them look at once would end one that is still importing.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         threading.Thread(target=self._listen, name="cortex-wake", daemon=True).start()
         threading.Thread(target=self._keep_gateway, name="cortex-gateway", daemon=True).start()
         trouble = ""
@@ -74,7 +76,7 @@ class Operator:
                     log.warning("%s", error)
                     trouble = str(error)
                 self._wake.wait(0.1)
-            self._wake.wait(PASS_S if trouble or self.reconciler.moving or not hasattr(os, "pidfd_open") else QUIET_S)
+            self._wake.wait(PASS_S if trouble or self.reconciler.moving or not self._watch.sees else QUIET_S)
             self._wake.clear()
         if not trouble:
             self._look_again()
@@ -149,7 +151,7 @@ class Operator:
             except OSError as error:
                 pid = None
                 log.warning("the gateway cannot be started: %s", error)
-            ended.wait(QUIET_S if pid and hasattr(os, "pidfd_open") else PASS_S)
+            ended.wait(QUIET_S if pid and watch.sees else PASS_S)
             ended.clear()
             if child is not None:
                 child.poll()  # or it stays as a zombie

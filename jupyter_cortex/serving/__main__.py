@@ -30,7 +30,8 @@ def main() -> int:
     machine = worker.Machine(facts["redis_url"], Path(facts["run_dir"]), Path(facts["projects_dir"]), artifacts, facts["limits"], pythons)
     api, version = sys.argv[1], int(sys.argv[2])
     try:
-        if Registry(connect(machine.redis_url, timeout=5.0)).deployment(api, version).state is DeploymentState.REHEARSING:
+        registry = Registry(connect(machine.redis_url, timeout=5.0))
+        if worker.patiently(lambda: registry.deployment(api, version)).state is DeploymentState.REHEARSING:
             return rehearsal.run(machine, api, version)
         return worker.run(machine, api, version, facts.get("replicas"))
     except CortexError as error:

@@ -26,12 +26,16 @@ class Board:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with path.open("a+b") as file:
-            if (size := file.seek(0, 2)) < END:
-                # Really there rather than a hole: on a full disk, a post into a hole would be a SIGBUS.
-                file.write(bytes(END - size))
-                file.flush()
-            self._map = mmap.mmap(file.fileno(), END)
+        try:
+            with path.open("a+b") as file:
+                if (size := file.seek(0, 2)) < END:
+                    # Really there rather than a hole: on a full disk, a post into a hole would be a SIGBUS.
+                    file.write(bytes(END - size))
+                    file.flush()
+                self._map = mmap.mmap(file.fileno(), END)
+        except OSError:
+            path.unlink(missing_ok=True)  # nothing was posted, and each further attempt has a name of its own
+            raise
 
     def post(self, slot: int, request_id: str) -> None:
         """Post an id. The length byte is written last, so that a death in between leaves a free slot rather than half an id."""

@@ -85,7 +85,14 @@ class Gpus:
             ours = [gpu for gpu in self._there if gpu in holders and all(self._follows(holder) for holder in holders[gpu])]
             if len(chosen := (free + ours)[: self.each]) < self.each:
                 raise EnvironmentProblem(self._taken(holders, len(free + ours)), kind="gpus_taken")
-            fds = [self._lock(gpu) for gpu in chosen]
+            fds: list[int] = []
+            try:
+                for gpu in chosen:
+                    fds.append(self._lock(gpu))
+            except OSError:
+                for fd in fds:
+                    os.close(fd)
+                raise
         return {"CUDA_VISIBLE_DEVICES": ",".join(chosen), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, fds
 
     @contextlib.contextmanager
@@ -126,6 +133,10 @@ class Gpus:
     def _lock(self, gpu: str) -> int:
         path = self._run_dir / f"gpu-{gpu}-{self._api}-{self._version}.held"
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.pwrite(fd, f"{gpu} {self._api} {self._version}".encode(), 0)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.pwrite(fd, f"{gpu} {self._api} {self._version}".encode(), 0)
+        except OSError:
+            os.close(fd)
+            raise
         return fd

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import CortexError, ProjectError
+from ..core.errors import CortexError, ProjectError, StoreUnavailable
 from ..core.readers import printable
 from ..core.workload import DeploymentState
 from ..project import bundle
@@ -72,7 +72,8 @@ class Preparation:
         if error.message != self.trouble:
             log.error("%s version %d: %s", self._deployment.api, self._deployment.version, error.message)
         self.trouble = error.message
-        if state == DeploymentState.LIVE:
+        # The store's absence is not the version's fault, and passes.
+        if state == DeploymentState.LIVE or isinstance(error, StoreUnavailable):
             self.due, self._wait = now + self._wait, min(self._wait * 2, RETRY_S[1])
         else:
             self.failure = failure(error)

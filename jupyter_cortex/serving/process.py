@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -21,6 +23,8 @@ from .board import Board
 
 #: A line of what came past the logger is cut there; of it, so many characters are kept.
 LINE_BYTES, SHOWN = 1 << 20, 100_000
+#: What the pipe to a replica holds: Linux allows every user so much.
+CONTROL_BYTES = 1 << 20
 #: Of the last that came past the logger before its replica ended, so many lines are kept, and so many bytes of what the rate would have left out.
 LAST_LINES, LAST_BYTES = 100, 16 * 1024
 
@@ -125,6 +129,9 @@ class ReplicaProcess:
             for _ in range(4):
                 fds += os.pipe()
             control_r, self._control, status_r, status_w, records_r, records_w, out_r, out_w = fds
+            with contextlib.suppress(OSError, AttributeError):  # Linux; a user's pipes may be used up
+                # It reads its config when it has imported, and until then a larger one than 64 kB would keep the supervisor from its beats.
+                fcntl.fcntl(self._control, fcntl.F_SETPIPE_SZ, CONTROL_BYTES)
             self.process = subprocess.Popen(
                 [*argv, *map(str, (control_r, status_w, records_w, os.getpid()))],
                 env=env,

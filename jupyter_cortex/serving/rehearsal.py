@@ -36,6 +36,7 @@ from .preparation import Preparation
 from .process import ReplicaProcess
 from .reclaim import REPLICA_DIED
 from .shipper import Shipper
+from .signals import HURRY
 from .worker import START_DEATHS, STORE_S, Machine, choose_interpreter
 
 #: Seconds between two looks whether it is still wanted, and between two words of how far it is.
@@ -57,7 +58,7 @@ class Rehearsal:
         self.client = connect(machine.redis_url, timeout=5.0)
         self.registry = Registry(self.client)
         self.deployment = self.registry.deployment(api, version)
-        self._interpreter = choose_interpreter(self.deployment)
+        self._interpreter = choose_interpreter(self.deployment, at_home=True)
         self._unpacked = machine.projects_dir / f"{api}-v{version}-{self.deployment.digest[:12]}"
         self._files = machine.run_dir / f"rehearsal-{api}-{version}"
         self._shipper = Shipper(machine.redis_url, api)
@@ -73,7 +74,7 @@ class Rehearsal:
 
     def run(self) -> int:
         """Until the report is there, or nobody wants it. Returns an exit status."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, HURRY):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGUSR1, self._on_poke)
         shutil.rmtree(self._files, ignore_errors=True)

@@ -17,13 +17,14 @@ import secrets
 import selectors
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
@@ -47,7 +48,9 @@ from .preparation import Preparation
 from .process import Phase, Pipe, ReplicaProcess
 from .reclaim import SECOND_LOOK_S, reclaim
 from .shipper import Shipper
+from .signals import HURRY
 
+Answer = TypeVar("Answer")
 #: Seconds between heartbeats. A replica whose beats are older than the lease (its machine is gone) loses what it holds.
 BEAT_S = 1.0
 LEASE_MS = 15_000
@@ -66,10 +69,14 @@ START_DEATHS = 3
 STORE_S = 60.0
 #: Workloads put aside to run alone want a fresh replica; without one for this long a healthy one is replaced.
 RECYCLE_S = 10.0
+#: An interpreter that has not said its version by then is none.
+INTERPRETER_S = 30.0
 #: So long a version that starts waits for GPUs that others have.
 GPUS_S = 10.0
-#: After the second signal, or when the API was deleted, running handlers get this long.
+#: When the API was deleted, running handlers get this long.
 SHORT_DRAIN_S = 5.0
+#: Told to hurry, with all replicas gone: so long it tries to give back what they held. Then that is left to who buries it, which their boards tell.
+HURRY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class Supervisor:
         self.replicas: list[ReplicaProcess] = []
         self.state = str(self.deployment.state)
         self.wanted = fixed_replicas or self.deployment.replicas
-        self.interpreter = choose_interpreter(self.deployment)
+        self.interpreter = choose_interpreter(self.deployment, at_home=fixed_replicas is None)
         self._unpacked = machine.projects_dir / f"{api}-v{version}-{self.deployment.digest[:12]}"
         self.project_dir = self._unpacked / "project"
         self._began = time.monotonic()
@@ -119,7 +126,9 @@ class Supervisor:
         #: Why the last replica ended, until one is ready again.
         self._trouble = ""
         self._drift: dict[str, list[str]] = {}
-        self._signals = 0
+        self._told_to_stop = False
+        #: Since when (monotonic) it does not wait for handlers any more.
+        self._hurries: float | None = None
         self._drain_timeout, self._drain_timeout_seen = float(self.deployment.spec["drain_timeout"]), False
         self._last_recycle = time.monotonic()
         self._told = ""
@@ -136,6 +145,7 @@ class Supervisor:
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
+        signal.signal(HURRY, self._on_hurry)
         for number in (signal.SIGCHLD, signal.SIGUSR1):
             signal.signal(number, self._on_poke)
         self._selector.register(read, selectors.EVENT_READ, "signal")
@@ -172,13 +182,17 @@ class Supervisor:
             job[1]()
 
     def _finished(self) -> bool:
-        return self._stopping() and not self.replicas and not self._later
+        late = self._hurries is not None and time.monotonic() - self._hurries > HURRY_S
+        return self._stopping() and not self.replicas and (not self._later or late)
 
     def _stopping(self) -> bool:
-        return self._signals > 0 or self.state not in (DeploymentState.PENDING, DeploymentState.STARTING, DeploymentState.LIVE)
+        return self._told_to_stop or self.state not in (DeploymentState.PENDING, DeploymentState.STARTING, DeploymentState.LIVE)
 
     def _on_stop(self, *_: Any) -> None:
-        self._signals += 1
+        self._told_to_stop = True
+
+    def _on_hurry(self, *_: Any) -> None:
+        self._told_to_stop, self._hurries = True, self._hurries or time.monotonic()
 
     def _on_poke(self, *_: Any) -> None:
         self._next_beat = 0.0
@@ -316,8 +330,10 @@ class Supervisor:
                 replica.kill()
 
     def _drain_limit(self) -> float:
-        if self._signals > 1 or self.state == "":
-            return SHORT_DRAIN_S if self.state == "" else 0.0
+        if self._hurries is not None:
+            return 0.0
+        if self.state == "":
+            return SHORT_DRAIN_S
         if self._stopping() and not self._drain_timeout_seen:
             # It may have been changed in place since this worker started.
             self._drain_timeout_seen = True
@@ -513,10 +529,14 @@ class Supervisor:
         first()
 
 
-def choose_interpreter(deployment: Deployment) -> str:
-    """The deployment's own interpreter where it was made; elsewhere ours, if it is the same Python. Raises EnvironmentProblem."""
-    if deployment.host == platform.node() and Path(deployment.interpreter).exists():
-        return deployment.interpreter
+def choose_interpreter(deployment: Deployment, *, at_home: bool = False) -> str:
+    """The deployment's own interpreter where it was made; elsewhere ours, if it is the same Python. Raises EnvironmentProblem.
+
+    ``at_home``: for the environment's own operator. A container has another host name each time it starts, and the same Pythons.
+    """
+    recorded = deployment.interpreter
+    if Path(recorded).exists() and (deployment.host == platform.node() or (at_home and _serves(recorded, deployment.python_version))):
+        return recorded
     ours = platform.python_version()
     if ours.split(".")[:2] != deployment.python_version.split(".")[:2]:
         raise EnvironmentProblem(
@@ -524,6 +544,21 @@ def choose_interpreter(deployment: Deployment) -> str:
             f"{deployment.host}), which is not here; this is Python {ours} ({sys.executable}). Start the worker with a matching Python"
         )
     return sys.executable
+
+
+def _serves(interpreter: str, version: str) -> bool:
+    """Whether it is of this version and has this package."""
+    try:
+        said = subprocess.run(
+            [interpreter, "-P", "-c", "import jupyter_cortex, platform; print(platform.python_version())"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=INTERPRETER_S,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return said.returncode == 0 and said.stdout.strip() == version
 
 
 def _row(replica: ReplicaProcess) -> dict[str, Any]:
@@ -536,13 +571,16 @@ def run(machine: Machine, api: str, version: int, replicas: int | None = None) -
     """Serve one deployment until it drains. Raises DeploymentNotFound, EnvironmentProblem or StoreUnavailable before anything is started."""
     for directory in (machine.run_dir, machine.projects_dir):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return patiently(lambda: Supervisor(machine, api, version, replicas)).run()
+
+
+def patiently(ask: Callable[[], Answer]) -> Answer:
+    """What it answers; while the store is away, as soon as that is there. Raises StoreUnavailable when it stays away."""
     deadline = time.monotonic() + STORE_S
     while True:
         try:
-            supervisor = Supervisor(machine, api, version, replicas)
+            return ask()
         except StoreUnavailable:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
-        else:
-            return supervisor.run()
