@@ -290,6 +290,8 @@ class Client:
         said = self._control("PUT", f"/apis/{quoted(name)}", json=body)
         if not rehearse:
             self._endpoints[name] = said["endpoint"]
+        if said.get("stopped"):
+            notes.append(f"{name} is stopped: requests are accepted and wait until `cortex start {name}`")
         return Deployed(name, said["outcome"], said["version"], said["message"], said["endpoint"], self.environment.url + said["endpoint"], notes)
 
     def _upload_artifacts(self, paths: list[str], contents: dict[str, artifacts.Content], progress: Progress) -> None:

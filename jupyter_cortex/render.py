@@ -20,6 +20,7 @@ from rich.text import Text
 from .commands import curl_line
 from .commands.following import Followed
 from .core.errors import CortexError
+from .core.workload import REPLICA_DIED
 
 STATUS_STYLE = {"live": "green", "updating": "yellow", "error": "red", "stopped": "dim", "completed": "green", "failed": "red", "cancelled": "dim"}
 #: What every log record has; the rest is what the author added.
@@ -191,7 +192,10 @@ def workload(console: Console, shown: dict[str, Any], *, name: str = "", command
         console.print(json_value(shown["result"]))
     if "error" in shown:
         console.print(f"[red]{escape(shown['error']['type'])}:[/] {escape(shown['error']['message'])}", highlight=False)
-        console.print(f"[dim]the traceback is in `{command} logs {name}`; `%cortex replay {shown['id']} --name {name}` runs it in a notebook[/]")
+        if shown["error"]["type"] == REPLICA_DIED:
+            console.print(f"[dim]how replicas ended is in `{command} get {name}`, and what they said last in `{command} logs {name}`[/]")
+        else:
+            console.print(f"[dim]the traceback is in `{command} logs {name}`; `%cortex replay {shown['id']} --name {name}` runs it in a notebook[/]")
     if "notebook" in shown:
         console.print(f"executed notebook: {shown['notebook']}.html, {shown['notebook']}.ipynb", highlight=False, soft_wrap=True)
     if shown.get("status") in ("in_queue", "in_progress"):

@@ -327,10 +327,10 @@ def rollback(door: Door, name: str, version: int | None, force: bool, no_wait: b
 def delete(door: Door, name: str, yes: bool, keep_cache: bool) -> None:
     """Delete an API with its queue and results."""
     client = door.client()
-    if not yes and not door.json:
+    if not yes:
         counts = client.get_api(name)["workloads"]
         unfinished = f"{counts['in_progress']} running and {counts['in_queue']} waiting requests"
-        answer = door.ask(f"delete {name} with {unfinished} and all results?")
+        answer = None if door.json else door.ask(f"delete {name} with {unfinished} and all results?")
         if answer is False:
             raise click.Abort
         if answer is None and (door.in_cell or counts["in_progress"] or counts["in_queue"]):

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+#: The type of the error of a request that ended its replicas.
+REPLICA_DIED = "ReplicaDied"
+
 
 class Status(StrEnum):
     """The states of a workload. The first two are open, the last three are final."""

@@ -249,7 +249,9 @@ class Control:
         )
         self._changed()
         endpoint = resolved["networking"]["endpoint"]
-        return {"api": name, "outcome": outcome, "version": version, "message": message(outcome, name), "endpoint": endpoint}
+        api = self.registry.find(name)
+        told = {"api": name, "outcome": outcome, "version": version, "message": message(outcome, name), "endpoint": endpoint}
+        return {**told, "stopped": api is not None and api.stopped}
 
     def delete(self, name: str) -> dict[str, str]:
         self.registry.delete(name)

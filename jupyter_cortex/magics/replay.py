@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from ..commands.failures import api_of, find_group, redaction_note
 from ..commands.verbs import complete_api, config_option, verb
 from ..core.errors import BadRequest, CortexError, PayloadGone
 from ..core.variables import variables
+from ..core.workload import REPLICA_DIED
 from ..handler import masking
 from ..project.deployed import Deployed
 from ..project.difference import difference, verdict
@@ -189,21 +190,32 @@ def compared_row(record: dict[str, Any], tried: Tried, lines: list[dict[str, Any
 class Replaying:
     """One `replay`: whose workloads, with which Handler."""
 
-    def __init__(self, door: CellDoor, api: str, number: int | None, pairs: tuple[str, ...]) -> None:
+    def __init__(self, door: CellDoor, api: str, number: int | None, pairs: tuple[str, ...], *, anyway: bool = False) -> None:
         self.door, self.session, self.client, self.api = door, door.session, door.client(), api
-        self._number, self._pairs = number, pairs
+        self._number, self._pairs, self._anyway = number, pairs, anyway
         self.name = f"version {number}" if number is not None else "this notebook"
 
     def one(self, request_id: str, watcher: logging.Handler | None) -> dict[str, Any]:
         """Raises PayloadGone, WorkloadNotFound, and what keeps the Handler from being made."""
         record = self.client.workload(self.api, request_id)
+        self._refuse_deadly(f"request {request_id}", record.get("error"), f"%cortex replay {request_id}")
         content_type, body = self.client.payload(self.api, request_id)
         with self._runner(record["version"]) as (run, drifts):
             return self._shown(record, run(body, content_type, request_id, watcher), drifts)
 
+    def _refuse_deadly(self, what: str, error: Mapping[str, Any] | None, line: str) -> None:
+        """What ended its replica would end this kernel in the same way. Raises BadRequest."""
+        if self._anyway or not error or error.get("type") != REPLICA_DIED:
+            return
+        raise BadRequest(
+            f"{what} ended its replicas ({error['message']}), and would end this kernel with all that it holds. `%cortex get {self.api}` lists how "
+            f"replicas ended; after a change of the Handler `{line} --anyway` runs it here"
+        )
+
     def group(self, fingerprint: str, limit: int) -> dict[str, Any]:
         """The newest ``limit`` workloads of a group, one after the other."""
         group = find_group(self.client, self.api, fingerprint)
+        self._refuse_deadly(f"each of group {group['fingerprint']}", group, f"%cortex replay --group {group['fingerprint']}")
         listed = self.client.workloads(self.api, status="failed", limit=limit, fingerprint=group["fingerprint"])
         rows = []
         with self._runner(listed[0]["version"] if listed else None) as (run, drifts):
@@ -275,9 +287,17 @@ def complete_failed(ctx: click.Context, param: click.Parameter, incomplete: str)
 @click.option("--limit", default=20, show_default=True, help="At most so many of the group, the newest first.")
 @click.option("--in", "number", type=int, metavar="VERSION", help="Run that deployed version's module instead of this notebook's Handler.")
 @click.option("--name", "api", shell_complete=complete_api, help="The API; default: the one that this notebook is.")
+@click.option("--anyway", is_flag=True, help="Also what ended its replicas in production: it may end this kernel.")
 @config_option
 def replay(
-    door: CellDoor, request_id: str | None, group: str | None, limit: int, number: int | None, api: str | None, pairs: tuple[str, ...]
+    door: CellDoor,
+    request_id: str | None,
+    group: str | None,
+    limit: int,
+    number: int | None,
+    api: str | None,
+    anyway: bool,
+    pairs: tuple[str, ...],
 ) -> None:
     """Run a request of production here, with this notebook's current Handler, beside what production answered.
 
@@ -286,7 +306,7 @@ def replay(
     """
     if bool(request_id) == bool(group):
         raise BadRequest("give the id of a request, or --group FINGERPRINT, one of them; `%cortex requests` lists both")
-    replaying = Replaying(door, api_of(door, api), number, pairs)
+    replaying = Replaying(door, api_of(door, api), number, pairs, anyway=anyway)
     if group:
         data = replaying.group(group, limit)
         show(door, replaying, "replays", data, data["rows"][0]["id"] if data["rows"] else "", data["group"], fixed=data["fixed"])

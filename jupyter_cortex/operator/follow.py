@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -58,6 +59,7 @@ class Follower:
         #: Version -> (not to be started again before, how long to wait after that). Gone when its worker came to serve.
         self._restarts: dict[int, tuple[float, float]] = {}
         self._names_not_before = 0.0
+        self._tidied_for = 0
         self._stop = 0
         self._wake = threading.Event()
         self._watch = Watch(self._wake.set)
@@ -111,6 +113,9 @@ class Follower:
                 slot.path.unlink(missing_ok=True)
                 self._marker(version).unlink(missing_ok=True)
         self._burial.look_again()
+        if live != self._tidied_for:
+            self._tidy(live)
+            self._tidied_for = live
         if not live:
             return
         pid = workers.slot(self._home.run, self._name, live).pid()
@@ -120,6 +125,12 @@ class Follower:
             self._start(live)
         elif pid is not None and live in self._restarts and self._serves(live, pid):
             del self._restarts[live]
+
+    def _tidy(self, live: int) -> None:
+        """What is left of versions that were replaced while nobody kept them here."""
+        directories = (re.fullmatch(rf"{re.escape(self._name)}-v(\d+)-[0-9a-f]+", path.name) for path in self._home.projects.iterdir())
+        for version in {int(found[1]) for found in directories if found} - {live}:
+            self._burial.bury(self._name, version)
 
     def _keep(self, version: int, slot: Slot, pid: int) -> None:
         """A worker runs. One that an earlier `cortex worker` left goes on, if it is what this one would start; else it makes room."""

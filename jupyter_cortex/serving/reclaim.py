@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from ..core.workload import Status, stays
+from ..core.workload import REPLICA_DIED, Status, stays
 from ..handler import fingerprint
 from ..handler.execution import details
 from ..handler.redaction import Redaction
@@ -16,7 +16,6 @@ from ..store.records import Records
 from ..store.scripts import RECLAIM
 
 #: The type of a failure by the death of replicas, as lua/reclaim.lua writes it.
-REPLICA_DIED = "ReplicaDied"
 
 #: A reclaim is repeated after this long: commands that the dead had already sent may still have run.
 SECOND_LOOK_S = 0.5

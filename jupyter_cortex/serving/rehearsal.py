@@ -20,7 +20,7 @@ from typing import Any
 import redis
 
 from ..core.errors import CortexError, EnvironmentProblem, WorkloadNotFound
-from ..core.workload import DeploymentState, Status
+from ..core.workload import REPLICA_DIED, DeploymentState, Status
 from ..handler import fingerprint, masking
 from ..handler.redaction import Redaction
 from ..project import difference, environment
@@ -34,7 +34,6 @@ from .installing import Installing
 from .memory import Kills
 from .preparation import Preparation
 from .process import ReplicaProcess
-from .reclaim import REPLICA_DIED
 from .shipper import Shipper
 from .signals import HURRY
 from .worker import START_DEATHS, STORE_S, Machine, choose_interpreter

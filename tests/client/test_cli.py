@@ -98,7 +98,8 @@ def test_logs_show_what_the_author_added_and_whose_line_it_is(environment: Envir
 
 
 def test_delete_without_yes_keeps_an_api_that_has_unfinished_requests(environment: Environment, project: ProjectMaker) -> None:
-    project("cli-keep").deploy(environment)
+    made = project("cli-keep")
+    made.deploy(environment)
     client = environment.client()
     client.stop("cli-keep")
     wait_until(lambda: not environment.processes("replica", "cli-keep"), "the replica is gone")
@@ -106,6 +107,8 @@ def test_delete_without_yes_keeps_an_api_that_has_unfinished_requests(environmen
     done = environment.cortex("delete", "cli-keep", check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 1
     assert "0 running and 1 waiting requests and 0 results; repeat with --yes" in done.stderr
+    assert environment.cortex("delete", "cli-keep", "-o", "json", check=False).returncode != 0, "who asks for JSON has not agreed"
+    assert "stopped: requests are accepted and wait until `cortex start cli-keep`" in environment.cortex("deploy", cwd=made.directory).stdout
     assert client.get_api("cli-keep")["workloads"]["in_queue"] == 1
     environment.cortex("delete", "cli-keep", "--yes")
 

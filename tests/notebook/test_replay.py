@@ -147,6 +147,22 @@ def test_a_name_that_is_refused_is_not_the_notebook_s_from_then_on(story: StoryM
     assert one.data(f"%cortex replay {good}")["verdict"]["kind"] == "same_result"
 
 
+def test_what_ended_its_replicas_does_not_end_the_kernel_unasked(story: StoryMaker) -> None:
+    deadly = HANDLER.replace("        logger.info", "        import os\n        payload.get('exit') and os._exit(9)\n        logger.info")
+    one = story("replay-deadly", deadly)
+    (request_id,) = one.sent({"exit": True})
+    group = one.group()["fingerprint"]
+    for line in (f"%cortex replay {request_id}", f"%cortex replay --group {group}", f"%cortex replay {request_id} --in 1"):
+        said = one.refused(line)
+        assert "would end this kernel" in said
+        assert "exit status 9" in said
+        assert "--anyway` runs it here" in said
+    shown = one.run(f"%cortex result {request_id}")
+    assert "traceback is in" not in shown.text, "there is none"
+    one.run(FIXED)
+    assert one.data(f"%cortex replay {request_id} --anyway")["here"]["error"] is None
+
+
 def test_results_are_compared_by_path(story: StoryMaker) -> None:
     one = story("replay-result")
     (good,) = one.sent(GOOD)

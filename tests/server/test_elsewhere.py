@@ -176,3 +176,59 @@ def test_the_gateway_for_chaining_names_comes_back_and_leaves_with_the_last_cort
             wait_until(lambda: gateway.pid() not in (None, first), "there is another one")
         assert gateway.pid() is not None, "the other one's replicas need it"
     assert gateway.wait_empty(60)
+
+
+def test_two_signals_that_mean_one_end_no_running_handler(own_environment: Callable[..., Environment], project: ProjectMaker, tmp_path: Path) -> None:
+    """A service manager sends SIGTERM to all that it started, and `cortex worker` passes its own on."""
+    environment = own_environment()
+    project("twofold", WHERE).deploy(environment)
+    client = environment.client()
+    machine = Machine(environment, "twofold", tmp_path / "machine")
+    with ending(machine.start("--no-gateway")):
+        worker = wait_until(machine.ready, "it serves")
+        ids = [client.submit("twofold", {"sleep": 3}) for _ in range(2)]
+        wait_until(lambda: all(client.result("twofold", one).status == "in_progress" for one in ids), "both are busy")
+        os.kill(worker, signal.SIGTERM)
+    assert [client.workload("twofold", one)["attempts"] for one in ids] == [1, 1]
+    assert {client.result("twofold", one, wait=30).status for one in ids} == {"completed"}
+
+
+def test_two_interrupts_end_it_also_while_the_store_is_away(
+    own_environment: Callable[..., Environment], project: ProjectMaker, tmp_path: Path
+) -> None:
+    environment = own_environment()
+    project("hurries", WHERE).deploy(environment)
+    client = environment.client()
+    machine = Machine(environment, "hurries", tmp_path / "machine")
+    process = machine.start("--no-gateway")
+    worker = wait_until(machine.ready, "it serves")
+    ids = [client.submit("hurries", {"sleep": 5}) for _ in range(2)]
+    wait_until(lambda: all(client.result("hurries", one).status == "in_progress" for one in ids), "both are busy")
+    store = environment.slot("store").pid()
+    assert store
+    os.kill(store, signal.SIGSTOP)
+    try:
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+        assert not runs(worker)
+    finally:
+        os.kill(store, signal.SIGCONT)
+    with ending(machine.start("--no-gateway")):
+        assert {client.result("hurries", one, wait=60).status for one in ids} == {"completed"}
+
+
+def test_what_a_version_left_here_goes_when_another_one_is_live(
+    own_environment: Callable[..., Environment], project: ProjectMaker, tmp_path: Path
+) -> None:
+    environment = own_environment()
+    project("moves", WHERE).deploy(environment)
+    machine = Machine(environment, "moves", tmp_path / "machine")
+    with ending(machine.start("--no-gateway")):
+        wait_until(machine.ready, "it serves")
+    projects = machine.home / "elsewhere" / "projects"
+    assert [path.name for path in projects.glob("moves-v1-*")]
+    project("moves", WHERE, handler_spec="config: {v: 2}").deploy(environment)
+    with ending(machine.start("--no-gateway")):
+        wait_until(machine.ready, "it serves version 2")
+        assert not [path.name for path in projects.glob("moves-v1-*")]
