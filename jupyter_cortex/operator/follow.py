@@ -30,7 +30,7 @@ from ..serving import remote
 from ..serving.artifacts import Artifacts
 from ..serving.reclaim import SECOND_LOOK_S
 from ..serving.signals import HURRY
-from ..store.connection import connect
+from ..store.connection import check, connect
 from ..store.registry import Registry
 from . import tidy, workers
 from .burial import Burial
@@ -220,6 +220,7 @@ def run(settings: Settings, name: str, redis_url: str, replicas: int, *, serve_n
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     home = Home(Path(settings.home) / "elsewhere")
     home.make()
+    check(redis_url)
     Artifacts(home.artifacts, settings.artifacts).check()
     slot = Slot(home.run, f"follower-{name}")
     lock = slot.take()

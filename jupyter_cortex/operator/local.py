@@ -22,6 +22,7 @@ from ..project import environment
 from ..serving import remote
 from ..serving.artifacts import Artifacts
 from ..serving.signals import HURRY
+from ..store import connection
 from . import machine, workers
 from .embedded import EmbeddedStore
 from .home import Home
@@ -97,6 +98,8 @@ def up(settings: Settings, progress: Callable[[str], None] = lambda step: None) 
     (home.run / "stopping").unlink(missing_ok=True)
     slot = Slot(home.run, "operator")
     if slot.pid() is None:
+        if settings.redis_url:
+            connection.check(settings.redis_url)
         progress("starting the environment")
         start_operator(settings, home)
     deadline = time.monotonic() + UP_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Project:
 
 def from_config(config: Path, *, source: str = "", confirm: Confirm | None = None) -> Project:
     """The project of a config file. Raises ProjectError, SpecError."""
-    path = config.absolute()
+    path = Path(os.path.abspath(config))  # also without `..`, or one project would have two sources; links stay as they are
     warnings: list[str] = []
     documents = models.with_files(config_file.load(path), path.parent)
     shipped = files.list_files(path, confirm=confirm, warnings=warnings, apart=artifacts.paths_of(documents))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..core.errors import StoreUnavailable
+from ..core.errors import EnvironmentProblem, StoreUnavailable
 
 #: Seconds. redis-py's own defaults (5 s with 10 retries) would hold a caller for up to a minute; we say "away" and let it retry.
 CONNECT_TIMEOUT = 2.0
@@ -55,6 +56,25 @@ def connect(url: str, *, timeout: float | None = CALL_TIMEOUT) -> redis.Redis:
         health_check_interval=0,
         decode_responses=False,
     )
+
+
+def check(url: str) -> None:
+    """See that a store answers at the URL that the user has set. Raises EnvironmentProblem, which shows its address without user and password."""
+    setting = "JUPYTER_CORTEX_REDIS_URL"
+    try:
+        parts = urlsplit(url)
+        address = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        client = connect(url, timeout=CALL_TIMEOUT)
+    except ValueError:
+        raise EnvironmentProblem(f"{setting} is no store's URL; write redis://HOST:PORT/0, rediss://… for TLS, or unix:///PATH") from None
+    try:
+        client.ping()
+    except (redis.RedisError, OSError) as error:
+        if word_of(error) in TEMPORARY:  # it is there, and will take calls
+            return
+        raise EnvironmentProblem(f"{explain(error)} at {address}, which {setting} names: start it there, or set the right URL") from error
+    finally:
+        client.close()
 
 
 def explain(error: BaseException) -> str:

@@ -97,6 +97,31 @@ def test_logs_show_what_the_author_added_and_whose_line_it_is(environment: Envir
     assert "scored  score=0.5  request-" in shown
 
 
+def test_one_project_is_one_source_however_its_path_is_written(environment: Environment, project: ProjectMaker) -> None:
+    made, other = project("cli-here"), project("cli-there")
+    environment.cortex("deploy", cwd=made.directory)
+    said = environment.cortex("deploy", f"../{made.directory.name}", cwd=other.directory).stdout
+    assert "cli-here (AsyncAPI) is up to date" in said
+    environment.cortex("delete", "cli-here", "--yes")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://user:s3cret@127.0.0.1:1/0", "the store cannot be reached at redis://127.0.0.1:1/0, which JUPYTER_CORTEX_REDIS_URL names"),
+        ("http://store.example.com", "JUPYTER_CORTEX_REDIS_URL is no store's URL; write redis://HOST:PORT/0"),
+    ],
+)
+def test_a_store_that_is_not_there_is_named_with_the_setting_and_nothing_is_started(tmp_path: Path, url: str, said: str) -> None:
+    environment = Environment(tmp_path / "home", {"JUPYTER_CORTEX_REDIS_URL": url})
+    for command in (["up"], ["worker", "any"]):
+        done = environment.cortex(*command, check=False)
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert "s3cret" not in done.stderr + done.stdout
+    assert environment.slot("operator").pid() is None
+
+
 def test_delete_without_yes_keeps_an_api_that_has_unfinished_requests(environment: Environment, project: ProjectMaker) -> None:
     made = project("cli-keep")
     made.deploy(environment)
