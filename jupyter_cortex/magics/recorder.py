@@ -22,8 +22,16 @@ class Run:
     @property
     def blank_lines(self) -> int:
         """Empty lines at the beginning, which IPython leaves out of what it compiles: its line numbers begin after them."""
-        lines = self.source.split("\n")
-        return next((at for at, line in enumerate(lines) if line.strip()), 0)
+        return _blank_lines(self.source)
+
+    @property
+    def lines_before_body(self) -> int:
+        """The line of a cell magic, and the empty ones behind it, which are left out as well."""
+        return 1 + _blank_lines(self.source.lstrip().partition("\n")[2])
+
+
+def _blank_lines(text: str) -> int:
+    return next((at for at, line in enumerate(text.split("\n")) if line.strip()), 0)
 
 
 class Recorder:
@@ -55,6 +63,8 @@ class Recorder:
 
     def _end(self, result: Any) -> None:
         info = result.info
+        if info is not None and not info.store_history:
+            self._end_inside(result)
         if info is None or not info.store_history or info.silent:
             return
         run = next((run for run in reversed(self.runs) if run.running and run.source == info.raw_cell), None)
@@ -65,17 +75,30 @@ class Recorder:
         if result.error_before_exec is not None:
             run.failed_line = 0
         elif result.error_in_exec is not None:
-            line = self._line_of(result.error_in_exec, run.count)
+            line = self._line_of(result.error_in_exec, run.count, run)
             run.failed_line = None if line is None else line + run.blank_lines
 
-    def _line_of(self, error: BaseException, count: int) -> int | None:
-        """The line of the cell at which its run ended; None when the traceback does not tell."""
-        step = error.__traceback__
+    def _end_inside(self, result: Any) -> None:
+        """``%%capture`` runs its body as a cell of its own, tells of its error and then goes on as if there had been none."""
+        run = next((run for run in reversed(self.runs) if run.running), None)
+        if run is None or result.error_in_exec is None or not run.source.lstrip().startswith("%%capture"):
+            return
+        if result.info.raw_cell.strip() != run.source.lstrip().partition("\n")[2].strip():
+            return
+        line = self._line_of(result.error_in_exec, None, run)
+        run.failed_line = None if line is None else line + run.lines_before_body + run.blank_lines
+
+    def _line_of(self, error: BaseException, count: int | None, run: Run) -> int | None:
+        """The line of the cell at which its run ended; None when the traceback does not tell. ``count``: None for any run."""
+        step, found = error.__traceback__, None
         while step is not None:
-            if step.tb_frame.f_code.co_name == "<module>" and self.count_of(step.tb_frame.f_code.co_filename) == count:
-                return step.tb_lineno
+            code = step.tb_frame.f_code
+            if code.co_name == "<module>" and found is None and (known := self.count_of(code.co_filename)) is not None and count in (None, known):
+                found = step.tb_lineno
+            elif code.co_filename == "<timed exec>" and found == 1 and run.source.lstrip().startswith("%%time"):
+                return step.tb_lineno + run.lines_before_body
             step = step.tb_next
-        return None
+        return found
 
     def count_of(self, file: str) -> int | None:
         """The execution count of the cell that a traceback's file name stands for."""

@@ -171,3 +171,11 @@ def test_a_cell_deletes_only_with_yes(kernel: KernelMaker) -> None:
     assert "--yes" in one.run("%cortex delete kept-api", check=False).error
     assert "kept-api" in one.run("%cortex get").text
     one.run("%cortex delete kept-api --yes")
+
+
+def test_the_line_of_an_error_below_a_cell_magic_is_the_cell_s(kernel: KernelMaker) -> None:
+    one = kernel()
+    one.run("\n%%capture\n\nt = 0.9\n1 / 0\nt = 0.1", check=False)
+    one.run("%%time\n\nt = 0.8\n1 / 0\nt = 0.2", check=False)
+    one.run("%%capture\nu = 1")
+    assert one.value("[r.failed_line for r in get_ipython().cortex_session.recorder.runs if not r.running]") == [5, 4, None]

@@ -98,11 +98,11 @@ def _swallows(node: ast.With | ast.AsyncWith) -> bool:
 def certain(node: ast.stmt) -> set[str]:
     """:func:`certainly_bound` of one statement."""
     if isinstance(node, ast.If):
-        return _evaluated(node.test) | (certainly_bound(node.body) & certainly_bound(node.orelse))
+        return evaluated(node.test) | (certainly_bound(node.body) & certainly_bound(node.orelse))
     if isinstance(node, (ast.For, ast.AsyncFor)):
-        return _evaluated(node.iter)
+        return evaluated(node.iter)
     if isinstance(node, ast.While):
-        return _evaluated(node.test)
+        return evaluated(node.test)
     if isinstance(node, (ast.With, ast.AsyncWith)):
         return set(bound_in(node.items)) | (set() if _swallows(node) else certainly_bound(node.body))
     if isinstance(node, (ast.Try, ast.TryStar)):
@@ -114,11 +114,11 @@ def certain(node: ast.stmt) -> set[str]:
     if isinstance(node, ast.Match):
         total = any(isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None and case.guard is None for case in node.cases)
         each = [certainly_bound(case.body) for case in node.cases]
-        return _evaluated(node.subject) | (set.intersection(*each) if total and each else set())
-    return _evaluated(node)
+        return evaluated(node.subject) | (set.intersection(*each) if total and each else set())
+    return evaluated(node)
 
 
-def _evaluated(node: ast.AST) -> set[str]:
+def evaluated(node: ast.AST) -> set[str]:
     """What a simple statement or an expression binds, without the walruses that it may skip."""
     skipped: set[str] = set()
     nodes = list(shallow([node]))

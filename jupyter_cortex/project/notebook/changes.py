@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -62,6 +63,8 @@ DRAWING = frozenset(
     rand randn randperm random_sample random_integers multivariate_normal poisson binomial exponential lognormal getrandbits randbytes
     readline readlines read fetchone fetchmany""".split()
 )
+#: Functions that work on what they are given even where their value is taken: ``history = train_model(model, data)``.
+_TRAINS = re.compile(r"(?:^|_)(?:train|fit|fine_?tune|optimi[sz]e)(?:_|$)")
 #: What hands on the items of its arguments.
 _ITERATING = frozenset("enumerate zip reversed sorted list tuple iter tqdm".split())
 
@@ -93,6 +96,14 @@ class Change:
         return text if len(text) <= 60 else text[:57] + "..."
 
     @property
+    def sets_up(self) -> bool:
+        """Whether it may set a module up by a name that was imported from it: ``set_config(...)``, ``getcontext().prec = 4``."""
+        function = self.function
+        if self.kind is Kind.SETTING and isinstance(self.code, ast.AST) and not isinstance(self.code, ast.Call):
+            return not self.certain
+        return self.name == function and (function in SETTING or function.startswith(SETTING_PREFIXES))
+
+    @property
     def function(self) -> str:
         """The function whose call this is, where a plain name is called."""
         return self.code.func.id if isinstance(self.code, ast.Call) and isinstance(self.code.func, ast.Name) else ""
@@ -114,7 +125,9 @@ def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.s
         if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
             if name := root_name(node):
                 found.append(Change(name, node, node.lineno, True))
-        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and not isinstance(node.value, ast.Constant):
+            elif isinstance(of := _innermost(node), ast.Call) and isinstance(of.func, ast.Name):
+                found.append(Change(of.func.id, node, node.lineno, False, Kind.SETTING))  # getcontext().prec = 4
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and not _counts(node):
             grows = isinstance(node.value, (ast.List, ast.Dict, ast.Set, ast.ListComp))  # what that is added to is no number
             found.append(Change(node.target.id, node, node.lineno, True, Kind.CALL if grows else Kind.AUGMENTED))
         elif isinstance(node, ast.Call):
@@ -125,6 +138,10 @@ def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.s
             call = node.value.value if isinstance(node.value, ast.Await) else node.value
             if isinstance(call, ast.Call):
                 found += _call(call, discarded=True, looked_at=node is looked_at)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            for decorator in node.decorator_list:  # `@convert.register` is called with what it decorates
+                if isinstance(decorator, ast.Attribute) and _is_changing(decorator.attr):
+                    found += _call(ast.copy_location(ast.Call(decorator, [], []), decorator), discarded=True, looked_at=False)
         elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
             for target in _names(node.target):
                 views[target] |= set(_roots(node.iter))
@@ -137,6 +154,11 @@ def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.s
     # A call is met twice where it is a whole statement: the firmer judgement counts.
     firm = {(change.name, change.line) for change in found if change.certain and change.kind is not Kind.AUGMENTED}
     return list(dict.fromkeys(change for change in found if change.certain or (change.name, change.line) not in firm))
+
+
+def _counts(node: ast.AugAssign) -> bool:
+    """``n += 1``: of a number, mostly. ``pixels /= 255`` is done to arrays."""
+    return isinstance(node.value, ast.Constant) and isinstance(node.op, (ast.Add, ast.Sub))
 
 
 def _source(call: ast.Call) -> str:
@@ -206,9 +228,14 @@ def _call(call: ast.Call, *, discarded: bool, looked_at: bool) -> Iterator[Chang
         elif kind is Kind.SETTING or (discarded and called not in LOOKING):
             # Its value goes nowhere, so it is there for what it does; the last line of a cell may be there to be looked at.
             yield Change(owner, call, call.lineno, not looked_at or kind is Kind.SETTING, kind)
+    elif isinstance(function, ast.Name) and discarded and called not in LOOKING:
+        # An object that is called, a layer that gets its weights by it; a function is none, which the index knows.
+        yield Change(called, call, call.lineno, False, Kind.DISCARDED)
     if called in CHANGES_ARGUMENT and len(call.args) > CHANGES_ARGUMENT[called] and (name := root_name(call.args[CHANGES_ARGUMENT[called]])):
         yield Change(name, call, call.lineno, True, Kind.CALL)
-    elif discarded and called not in LOOKING and not (called in KEEPING and isinstance(function, ast.Attribute)):
+    elif (discarded and called not in LOOKING and not (called in KEEPING and isinstance(function, ast.Attribute))) or (
+        isinstance(function, ast.Name) and _TRAINS.search(called)
+    ):
         for argument in [*call.args, *(keyword.value for keyword in call.keywords)]:
             if name := root_name(argument):
                 yield Change(name, call, call.lineno, False, Kind.DISCARDED)
@@ -226,9 +253,14 @@ def _kind(function: ast.Attribute, *, discarded: bool) -> Kind:
 
 def _of_a_result(node: ast.expr) -> bool:
     """``torch.nn.functional.mse_loss(a, b)`` in front of ``.backward()``: what is called is a method of what the function gave."""
+    return isinstance(_innermost(node), ast.Call)
+
+
+def _innermost(node: ast.AST) -> ast.AST:
+    """What an attribute or item is of, however deep."""
     while isinstance(node, (ast.Attribute, ast.Subscript)):
         node = node.value
-    return isinstance(node, ast.Call)
+    return node
 
 
 def _is_changing(method: str) -> bool:

@@ -12,12 +12,22 @@ CONSTRUCTING = frozenset({"__init__", "__new__", "__post_init__", "__attrs_post_
 
 @dataclass(frozen=True)
 class Call:
-    """``function(...)``, or ``.method(...)`` of an object that is then passed as argument 0; ``passed``: (position or keyword, name)."""
+    """``function(...)``, or ``.method(...)`` of an object that is then passed as argument 0; ``passed``: (position or keyword, name).
+
+    ``handed``: it is no call yet: the function is an argument of another one, which may call it.
+    """
 
     function: str
     method: str = ""
     passed: tuple[tuple[int | str, str], ...] = ()
     line: int = 0
+    handed: bool = False
+
+    @property
+    def text(self) -> str:
+        if self.handed:
+            return f"...({self.function})"
+        return f"{self.function}.{self.method}(...)" if self.method else f"{self.function}(...)"
 
 
 @dataclass

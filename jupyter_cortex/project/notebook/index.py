@@ -6,8 +6,9 @@ import ast
 import bisect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
-from .changes import Change, Kind
+from .changes import Change, Kind, root_name
 from .effects import Call, Effects, Outcome, passed_name
 from .holding import aliases, held
 from .steps import Step
@@ -69,6 +70,10 @@ class Index:
         found = self.reach(name, before)
         return bool(found) and all(self.steps[place].imports for place in found)
 
+    def _stands_for_an_object(self, name: str, before: int) -> bool:
+        """Whether calling it may change it: it is no function or class of the notebook's or of a module's."""
+        return all(not self.steps[place].defines and not self.steps[place].imports for place in self.reach(name, before))
+
     # One statement -----------------------------------------------------------------------------------------------------------------------
 
     def _add(self, step: Step, star_names: StarNames) -> None:
@@ -96,6 +101,8 @@ class Index:
             self._drawing[source].append(index)
         for change in names.changes:
             # What a function of the notebook does to its arguments is known.
+            if change.name == change.function and not self._stands_for_an_object(change.name, index):
+                continue
             if change.certain or change.kind is not Kind.DISCARDED or change.function not in known:
                 self._change(step, change, trial=trial)
         self._rename(step, trial=trial)
@@ -118,8 +125,12 @@ class Index:
 
     def _call(self, step: Step, call: Call, *, trial: bool) -> bool:
         """What the called function does counts as done by the statement that calls it. Returns whether the function is the notebook's."""
-        outcome = self._outcome(call, step.index)
-        text = f"{call.function}.{call.method}(...)" if call.method else f"{call.function}(...)"
+        outcome = self.outcome(call, step.index)
+        text = call.text
+        if call.handed:  # to something that calls it, or keeps it for later
+            for name in {*outcome.binds, *outcome.changes, *outcome.doubtful}:
+                self._change(step, Change(name, text, call.line, False, Kind.CALL), trial=trial)
+            return False
         for name in outcome.binds - set(step.names.binds):
             self.binders[name].append(step.index)  # perhaps: which way the function went is not known
         for name, setting in outcome.changes.items():
@@ -185,14 +196,26 @@ class Index:
     def _functions(self, call: Call, before: int) -> Iterator[Effects]:
         found = self.reach(call.function, before)
         if not call.method:
-            yield from (self.steps[place].names.effects[""] for place in found if "" in self.steps[place].names.effects)
+            for place in found:
+                # A class without a constructor has its base's.
+                made = (self.steps[one].names.effects for one in self._family(place) if "" in self.steps[one].names.effects)
+                yield from (effects[""] for effects in islice(made, 1))
             return
         if found and all(self.steps[place].imports or not (self.steps[place].names.calls or self.steps[place].defines) for place in found):
             return  # a module, or a plain value: no object of a class of the notebook
-        of_class = [place for place in found if self.steps[place].defines]
+        of_class = [one for place in found if self.steps[place].defines for one in self._family(place)]
         yield from (effects for place, effects in self._methods.get(call.method, ()) if place < before and (not of_class or place in of_class))
 
-    def _outcome(self, call: Call, before: int) -> Outcome:
+    def _family(self, place: int) -> list[int]:
+        """What is defined there, and if it is a class the notebook's classes that it comes from, its own first."""
+        found = [place]
+        for one in found:  # grows
+            node = self.steps[one].node
+            for base in filter(None, map(root_name, node.bases)) if isinstance(node, ast.ClassDef) else ():
+                found += [above for above in self.reach(base, one) if self.steps[above].defines and above not in found]
+        return found
+
+    def outcome(self, call: Call, before: int) -> Outcome:
         """What one call does, in terms of the names that it passes."""
         outcome = Outcome()
         for effects in self._functions(call, before):
@@ -221,7 +244,10 @@ class Index:
             elif change.kind is not Kind.AUGMENTED or change.name in effects.parameters:
                 found.doubtful.add(change.name)
         for call in dict.fromkeys(effects.calls):
-            inner = self._outcome(call, before)
+            inner = self.outcome(call, before)
+            if call.handed:
+                found.doubtful |= {*inner.binds, *inner.changes, *inner.doubtful}
+                continue
             if inner.known and not call.method:
                 found.doubtful -= {name for _, name in call.passed if name not in found.changes}
             found.binds |= inner.binds

@@ -13,7 +13,9 @@ from functools import lru_cache
 #: Cell magics whose body is this kernel's Python. The body of any other is another language, or is not run in the notebook's namespace.
 PYTHON_CELL_MAGICS = frozenset({"time", "capture", "prun", "memit"})
 #: Line magics in front of a statement that takes effect.
-WRAPPING_MAGICS = re.compile(r"^(\s*)%(?:time|memit|prun)\s+(?:-[a-zA-Z]\S*\s+)*(?=\S)")
+WRAPPING_MAGICS = re.compile(
+    r"^(\s*)%(?:time\s+|memit\s+(?:-[rtic]\s+[\d.]+\s+|-[a-zA-Z]\S*\s+)*|prun\s+(?:-[lsTD]\s+\S+\s+|-[a-zA-Z]\S*\s+)*)(?:-[a-zA-Z]\S*\s+)*(?=\S)"
+)
 _CANDIDATE = re.compile(r"^\s*(?:[%!?]|[\w.,\s\[\]'\"]+=\s*(?:%|!)|.*\?\s*$)")
 _ASSIGNED = re.compile(r"^(\s*)([A-Za-z_][\w]*(?:\s*,\s*[A-Za-z_]\w*)*)\s*=\s*([%!].*)$", re.DOTALL)
 _CELL_MAGIC = re.compile(r"^%%([\w.]+)(.*)$")

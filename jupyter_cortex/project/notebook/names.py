@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
-from .bindings import bound_by, bound_in, certain, certainly_bound, certainly_deleted, shallow
+from .bindings import bound_by, bound_in, certain, certainly_bound, certainly_deleted, evaluated, shallow
 from .changes import changes_of
 from .scopes import Names, Scopes, Use
 
@@ -31,12 +32,17 @@ def names_of(statement: ast.stmt, *, last: bool = False, lazy: bool = LAZY_ANNOT
     sure = certain(statement)
     found.binds = {name: name in sure for node in nodes for name in bound_by(node)}
     found.deletes = certainly_deleted([statement])
-    found.changes = changes_of(statement, found.draws, last=last)
+    found.changes = [*changes_of(statement, found.draws, last=last), *found.may_change]
     return found
 
 
 class _Reader(Scopes, ast.NodeVisitor):
     """Top-level statements, where the order counts in which names are bound."""
+
+    def __init__(self, found: Names, lazy: bool) -> None:
+        super().__init__(found, lazy)
+        #: What the loops around the place bind.
+        self._again: set[str] = set()
 
     def statements(self, body: Sequence[ast.stmt]) -> None:
         for statement in body:
@@ -53,10 +59,12 @@ class _Reader(Scopes, ast.NodeVisitor):
                 self.visit(statement)
             if self.scope is None and statement is not body[-1]:  # nobody asks after the last
                 self.bound |= certain(statement)
+                self.maybe |= set(bound_in([statement]))
 
     def _branches(self, statement: ast.stmt) -> None:
-        """Each branch sees what was bound before it, and what a loop or a pattern binds for it."""
-        before = set(self.bound)
+        """Each branch sees what was bound before it, what a loop or a pattern binds for it, and what an earlier branch may have bound."""
+        before, again = set(self.bound), self._again
+        loops = isinstance(statement, (ast.For, ast.AsyncFor, ast.While))
         if isinstance(statement, ast.AsyncFor):
             self._top_level_async(statement)
         for name, value in ast.iter_fields(statement):
@@ -65,20 +73,48 @@ class _Reader(Scopes, ast.NodeVisitor):
                     continue
                 if isinstance(part, ast.AST):
                     self.visit(part)
+                    before |= evaluated(part) if name in ("test", "iter", "subject") else set()
+                    self.maybe |= set(bound_in([part]))
         targets = set(bound_in([statement.target])) if isinstance(statement, (ast.For, ast.AsyncFor)) else set()
         for name in ("body", "handlers", "cases", "orelse", "finalbody"):
             part = getattr(statement, name, [])
             if name in ("handlers", "cases"):
                 for branch in part:
-                    self._branch(branch, before)
+                    with self._perhaps([branch]):
+                        self._branch(branch, before)
                 continue
             tried = statement if isinstance(statement, (ast.Try, ast.TryStar)) else None
             self.bound = before | targets | (certainly_bound(tried.body) if tried and name == "orelse" else set())
             guarded = tried is not None and name == "body" and any(map(_expects_name_error, tried.handlers))
             self.guarded += guarded
-            self.statements(part)
+            # What a loop binds, the part of its first turn that always runs cannot have from a turn before.
+            self._again = again | set(bound_in(part)) if loops and name == "body" else again
+            with nullcontext() if tried else self._perhaps(part, again):
+                self.statements(part)
+            self._again = again
+            self.maybe |= set(bound_in(part))
             self.guarded -= guarded
         self.bound = before
+
+    @contextmanager
+    def _perhaps(self, part: Sequence[ast.AST], again: set[str] | None = None) -> Iterator[None]:
+        """What may be skipped: in a loop it may run in a later turn only, when ``again``, all that the loop binds, may be bound."""
+        before = set(self.maybe)
+        self.maybe |= self._again if again is None else again
+        yield
+        self.maybe = before | set(bound_in(part))
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> None:
+        self.visit(node.values[0])
+        with self._perhaps(node.values[1:]):
+            for value in node.values[1:]:
+                self.visit(value)
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        self.visit(node.test)
+        with self._perhaps([node.body, node.orelse]):
+            self.visit(node.body)
+            self.visit(node.orelse)
 
     def _branch(self, branch: ast.ExceptHandler | ast.match_case, before: set[str]) -> None:
         self.bound = set(before)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from .bindings import bound_by, bound_in, declared_in, deleted_in, shallow
-from .changes import Change, changes_in, root_name
+from .changes import Change, Kind, changes_in, root_name
 from .effects import CONSTRUCTING, Call, Effects
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -31,6 +31,8 @@ class Names:
     uses: dict[Use, None] = field(default_factory=dict)
     deletes: set[str] = field(default_factory=set)
     changes: list[Change] = field(default_factory=list)
+    #: What functions without a name that it hands to others may change.
+    may_change: list[Change] = field(default_factory=list)
     #: What it draws from while it runs.
     draws: set[str] = field(default_factory=set)
     #: What its functions do when they are called: "" for the name that it binds, else by the method's name.
@@ -42,9 +44,15 @@ class Names:
     awaits: int | None = None
 
 
+#: Statements that hold others, which may run or not, or several times.
+COMPOUND = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.TryStar, ast.Match, ast.With, ast.AsyncWith)
+
+
 class _Scope:
     def __init__(self, kind: str, local: set[str], outside: set[str], parent: _Scope | None) -> None:
         self.kind, self.local, self.outside, self.parent = kind, local, outside, parent
+        #: Of a class body: what the compound statement that is being read binds in some branch.
+        self.maybe: set[str] = set()
 
 
 class Scopes(ast.NodeVisitor):
@@ -57,6 +65,8 @@ class Scopes(ast.NodeVisitor):
         self.path: list[str] = []
         #: Names that this statement has bound for certain by now, at the top level.
         self.bound: set[str] = set()
+        #: ... and those that it may have bound, in a branch or in the turn of a loop before: nothing is missing if nobody else does.
+        self.maybe: set[str] = set()
         #: Below a ``try`` that expects a NameError nothing is missing.
         self.guarded = 0
         #: Of the outermost function that is being read.
@@ -71,11 +81,14 @@ class Scopes(ast.NodeVisitor):
                 break
             if name in scope.local and (scope.kind != "class" or direct):
                 return
+            soft = soft or (direct and name in scope.maybe)
             # A comprehension directly in a class body does not see the class's names; its first iterable does, which is visited outside of it.
             direct = False
             scope = scope.parent
-        if not self.deferred and name in self.bound:
-            return
+        if not self.deferred:
+            if name in self.bound:
+                return
+            soft = soft or name in self.maybe
         self.found.uses[Use(name, bool(self.deferred), ".".join(self.path), soft or self.guarded > 0)] = None
 
     def visit_Name(self, node: ast.Name) -> None:
@@ -118,7 +131,22 @@ class Scopes(ast.NodeVisitor):
         elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Call) and isinstance(node.func.value.func, ast.Name):
             shifted = [(at + 1 if isinstance(at, int) else at, name) for at, name in passed]
             self._called(Call(node.func.value.func.id, node.func.attr, tuple(shifted), node.lineno))  # Trainer(model).run()
+        self._hands_over(node)
         self.generic_visit(node)
+
+    def _hands_over(self, node: ast.Call) -> None:
+        """Functions among the arguments: ``df.apply(fill)``, ``map(lambda key: cache.update(...), keys)``."""
+        for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+            if isinstance(argument, ast.Name):
+                self._called(Call(argument.id, "", (), node.lineno, handed=True))
+            elif isinstance(argument, ast.Lambda):
+                own = {one.arg for one in _arguments(argument.args)}
+                may = [change for change in changes_in([ast.Expr(argument.body)], set()) if change.name not in own and self._is_global(change.name)]
+                doubtful = [replace(change, certain=False, kind=Kind.CALL) for change in may]
+                if self.effects is not None:
+                    self.effects.changes += doubtful
+                elif not self.deferred:
+                    self.found.may_change += doubtful
 
     def _called(self, call: Call) -> None:
         if self.effects is not None:
@@ -236,8 +264,11 @@ class Scopes(ast.NodeVisitor):
         self.scope = scope = _Scope("class", set(), set(), self.scope)
         self.path.append(node.name)
         for statement in node.body:
+            bound = set(bound_in([statement]))
+            scope.maybe = bound if isinstance(statement, COMPOUND) else set()
             self.visit(statement)
-            scope.local |= set(bound_in([statement]))  # grows: `limit = limit` in a class body reads the module's first
+            scope.local |= bound  # grows: `limit = limit` in a class body reads the module's first
+        scope.maybe = set()
         self.path.pop()
         self.scope = scope.parent
         self._leave(types)

@@ -63,6 +63,14 @@ def hidden_text(line: str) -> str:
     return _ARGUMENT.sub(rf"\g<1>{HIDDEN}", _TEXT.sub(HIDDEN, line))
 
 
+def secret_lines(source: str, *, shell: bool = False) -> Iterator[int]:
+    """The lines (from 1) of any text that hold what looks like a secret; ``shell``: also by the word in front of it (``password=...``)."""
+    for number, line in enumerate(source.split("\n"), 1):
+        named = (found[2] for found in _ARGUMENT.finditer(line)) if shell else ()
+        if _TEXT.search(line) or any(value[0] not in "${" and _is_secret(value.strip("\"',;")) for value in named):
+            yield number
+
+
 def _text(value: object) -> str:
     return value if isinstance(value, str) else value.decode("latin-1") if isinstance(value, bytes) else ""
 

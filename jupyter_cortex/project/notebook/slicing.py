@@ -7,6 +7,7 @@ place come along. Where a cell ran several times with the same text and the same
 
 from __future__ import annotations
 
+import ast
 import builtins
 import heapq
 import re
@@ -19,6 +20,7 @@ from .cells import ALWAYS, Cell, State
 from .changes import Change
 from .index import END, Index, StarNames
 from .names import Use
+from .scopes import COMPOUND
 from .steps import Step, Timeline
 
 #: What every module has beside the builtins.
@@ -27,7 +29,7 @@ MODULE_NAMES = frozenset({"__name__", "__doc__", "__file__", "__builtins__", "__
 OF_IPYTHON = frozenset({"display", "get_ipython", "__IPYTHON__"})
 BUILTINS = (frozenset(dir(builtins)) - OF_IPYTHON) | MODULE_NAMES
 #: Settings of the process that hold for everything after them, whoever uses the name.
-AMBIENT = frozenset({"sys.path", "os.environ"})
+AMBIENT = ("sys.path", "os.environ")
 
 #: What an object does to the one that it was made with: an optimizer's step, a trainer's run.
 _THROUGH = re.compile(r"^\w+\.(?:step|train|fit|fine_tune|run)\(")
@@ -245,15 +247,32 @@ class _Slicer:
     # What else ---------------------------------------------------------------------------------------------------------------------------
 
     def _include_ambient(self) -> None:
-        """`sys.path` and `os.environ` hold for every import after them, so they come along whoever needs `sys`."""
+        """`sys.path` and `os.environ` hold for every import after them, so they come along whoever needs `sys`; so does what sets a module up by
+        a name that was imported from it, where anything of that module is needed."""
         last = max(self.result.reasons, default=-1)
+        packages = {package for index in self.result.reasons for package in _packages(self.steps[index].node)}
         for step in self.steps[: last + 1]:
-            for change in step.names.changes:
-                if change.certain and change.name in ("sys", "os") and any(setting in change.text for setting in AMBIENT) and not step.defines:
-                    self._include(step.index, Reason("", f"sets {'sys.path' if 'sys.path' in change.text else 'os.environ'} for what comes after it"))
+            for change in step.names.changes if not step.defines else ():
+                if what := self._ambient(change, step.index, packages):
+                    self._include(step.index, Reason("", f"sets {what} for what comes after it"))
+            for call in step.names.calls if step.index not in self.result.reasons else ():
+                outcome = self.index.outcome(call, step.index)
+                self.result.left_out += [(step, name, call.text) for name in ("os", "sys") if outcome.changes.get(name)]
         for step in self.steps:
             if step.is_future and step.index <= last:
                 self._include(step.index, Reason("", "changes how the code after it is read"))
+
+    def _ambient(self, change: Change, at: int, packages: set[str]) -> str:
+        """What a change sets for the whole process; "" for nothing that the slice would miss."""
+        if change.certain and change.name in ("sys", "os"):
+            return next((setting for setting in AMBIENT if setting in change.text), "")
+        if not change.sets_up and not (change.certain and change.name in ("path", "environ")):
+            return ""
+        found = [self.steps[place].node for place in self.index.reach(change.name, at)]
+        of = {package for node in found for package in _packages(node)} if all(map(_imports, found)) else set()
+        if change.sets_up:
+            return f"up `{min(of)}`" if of & packages else ""
+        return next((setting for setting in AMBIENT if of == {setting.partition(".")[0]} and setting.endswith(f".{change.name}")), "")
 
     def _look_at_the_rest(self) -> None:
         """Statements that may change a needed object and are not included; also through an object that was made from it."""
@@ -268,8 +287,28 @@ class _Slicer:
                     texts.setdefault(place, change.text)
             self.result.left_out += [(self.steps[place], name, text) for place, text in sorted(texts.items())]
             for step in self.result.timeline.unreached:
-                if step.ended and step.index > since:
-                    self.result.left_out += [(step, name, change.text) for change in step.names.changes if change.name == name and change.certain][:1]
+                if step.ended and step.index > since and (text := self._half_done(step, name)):
+                    self.result.left_out.append((step, name, text))
+
+    def _half_done(self, step: Step, name: str) -> str:
+        """What a statement may have done to this name before its run ended with an error; "" for nothing."""
+        known: set[str] = set()
+        for call in step.names.calls:
+            outcome = self.index.outcome(call, step.index)
+            if name in outcome.binds or name in outcome.changes or name in outcome.doubtful:
+                return call.text
+            if outcome.known:
+                known.add(call.function)
+        for change in step.names.changes:
+            if change.name == name and (change.certain or change.function not in known):
+                return change.text
+        # An assignment that failed has bound nothing, unless it is inside of another statement, or in front of one on its line.
+        unreached = self.result.timeline.unreached
+        at = unreached.index(step)
+        followed = any(other.cell is step.cell and other.node.lineno == step.last for other in unreached[at + 1 : at + 2])
+        if name in step.names.binds and (followed or isinstance(step.node, COMPOUND)):
+            return Change(name, step.node, step.first, False).text
+        return ""
 
     def _through(self, name: str) -> Iterator[tuple[int, Change]]:
         """Calls on objects that were made with the object: an optimizer's `step` changes the model that it was given."""
@@ -305,6 +344,17 @@ class _Slicer:
                 before[user] -= 1
                 if before[user] == 0 and user not in placed:
                     heapq.heappush(ready, user)
+
+
+def _imports(node: ast.stmt) -> bool:
+    return isinstance(node, (ast.Import, ast.ImportFrom))
+
+
+def _packages(node: ast.stmt) -> set[str]:
+    """The top-level packages that an import statement imports from."""
+    if isinstance(node, ast.ImportFrom):
+        return {(node.module or "").partition(".")[0]} if not node.level else set()
+    return {alias.name.partition(".")[0] for alias in node.names} if isinstance(node, ast.Import) else set()
 
 
 def _by(step: Step, use: Use) -> str:

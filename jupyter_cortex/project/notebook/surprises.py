@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .cells import Cell, Notebook, State
 from .changes import Kind, root_name
 from .lines import Dropped
-from .secrets import hidden, hidden_text, may_have_secrets, secrets
+from .secrets import hidden, hidden_text, may_have_secrets, secret_lines, secrets
 from .slicing import Missing, Slice
 from .steps import Step
 from .undeclared import undeclared
@@ -54,7 +54,7 @@ def surprises(found: Slice, notebook: Notebook, requirements: str | None) -> lis
     rows = [_missing(missing, found, notebook) for missing in found.missing]
     for step in found.order:
         rows += _of_step(step)
-    rows += _secrets(found)
+    rows += _secrets(found, notebook)
     rows += _edited(found, notebook)
     rows += _stale(found, notebook)
     rows += _training(found, notebook)
@@ -166,7 +166,7 @@ def _of_step(step: Step) -> Iterator[Surprise]:
         yield Surprise("main", step.place, '`__name__` is not "__main__" in a replica', "take the code out of the `if`")
 
 
-def _secrets(found: Slice) -> Iterator[Surprise]:
+def _secrets(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
     """In all cells: the notebook travels with the module, without its outputs. The value is never shown."""
     told: set[tuple[str, int, str]] = set()
     for step in [*found.timeline.steps, *found.timeline.unreached]:
@@ -176,6 +176,19 @@ def _secrets(found: Slice) -> Iterator[Surprise]:
                 message = f"`{name}` looks like a secret written into the code" if name else "this looks like a secret written into the code"
                 remedy = f'put it into .env and read os.environ["{_variable(name)}"]: .env travels apart and is masked in logs'
                 yield Surprise("secret", f"{step.cell.label}, line {constant.lineno}", message, remedy)
+    yield from _secret_lines(found, notebook, {(label, line) for label, line, _ in told})
+
+
+def _secret_lines(found: Slice, notebook: Notebook, told: set[tuple[str, int]]) -> Iterator[Surprise]:
+    """In what is no Python of the timeline: magics, shells, comments, cells that have not run or are ignored."""
+    places = [(cell, line) for cell in [*notebook.cells, *notebook.waiting] for line in secret_lines(cell.source)]
+    places += [(cell, dropped.line) for cell, dropped in found.timeline.dropped for _ in secret_lines(dropped.text, shell=True)]
+    places += [(cell, line) for cell, _ in found.timeline.foreign for line in secret_lines(cell.source, shell=True)]
+    for cell, line in places:
+        if (cell.label, line) not in told:
+            told.add((cell.label, line))
+            remedy = "put it into .env: that travels apart and is masked in logs, and the notebook travels with its module"
+            yield Surprise("secret", f"{cell.label}, line {line}", "this looks like a secret written into the notebook", remedy)
 
 
 def _variable(name: str) -> str:
@@ -199,7 +212,9 @@ def _left_out(step: Step, name: str, text: str) -> Surprise:
         message, remedy = f"`{text}` ended with an error, may have changed `{name}` before, and is not in the module", "run it again"
     else:
         message, remedy = f"`{text}` may change `{name}` and is not in the module", "tag the cell `cortex` to take it along"
-    return Surprise("not_included", step.place, message, f"{remedy}, or save what it made with `%cortex save {name}`")
+    if name not in ("os", "sys"):  # settings of the process
+        remedy = f"{remedy}, or save what it made with `%cortex save {name}`"
+    return Surprise("not_included", step.place, message, remedy)
 
 
 def _stale(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
