@@ -33,6 +33,11 @@ def stays(retain: Mapping[str, Any], status: str, size: int) -> bool:
     return bool(wanted and (retain["max_bytes"] < 0 or size <= retain["max_bytes"]))
 
 
+def staying(wanted: bool, max_bytes: int) -> str:
+    """Which payloads stay, as the store's scripts are told that know a workload's size themselves: "0" none, "1" all, "<=N" those of N bytes."""
+    return "0" if not wanted else "1" if max_bytes < 0 else f"<={max_bytes}"
+
+
 class DeploymentState(StrEnum):
     """The states of a deployment (one version of one API)."""
 

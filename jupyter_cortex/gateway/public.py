@@ -43,7 +43,7 @@ from ..core.errors import (
 from ..handler import payload
 from ..handler.chaining import NAME as CHAIN_HOST
 from ..serving.intake import Intake
-from ..serving.upload import Upload
+from ..serving.upload import LEAST_BYTES, Upload
 from . import events
 from .answers import refuse, respond, without_mark, workload_body
 from .checkers import Checkers
@@ -57,8 +57,6 @@ from .routes import Route, RouteTable
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 #: Parsing a body above this would hold up everybody else on the event loop.
 PARSE_INLINE_BYTES = 256 * 1024
-#: A part of a body that is passed on: mostly what one read from the socket brought, which need not be copied for it.
-PASS_ON_BYTES = 128 * 1024
 #: So many of the largest bodies may be on their way at once, or ten times as many of a tenth: they lie in this process until their end has come.
 LARGEST_AT_ONCE = 8
 #: The largest body of a control request: a bundle of 32 MiB of incompressible files is a little larger than that.
@@ -150,6 +148,7 @@ class PublicDoor:
         #: Bytes of bodies of which the end has not come yet, and of large ones that are not in the store yet.
         self._arriving = 0
         self._looked = 0.0
+        self._look: asyncio.Task[None] | None = None
         self._random = ""
         self.express = Express(self, intake)
         self._control, self._table, self._intake, self._guard, self._is_control = control, table, intake, guard, is_control
@@ -236,11 +235,19 @@ class PublicDoor:
         if self._table.loaded and now - self._looked < LOOK_AGAIN_S:
             return
         self._looked = now
-        try:
-            await asyncio.to_thread(self._table.refresh)
-        except CortexError:
-            if not self._table.loaded:
-                raise
+        if (begun := self._look) is not None:
+            await asyncio.wait((begun,))  # it may have read before the other one wrote: the next one is for all who wait here
+        if self._look is None or self._look is begun:
+            # One at a time: while the store does not answer, each would keep a thread for seconds.
+            self._look = asyncio.create_task(asyncio.to_thread(self._table.refresh))
+            self._look.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, also when those who wait have gone
+        look = self._look
+        await asyncio.wait((look,))
+        if self._look is look:
+            self._look = None
+        if isinstance(look.exception(), CortexError) and self._table.loaded:
+            return
+        look.result()
 
     async def _redirect(self, request: Request, path: str, chained: str | None, send: Any) -> None:
         """As the original: 301 to the cleaned path, where there is something; the query stays."""
@@ -423,13 +430,14 @@ class PublicDoor:
         # What needs no look at it as a whole goes to the store while it comes in, instead of gathering here.
         upload: Upload | None = None
 
-        async def pass_on(part: bytes) -> bool:
+        async def pass_on(part: bytes) -> int:
             nonlocal upload
             if upload is None:
                 upload = self._intake.upload(api, request_id)
-            if upload is not None:
-                await upload.add(part)
-            return upload is not None
+            if upload is None:
+                return 0
+            await upload.add(part)
+            return upload.wanted
 
         try:
             body = await self._body(request, receive, pass_on if payload.is_bytes(content_type) else None)
@@ -457,8 +465,11 @@ class PublicDoor:
         finally:
             self._arriving -= len(body)
 
-    async def _body(self, request: Request, receive: Any, pass_on: Callable[[bytes], Awaitable[bool]] | None) -> bytes | None:
-        """The body, or its end where parts of it were passed on; None when the caller went away. Raises BodyTooLarge, TooManyBodies."""
+    async def _body(self, request: Request, receive: Any, pass_on: Callable[[bytes], Awaitable[int]] | None) -> bytes | None:
+        """The body, or its end where parts of it were passed on; None when the caller went away. Raises BodyTooLarge, TooManyBodies.
+
+        ``pass_on`` takes a part and says how large the next one should be; 0 when there was no room for it.
+        """
         limit = self._guard.max_body
         if request.content_length.isdigit() and int(request.content_length) > limit:
             raise _too_large(limit)
@@ -470,7 +481,7 @@ class PublicDoor:
             if len(body) > limit:
                 raise _too_large(limit)
             return body
-        chunks, size, held = [body], len(body), len(body)
+        chunks, size, held, wanted = [body], len(body), len(body), LEAST_BYTES
         self._arriving += held
         try:
             while message.get("more_body"):
@@ -483,8 +494,8 @@ class PublicDoor:
                 self._arriving += came
                 if size > limit:
                     raise _too_large(limit)
-                if pass_on is not None and held >= PASS_ON_BYTES:
-                    if await pass_on(b"".join(chunks)):
+                if pass_on is not None and held >= wanted:
+                    if wanted := await pass_on(b"".join(chunks)):
                         self._arriving -= held
                         chunks, held = [], 0
                     else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import Conflict
+from ..core.workload import staying
 from ..store.registry import Api, Registry
 
 
@@ -17,7 +18,8 @@ class Route:
     endpoint: str
     origins: frozenset[str]
     ttl: int
-    keep_payload: bool
+    #: Of cancelled ones, as `staying` says it.
+    keep_payload: str
     retain: str = "failed"
     retain_max: int = -1
     queue_timeout: float | None = None
@@ -31,7 +33,7 @@ def route_of(api: Api) -> Route:
         origins=frozenset(api.spec["networking"]["allow_origins"]),
         ttl=retain["days"] * 86400,
         # Only replicas and supervisors redact; a payload that would need it and ends without them goes.
-        keep_payload=retain["payload"] == "always" and not retain["redact"],
+        keep_payload=staying(retain["payload"] == "always" and not retain["redact"], retain["max_bytes"]),
         retain="never" if retain["redact"] else retain["payload"],
         retain_max=retain["max_bytes"],
         queue_timeout=api.spec.get("queue_timeout"),

@@ -150,6 +150,8 @@ class CortexConsumer(Consumer):
         self._armed_since = 0.0
         self._wait_link: Link | None = None
         self._link: Link | None = None
+        #: Connections that were given up because nothing came any more: what lies in them may still reach the store, minutes later.
+        self._given_up: list[int] = []
         self._armed = False
         self._left = 1  # what the last fetch left in the queue; 1 = look
         self._source = "suspects"
@@ -249,10 +251,14 @@ class CortexConsumer(Consumer):
         self._link = Link(self._url, (COMMIT, RESYNC, PROGRESS, NOTEBOOK))
         self._news.again()
         prefix = keys.prefix(self._terms.api)
-        self._link.send(("EVALSHA", RESYNC.sha, 1, prefix, self._terms.replica, *(d.name for d in self._hand.values())))
-        while not (replies := self._link.receive()):
-            pass
-        self._checked(replies[0])
+        # First no fetch of before may run any more: what it took would lie under our name, and nobody would know of it.
+        ended = [("CLIENT", "KILL", "ID", client_id) for client_id in self._given_up]
+        self._link.send(*ended, ("EVALSHA", RESYNC.sha, 1, prefix, self._terms.replica, *(d.name for d in self._hand.values())))
+        replies: list[Any] = []
+        while len(replies) <= len(ended):
+            replies += self._link.receive()
+        self._checked(replies[-1])
+        self._given_up.clear()
         self._selector.register(self._link, selectors.EVENT_READ)
         self._left = 1
 
@@ -260,6 +266,8 @@ class CortexConsumer(Consumer):
         """The connection is gone or the store cannot write: keep what is finished, wait a little, begin anew."""
         if not self._closed:
             log.debug("connection to the store lost: %s", error)
+        if isinstance(error, TimeoutError):
+            self._given_up += [link.id for link in (self._link, self._wait_link) if link is not None and link.id]
         self._disconnect()
         time.sleep(self._retry_s)
         self._retry_s = min(self._retry_s * 2, RECONNECT_S[1])

@@ -24,7 +24,7 @@ from ..store import keys
 from ..store.scripts import OVERRUN
 from .interrupting import patience, too_long
 from .link import Link
-from .process import ReplicaProcess
+from .process import ReplicaProcess, is_of
 from .sweeping import sweep
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Enforcement:
             timeout = _timeout_of(client, self._api, request_id, self._spec.get("timeout"))
             said = f"{too_long(*timeout)}; it could not be interrupted, so its replica was replaced"
             error = json.dumps({"type": "DeadlineExceeded", "message": said})
-            lines = [line for line in replica.tail if request_id in line]
+            lines = [line for line in replica.tail if is_of(line, request_id)]
             told = details(fingerprint.of_reason("DeadlineExceeded", said), [], "", lines)
             # Its replica cannot redact any more: then its payload goes.
             size: Any = client.hget(keys.record(self._api, request_id), "size")

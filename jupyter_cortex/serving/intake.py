@@ -208,8 +208,8 @@ class Intake:
             digest = await asyncio.to_thread(_digest, body)
             return await self._known(api, request_id, content_type.encode("latin-1"), digest)
         try:
-            for at in range(0, len(body), PIECE_BYTES):
-                await upload.add(body[at : at + PIECE_BYTES])
+            while upload.size < len(body):
+                await upload.add(body[upload.size : upload.size + upload.wanted])
             return await self.submit_upload(content_type, upload, limits)
         except BaseException:
             await upload.abandon()
@@ -323,6 +323,6 @@ class Intake:
         """A context in which all that moves one workload is heard: yields a `Pulse`. Raises RedisError or OSError."""
         return self._ends.pulse(keys.news_channel(api, request_id), keys.done_channel(api, request_id))
 
-    async def cancel(self, api: str, request_id: str, ttl: int, keep_payload: bool) -> str:
+    async def cancel(self, api: str, request_id: str, ttl: int, keep_payload: str) -> str:
         """ "cancelled", the final status it already had, or "unknown"."""
-        return (await self._patiently(self._quick, ("EVALSHA", CANCEL.sha, 1, keys.prefix(api), request_id, ttl, int(keep_payload))))[0].decode()
+        return (await self._patiently(self._quick, ("EVALSHA", CANCEL.sha, 1, keys.prefix(api), request_id, ttl, keep_payload)))[0].decode()

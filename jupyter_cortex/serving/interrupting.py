@@ -25,6 +25,9 @@ SIGNAL = signal.SIGURG
 AGAIN_S = 0.01
 #: Ids that were cancelled and have not come to a handler. They are in this process, or on their way to it, or were given back.
 EXPECTED_MAX = 10_000
+#: Seconds after a cancel in which a thread may still be between its look at `expected` and the handler: it passes in microseconds, or writes a start
+#: mark into a pipe on the way. Looked for so often.
+ENTERING_S, ENTERING_STEP_S = 2.0, 0.02
 
 
 def patience(grace: float) -> float:
@@ -59,6 +62,7 @@ class Interrupter:
         self._hit: log_context.Request | None = None
         self._landed: log_context.Request | None = None
         self._looks_at = 0.0
+        self._entering_until = 0.0
         self._main = threading.main_thread().ident
 
     @property
@@ -105,8 +109,9 @@ class Interrupter:
 
     def cancel(self, request_id: str) -> None:
         """Its caller has taken it back: it ends, or does not begin."""
-        # Before the look: a thread that enters it now has either been seen, or sees this.
+        # Before the look: a thread that enters it now is seen here or by the next steps, or sees this.
         self.expected[request_id] = None
+        self._entering_until = time.monotonic() + ENTERING_S
         while len(self.expected) > EXPECTED_MAX:
             self.expected.pop(next(iter(self.expected)), None)
         for stage in self._stages:
@@ -122,6 +127,12 @@ class Interrupter:
         for gone in [request for request in self._due if request not in inside]:
             del self._due[gone]
         due = math.inf
+        if self.expected and now < self._entering_until:
+            due = now + ENTERING_STEP_S
+            for stage in self._stages:
+                request = stage.request
+                if request is not None and request.request_id in self.expected and self.expected.pop(request.request_id, self) is None:
+                    self._ask(request, Cancelled, stage)
         for stage in self._stages:
             request = stage.request
             if request is None:

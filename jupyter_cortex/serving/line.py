@@ -71,7 +71,7 @@ class Line:
         self._waiting: deque[tuple[Tell, int, float]] = deque()
         self._watching = False
         self._outgoing: list[bytes] = []
-        self._connecting: asyncio.Lock | None = None
+        self._connecting: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._replies: list[Any] = []
 
@@ -126,28 +126,35 @@ class Line:
                 self.reset(ConnectionResetError("the store closed the connection"))
 
     async def _connect(self) -> None:
+        """One attempt for all who wait: with a store that accepts and never answers, the tenth would else wait for ten of them."""
         if self._connecting is None:
-            self._connecting = asyncio.Lock()
-        async with self._connecting:
-            if self._writer is not None:
-                return
-            wait = max(self._patience, 0.5)
-            pool = redis.asyncio.ConnectionPool.from_url(self._url, socket_connect_timeout=wait, socket_timeout=wait, protocol=2)
-            connection = pool.make_connection()
-            try:
-                await connection.connect()
-                for script in (SUBMIT, PIECE, CANCEL, FOLLOW, SWEEP):
-                    await connection.send_command("SCRIPT LOAD", script.source)
-                    await connection.read_response()
-            except BaseException:
-                with contextlib.suppress(Exception):
-                    await connection.disconnect(nowait=True)
-                raise
-            # From here on packing and parsing are ours; the streams are redis-py's, with TLS and all.
-            self._connection = connection
-            self._replies = []
-            self._reading = asyncio.create_task(self._read(connection._reader, hiredis.Reader()))  # type: ignore[attr-defined]
-            self._writer = connection._writer  # type: ignore[attr-defined]
+            self._connecting = asyncio.create_task(self._attempt())
+            self._connecting.add_done_callback(self._attempted)
+        await asyncio.shield(self._connecting)
+
+    def _attempted(self, attempt: asyncio.Task[None]) -> None:
+        self._connecting = None
+        if not attempt.cancelled():
+            attempt.exception()  # seen, also when everybody who waited has gone
+
+    async def _attempt(self) -> None:
+        wait = max(self._patience, 0.5)
+        pool = redis.asyncio.ConnectionPool.from_url(self._url, socket_connect_timeout=wait, socket_timeout=wait, protocol=2)
+        connection = pool.make_connection()
+        try:
+            await connection.connect()
+            for script in (SUBMIT, PIECE, CANCEL, FOLLOW, SWEEP):
+                await connection.send_command("SCRIPT LOAD", script.source)
+                await connection.read_response()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await connection.disconnect(nowait=True)
+            raise
+        # From here on packing and parsing are ours; the streams are redis-py's, with TLS and all.
+        self._connection = connection
+        self._replies = []
+        self._reading = asyncio.create_task(self._read(connection._reader, hiredis.Reader()))  # type: ignore[attr-defined]
+        self._writer = connection._writer  # type: ignore[attr-defined]
 
     async def _read(self, reader: asyncio.StreamReader, parser: hiredis.Reader) -> None:
         error: BaseException = ConnectionResetError("the store closed the connection")
@@ -195,6 +202,8 @@ class Line:
             reading.cancel()
 
     async def close(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
         if self._reading is not None:
             self._reading.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):

@@ -6,6 +6,7 @@ redis-py's; packing and parsing are hiredis's, which cost about 1 µs a command 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -36,6 +37,11 @@ class Link:
             for script in scripts:
                 self._connection.send_command("SCRIPT LOAD", script.source)
                 self._connection.read_response()
+            #: What the server calls this connection; 0 where this user may not ask.
+            self.id = 0
+            self._connection.send_command("CLIENT", "ID")
+            with contextlib.suppress(redis.ResponseError):
+                self.id = int(self._connection.read_response())
         except BaseException:
             self._connection.disconnect()
             raise

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -88,6 +88,11 @@ class Pipe:
             self.fd = -1
 
 
+def is_of(line: str, request_id: str) -> bool:
+    """Whether a log line is this request's: its logger says so."""
+    return f'"request_id": "{request_id}"' in line
+
+
 class ReplicaProcess:
     """Starts one replica and keeps what is known of it. ``on_line`` gets each finished log line (JSON text); ``inherits``: locks that it holds."""
 
@@ -118,6 +123,7 @@ class ReplicaProcess:
         self.tail: deque[str] = deque(maxlen=100)
         self._labels = config["labels"]
         self._mem = config["spec"]["compute"].get("mem")
+        self._max_deliveries = config["spec"]["max_deliveries"]
         self._rate = LogRate(config["limits"]["log_rate"])
         #: What the spec redacts is known to the replica's logger; what comes past it once payloads are there could show anything.
         self._closed_mouth = bool(config["spec"]["retain"]["redact"])
@@ -230,10 +236,22 @@ class ReplicaProcess:
         self._withheld += 1
         return True
 
+    def tell_end(self, why: str, ran: Collection[str]) -> None:
+        """Say in the log that it ended unasked: with each request that was inside its handler then, since the handler itself could not."""
+        most = self._max_deliveries
+        deliveries = f"a request is delivered at most {most} times" if most > 1 else "a request is delivered once"
+        for request_id in ran:
+            self._on_line(self._record("ERROR", f"the replica ended while it ran this request: {why} ({deliveries})", request_id=request_id))
+        if not ran:
+            self._on_line(self._record("ERROR", f"the replica ended: {why}"))
+
     def _say(self, level: str, message: str) -> None:
+        self._pass_on(self._record(level, message))
+
+    def _record(self, level: str, message: str, **more: str) -> str:
         now = datetime.now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
-        about = {"process": self.process.pid, "labels": self._labels, "replica": self.id}
-        self._pass_on(json.dumps({"asctime": now, "levelname": level, "message": message, **about}))
+        about = {"process": self.process.pid, **more, "labels": self._labels, "replica": self.id}
+        return json.dumps({"asctime": now, "levelname": level, "message": message, **about})
 
     def _pass_on(self, line: str) -> None:
         self.tail.append(line)

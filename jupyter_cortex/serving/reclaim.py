@@ -7,15 +7,13 @@ from typing import Any
 
 import redis
 
-from ..core.workload import REPLICA_DIED, Status, stays
+from ..core.workload import REPLICA_DIED, Status, staying, stays
 from ..handler import fingerprint
 from ..handler.execution import details
 from ..handler.redaction import Redaction
 from ..store import keys
 from ..store.records import Records
 from ..store.scripts import RECLAIM
-
-#: The type of a failure by the death of replicas, as lua/reclaim.lua writes it.
 
 #: A reclaim is repeated after this long: commands that the dead had already sent may still have run.
 SECOND_LOOK_S = 0.5
@@ -31,7 +29,7 @@ def reclaim(
     repeat.
     """
     retain, ran = spec["retain"], list(ran)
-    keep = 0 if retain["payload"] == "never" or retain["redact"] else 1
+    keep = staying(retain["payload"] != "never" and not retain["redact"], retain["max_bytes"])
     told = details(fingerprint.of_reason(REPLICA_DIED, reason), [], "", lines or [])
     replaced = [part for one in _redacted(client, api, retain, ran) for part in one] if retain["redact"] else []
     reply = RECLAIM.run(client, api, replica, spec["max_deliveries"], retain["days"] * 86400, keep, reason, told, *ran, "", *replaced)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,8 +15,13 @@ from ..core.errors import StoreUnavailable
 from ..store import keys
 from ..store.scripts import PIECE
 
-#: The store syncs each piece to disk before it does anything else for anybody; at 70 MB/s this one takes 4 ms.
+#: Bodies above this come in pieces: the store syncs what it is told to disk before it does anything else for anybody; at 70 MB/s this takes 4 ms.
 PIECE_BYTES = 256 * 1024
+#: The size of pieces. A sync costs much the same for each, small requests wait for a whole one: they grow while they are quick, and shrink when they
+#: are slow. On a disk that takes 10 MB in 40 ms, pieces of 128 kB to 256 kB took 71 ms for them.
+LEAST_BYTES, MOST_BYTES = 128 * 1024, 1024 * 1024
+#: Seconds under way, another piece in front of it included.
+QUICK_S, SLOW_S = 0.006, 0.015
 #: Pieces under way at once: the store writes one while the next one travels.
 UNDER_WAY = 2
 
@@ -32,6 +38,8 @@ class Upload:
         self.api, self.request_id = api, request_id
         self.token = os.urandom(8).hex()
         self.size = 0
+        #: How many bytes the next piece should have.
+        self.wanted = LEAST_BYTES
         self._digest = hashlib.sha256()
         self._flights: deque[asyncio.Task[None]] = deque()
 
@@ -42,7 +50,7 @@ class Upload:
 
     async def add(self, piece: bytes) -> None:
         """Returns when there is room for the next one. Raises StoreUnavailable."""
-        self._digest.update(piece)  # 0.2 ms for a piece: not worth another thread
+        self._digest.update(piece)  # 0.8 ms for 1 MB: not worth another thread
         before = self._flights[-1] if self._flights else None
         self._flights.append(asyncio.create_task(self._send(self.size, piece, before)))
         self.size += len(piece)
@@ -61,7 +69,14 @@ class Upload:
         first.result()
 
     async def _send(self, offset: int, piece: bytes, before: asyncio.Task[None] | None) -> None:
-        if await self._there(offset, piece) >= offset + len(piece):
+        began = time.perf_counter()
+        there = await self._there(offset, piece)
+        took = time.perf_counter() - began
+        if took < QUICK_S:
+            self.wanted = min(2 * self.wanted, MOST_BYTES)
+        elif took > SLOW_S:
+            self.wanted = max(self.wanted // 2, LEAST_BYTES)
+        if there >= offset + len(piece):
             return
         # The connection was lost, and what was sent again came in another order.
         if before is not None:

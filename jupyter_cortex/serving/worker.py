@@ -45,7 +45,7 @@ from .gpus import Gpus
 from .installing import Installing
 from .memory import Kills
 from .preparation import Preparation
-from .process import Phase, Pipe, ReplicaProcess
+from .process import Phase, Pipe, ReplicaProcess, is_of
 from .reclaim import SECOND_LOOK_S, reclaim
 from .shipper import Shipper
 from .signals import HURRY
@@ -460,8 +460,11 @@ class Supervisor:
             self._note_exit(replica, f"replaced: {replica.replaced}")
         if planned:
             return
-        trouble = str((replica.failure or {}).get("message") or f"a replica ended: {why}")
-        self._note_exit(replica, trouble.removeprefix("a replica ended: "))
+        failed = str((replica.failure or {}).get("message") or "")
+        trouble = failed or f"a replica ended: {why}"
+        if ran or not failed:  # of a failure to start, the replica has told itself
+            replica.tell_end(failed or why, ran)
+        self._note_exit(replica, failed or why)
         if replica.drain_since is not None:
             return  # another one has taken its place, or none is wanted
         self._trouble = trouble
@@ -508,12 +511,12 @@ class Supervisor:
 
         A board stays until then: should this worker die, too, it tells the operator which replicas there were.
         """
-        lines = [line for line in tail or () if any(request_id in line for request_id in ran or ())]
+        lines = [line for line in tail or () if any(is_of(line, request_id) for request_id in ran or ())]
 
         def first() -> None:
             try:
                 reclaim(self.client, self.api, replica, self.deployment.spec, reason=reason, lines=lines, ran=ran or ())
-            except (redis.RedisError, OSError):
+            except (redis.RedisError, OSError, StoreUnavailable):
                 self._later.append((time.monotonic() + 0.2, first))
             else:
                 self._later.append((time.monotonic() + SECOND_LOOK_S, second))
@@ -521,7 +524,7 @@ class Supervisor:
         def second() -> None:
             try:
                 reclaim(self.client, self.api, replica, self.deployment.spec)
-            except (redis.RedisError, OSError):
+            except (redis.RedisError, OSError, StoreUnavailable):
                 self._later.append((time.monotonic() + 0.2, second))
             else:
                 done()

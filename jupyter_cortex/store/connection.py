@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,6 +34,8 @@ _CLASSES: dict[type[redis.RedisError], str] = {
 }
 #: What redis-py puts before the text of an error within a pipeline.
 _IN_PIPELINE = " of pipeline caused error: "
+#: How Redis before 7 says what a command within a script was refused with: ``ERR Error running script (…): @user_script:4: @user_script: 4: -OOM …``.
+_IN_SCRIPT = re.compile(r"^ERR .*@user_script: ?\d+: -?([A-Z]+) ")
 
 
 def word_of(error: BaseException) -> str:
@@ -40,7 +43,10 @@ def word_of(error: BaseException) -> str:
     for kind, word in _CLASSES.items():
         if isinstance(error, kind):
             return word
-    return str(error).rpartition(_IN_PIPELINE)[2].split(" ", 1)[0]
+    said = str(error).rpartition(_IN_PIPELINE)[2]
+    if in_script := _IN_SCRIPT.search(said):
+        return in_script[1]
+    return said.split(" ", 1)[0]
 
 
 def connect(url: str, *, timeout: float | None = CALL_TIMEOUT) -> redis.Redis:

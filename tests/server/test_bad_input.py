@@ -350,10 +350,18 @@ def test_a_workload_that_kills_its_replica_fails_after_three_deliveries_and_alon
             assert entered == 3 if threads == 1 else 1 <= entered <= 3
             assert details["deaths"] == 3
             assert details["attempts"] <= 3
+            told = wait_until(lambda ids=request_id: (said := errors_of(environment, name, ids))[2:] and said, "the log tells of each death")
+            assert len(told) == 3
+            assert all(reason in one and "while it ran this request" in one for one in told), told
         assert ended(web, f"/{name}/{submit(web, name, 0)}").json()["status"] == "completed"
         assert environment.client().get_api(name)["exits"]
     finally:
         environment.client().delete(name)
+
+
+def errors_of(environment: Environment, api: str, request_id: str) -> list[str]:
+    records = environment.client().logs(api, 500)
+    return [record["message"] for record in records if (record["levelname"], record.get("request_id")) == ("ERROR", request_id)]
 
 
 def test_max_deliveries_of_the_spec_counts(environment: Environment, project: ProjectMaker, web: httpx.Client) -> None:

@@ -22,12 +22,13 @@ from jupyter_cortex.operator.home import Home
 from jupyter_cortex.operator.processes import Slot
 from jupyter_cortex.serving.board import Board
 from jupyter_cortex.serving.broker import CortexConsumer, Delivery, Terms, Workload
+from jupyter_cortex.serving.link import Link
 from jupyter_cortex.serving.reclaim import reclaim
 from jupyter_cortex.store import keys
-from jupyter_cortex.store.connection import store_errors
+from jupyter_cortex.store.connection import is_temporary, store_errors, word_of
 from jupyter_cortex.store.history import history, quantile
 from jupyter_cortex.store.records import Records
-from jupyter_cortex.store.scripts import CANCEL, COMMIT, PIECE, REQUEUE, RESYNC, SUBMIT, SWEEP
+from jupyter_cortex.store.scripts import CANCEL, COMMIT, PIECE, RECLAIM, REQUEUE, RESYNC, SUBMIT, SWEEP
 from jupyter_cortex.store.streams import events
 
 from ..conftest import wait_until
@@ -661,3 +662,60 @@ def test_a_store_whose_memory_is_full_counts_as_away_however_it_was_asked(client
             write()
     finally:
         client.config_set("maxmemory", 0)
+
+
+def test_before_it_settles_what_it_holds_a_consumer_ends_the_connections_that_it_gave_up(home: Home, client: redis.Redis) -> None:
+    """What was sent over a cut cable may come through minutes later: a fetch among it would take what nobody then knows of."""
+    given_up = Link(home.redis_url())
+    assert given_up.id
+    consumer = CortexConsumer(home.redis_url(), Terms(API, "r1", 1), 1, lambda workload: None, list)
+    consumer._given_up = [given_up.id]
+    next(consumer)
+    with pytest.raises(OSError, match="closed"):
+        given_up.receive()
+    assert not consumer._given_up
+    given_up.close()
+    consumer.close()
+
+
+def test_only_a_connection_that_went_silent_is_given_up(home: Home, client: redis.Redis) -> None:
+    consumer = CortexConsumer(home.redis_url(), Terms(API, "r1", 1), 1, lambda workload: None, list)
+    next(consumer)
+    consumer._lost(ConnectionResetError("the store closed the connection"))
+    assert not consumer._given_up, "after a restart the server may call another one by this id"
+    next(consumer)
+    consumer._lost(TimeoutError("the store has not answered"))
+    assert consumer._given_up
+    next(consumer)
+    assert not consumer._given_up
+    consumer.close()
+
+
+@pytest.mark.parametrize(("keep", "stays"), [("0", False), ("1", True), ("<=9", False), ("<=10", True)])
+def test_a_payload_that_is_too_large_to_be_kept_goes_also_by_a_cancel_or_a_death(client: redis.Redis, keep: str, stays: bool) -> None:
+    submit(client, "cancelled", b"x" * 10)
+    submit(client, "died", b"x" * 10)
+    CANCEL.run(client, API, "cancelled", 60, keep)
+    COMMIT.run(client, API, "r1", 1, 60, "never", -1, "queue", 1, 1, 0, 0, 0)
+    RECLAIM.run(client, API, "r1", 1, 60, keep, "killed by SIGKILL", "{}", "died")
+    assert [status(client, one) for one in ("cancelled", "died")] == ["cancelled", "failed"]
+    assert [client.exists(keys.body(API, one)) for one in ("cancelled", "died")] == [stays, stays]
+
+
+AS_BEFORE_7 = "ERR Error running script (call to f_1f): @user_script:24: @user_script: 24: "
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ("OOM command not allowed when used memory > 'maxmemory'. script: 1f, on @user_script:24.", "OOM"),
+        (f"{AS_BEFORE_7}-OOM command not allowed when used memory > 'maxmemory'.", "OOM"),
+        (f"{AS_BEFORE_7}-READONLY You can't write against a read only replica.", "READONLY"),
+        (f"{AS_BEFORE_7}-MISCONF Errors writing to the AOF file: No space left", "MISCONF"),
+        ("ERR Error running script (call to f_1f): @user_script:4: user_script:4: attempt to index a nil value", "ERR"),
+    ],
+)
+def test_what_a_script_was_refused_with_is_known_as_every_server_says_it(said: str, word: str) -> None:
+    """Redis 7 and Valkey begin with the word; Redis 6.2 hides it behind the script's line."""
+    assert word_of(redis.ResponseError(said)) == word
+    assert is_temporary(redis.ResponseError(said)) is (word != "ERR")

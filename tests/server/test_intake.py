@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from jupyter_cortex.core.errors import StoreUnavailable
 from jupyter_cortex.operator.home import Home
 from jupyter_cortex.serving.intake import Found, Intake
 from jupyter_cortex.store import keys
@@ -139,3 +140,24 @@ def test_a_store_that_is_not_there_is_told_once_and_leaves_no_noise(
 
     assert asyncio.run(ask()) == "StoreUnavailable"
     assert "never retrieved" not in caplog.text
+
+
+def test_all_who_wait_for_a_store_that_never_answers_wait_for_one_attempt() -> None:
+    attempts: list[asyncio.StreamWriter] = []
+
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        attempts.append(writer)
+
+    async def ask() -> list[Any]:
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        intake = Intake(f"redis://127.0.0.1:{port}/0", 0.2, 1000, 0.9)
+        answers = await asyncio.gather(*(intake.get(API, str(one)) for one in range(20)), return_exceptions=True)
+        await intake.close()
+        for writer in attempts:
+            writer.close()
+        server.close()
+        return answers
+
+    assert all(isinstance(answer, StoreUnavailable) for answer in asyncio.run(ask()))
+    assert len(attempts) == 1, "one after the other, the last would wait for 20 of them"

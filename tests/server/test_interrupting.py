@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from jupyter_cortex.handler import execution
+from jupyter_cortex.handler import execution, log_context
 from jupyter_cortex.handler.instance import Instance
 from jupyter_cortex.handler.live import Cancelled, Stage
 from jupyter_cortex.serving.interrupting import SIGNAL, Interrupter
@@ -176,3 +176,13 @@ def test_one_that_swallows_an_interruption_is_interrupted_again(interrupter: Int
 
     with disturbed(interrupter, every=0.005) as stage, Instance(Swallowing) as handler:
         assert execution.execute(handler, b"", "text/plain", "one", "/", stage=stage).status == "cancelled"
+
+
+def test_a_cancel_that_comes_between_the_last_look_and_the_handler_is_not_lost(interrupter: Interrupter) -> None:
+    stage = interrupter.stage(lambda *said: None)
+    assert not interrupter.expected, "the thread has looked: nobody is expected"
+    interrupter.cancel("late")
+    stage.request = request = log_context.Request("late")
+    interrupter.step()
+    assert request.ending is Cancelled
+    assert not interrupter.expected

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
@@ -157,3 +161,43 @@ def test_a_result_is_the_author_s_answer_as_it_is(environment: Environment, clie
     project("redacted-echo", spec=SPEC % "always").deploy(environment)
     echoed = client.submit("redacted-echo", payload("complete"))
     assert client.result("redacted-echo", echoed, wait=60).result["payload"]["pin"] == SECRET
+
+
+UNTIL = """
+import os, time
+
+class Handler:
+    def handle_async(self, payload):
+        while not os.path.exists(payload["until"]):
+            time.sleep(0.01)
+        return {}
+"""
+
+
+def test_a_replica_that_dies_while_the_store_is_paused_takes_no_worker_with_it(
+    own_environment: Callable[..., Environment], project: ProjectMaker, tmp_path: Path
+) -> None:
+    environment = own_environment()
+    project("paused", UNTIL, spec="retain: {payload: failed, redact: [$.secret]}").deploy(environment)
+    client = environment.client()
+    request_id = client.submit("paused", {"until": str(tmp_path / "now"), "secret": "x"})
+    wait_until(lambda: client.result("paused", request_id).status == "in_progress", "it runs")
+    (replica,) = environment.processes("replica", "paused")
+    worker, store = environment.slot("worker-paused-1").pid(), environment.slot("store").pid()
+    assert worker
+    assert store
+    os.kill(store, signal.SIGSTOP)
+    try:
+        os.kill(replica["pid"], signal.SIGKILL)
+        # It looks for the payload, is not answered, and looks again: the dead one's successor is there by then, or the worker is gone.
+        wait_until(lambda: not psutil.pid_exists(worker) or replicas_of(worker) - {replica["pid"]}, "another replica is started")
+    finally:
+        os.kill(store, signal.SIGCONT)
+    (tmp_path / "now").touch()
+    assert client.result("paused", request_id, wait=60).status == "completed"
+    assert client.workload("paused", request_id)["deaths"] == 1
+    assert environment.slot("worker-paused-1").pid() == worker
+
+
+def replicas_of(worker: int) -> set[int]:
+    return {child.pid for child in psutil.Process(worker).children() if "jupyter_cortex.serving.replica" in " ".join(child.cmdline())}

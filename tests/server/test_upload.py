@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from jupyter_cortex.core.errors import StoreUnavailable
-from jupyter_cortex.serving.upload import PIECE_BYTES, UNDER_WAY, Upload
+from jupyter_cortex.serving.upload import LEAST_BYTES, MOST_BYTES, PIECE_BYTES, QUICK_S, SLOW_S, UNDER_WAY, Upload
 from jupyter_cortex.store import keys
 from jupyter_cortex.store.scripts import PIECE, SUBMIT
 
@@ -126,3 +126,20 @@ def test_a_body_takes_no_more_memory_than_the_allocator_must_give(road: Road, si
     assert not road.store.exists(keys.upload(API, "a", upload.token))
     spare = 0 if size < 2 << 20 else 1 << 20
     assert road.store.memory_usage(key) < (size + spare) * 1.25 + 1000
+
+
+def test_pieces_grow_while_the_store_is_quick_and_shrink_when_it_is_slow(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[float] = []
+    monkeypatch.setattr("jupyter_cortex.serving.upload.time.perf_counter", lambda: times.pop())
+
+    async def run() -> list[int]:
+        upload, wanted = Upload(road, API, "a"), []
+        for took in (QUICK_S / 2, QUICK_S / 2, QUICK_S / 2, QUICK_S / 2, SLOW_S * 2, SLOW_S * 2, (QUICK_S + SLOW_S) / 2):
+            times[:] = [took, 0.0]
+            await upload.add(b"x")
+            await upload.settle()
+            wanted.append(upload.wanted)
+        return wanted
+
+    assert asyncio.run(run()) == [LEAST_BYTES * factor for factor in (2, 4, 8, 8, 4, 2, 2)]
+    assert MOST_BYTES == 8 * LEAST_BYTES

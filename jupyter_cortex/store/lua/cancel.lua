@@ -1,11 +1,11 @@
--- Take a workload back. ARGV: id, ttl, retain payload (1|0). Returns 'cancelled', the final status it already has, or 'unknown'.
+-- Take a workload back. ARGV: id, ttl, which payloads stay (1|0|<=N). Returns 'cancelled', the final status it already has, or 'unknown'.
 -- One that is in a replica's hands is noted for that replica's worker (beat.lua tells it until the replica has let go), which is woken.
-local id, ttl, keep = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local id, ttl = ARGV[1], tonumber(ARGV[2])
 local status = redis.call('HGET', p .. ':w:' .. id, 'status')
 if not status then return 'unknown' end
 if FINAL[status] then return status end
 local waited = redis.call('LREM', p .. ':queue', 1, id) + redis.call('LREM', p .. ':suspects', 1, id) > 0
-finish(id, 'cancelled', ttl, keep, '', '', '', nil, nil)
+finish(id, 'cancelled', ttl, stays(id, ARGV[3]), '', '', '', nil, nil)
 flush()
 if not waited then
   for _, replica in ipairs(redis.call('ZRANGE', p .. ':beats', 0, -1)) do

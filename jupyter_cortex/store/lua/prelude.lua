@@ -110,6 +110,13 @@ local function put_back(id, status, uncharged)
   return false
 end
 
+-- Whether its payload stays: '1' whatever its size, '0' in no case, '<=N' if it has at most so many bytes.
+local function stays(id, keep)
+  local most = string.match(keep, '^<=(%d+)$')
+  if not most then return keep == '1' end
+  return tonumber(redis.call('HGET', p .. ':w:' .. id, 'size') or 0) <= tonumber(most)
+end
+
 -- Histogram bucket of a duration in ms: two per doubling, so that a read-off quantile is within 1.41x.
 local function bucket(ms)
   if ms < 0 then ms = 0 end

@@ -1,9 +1,9 @@
 -- A replica is gone: its unfinished workloads go back to the head of the queue, or where their history puts them.
--- ARGV: replica, max_deliveries, ttl, keep payload of failed (1|0), reason, details, then the ids that were on its board (they ran when it died);
+-- ARGV: replica, max_deliveries, ttl, which payloads of failed stay (1|0|<=N), reason, details, then the ids that were on its board (they ran when it died);
 -- then, behind an empty one, per payload that stays in another form: id, bytes (empty: as it came). keep is 'replaced' where only those stay.
 -- Only those ids are charged with the death; with an empty board (a planned stop, a lost machine) nothing is charged.
 -- Returns {back in the queue, put aside to run alone, failed ids...}.
-local replica, max, ttl, keep, reason, details = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5], ARGV[6]
+local replica, max, ttl, keep, reason, details = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local held = p .. ':held:' .. replica
 local board, replaced = {}, {}
 local at = 7
@@ -25,7 +25,7 @@ for _, id in ipairs(ids) do
     if board[id] and deaths >= max then
       local err = cjson.encode({type = 'ReplicaDied', message = 'the replica died ' .. deaths .. ' times while it ran this workload (last: ' .. reason .. ')'})
       local other = replaced[id]
-      finish(id, 'failed', ttl, keep or other, '', err, details, nil, nil)
+      finish(id, 'failed', ttl, other or stays(id, keep), '', err, details, nil, nil)
       if other and other ~= '' then
         redis.call('SET', p .. ':b:' .. id, other, 'EX', ttl)
         redis.call('HSET', w, 'redacted', 1)
