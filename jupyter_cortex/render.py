@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -150,6 +150,14 @@ def rolled_back(version: dict[str, Any]) -> str:
     return f", a rollback to {version['rollback']['to']}" if version.get("rollback") else ""
 
 
+def _by_machine(workers: Iterable[dict[str, Any]]) -> Table:
+    shown = table("machine", "worker", "version", "ready", "starting", "draining")
+    for worker in sorted(workers, key=lambda worker: (worker["host"], worker["version"], worker["pid"])):
+        numbers = (worker["pid"], worker["version"], worker["ready"], worker["starting"], worker["draining"])
+        shown.add_row(Text(worker["host"]), *map(str, numbers))
+    return shown
+
+
 def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", verbose: bool = False) -> None:
     api = apis[0]
     counts = api["workloads"]
@@ -169,6 +177,9 @@ def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", v
             age(version["times"]["created"]) + rolled_back(version),
         )
     console.print(versions)
+    workers = api["workers"].values()
+    if len({(worker["host"], worker["run_dir"]) for worker in workers}) > 1:
+        console.print(_by_machine(workers))
     pythons = {
         (worker["version"], worker["python"]["kind"], worker["python"]["digest"]) for worker in api["workers"].values() if worker.get("python")
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,10 @@ def deployed_row(one: Deployed) -> dict[str, Any]:
     }
 
 
+#: How objects and lists begin, Python's way of writing them included.
+_MEANT_AS_JSON = re.compile(r"""\s*(\{\s*["'}]|\[\s*[\[{"'\d\]-])""")
+
+
 def get(client: Client, name: str | None = None) -> list[dict[str, Any]]:
     """A list of APIs, or of the one with its versions."""
     return [client.get_api(name)] if name else client.list_apis()
@@ -58,13 +63,21 @@ def read_payload(payload: str | None, file: str | None, content_type: str | None
             raise BadRequest(f"cannot read {file}: {error.strerror}") from None
         return body, content_type or mimetypes.guess_type(file)[0] or "application/octet-stream"
     assert payload is not None
-    if content_type is None:
-        try:
-            json.loads(payload)
-        except ValueError:
-            return payload, None
-        content_type = "application/json"
-    return payload, content_type
+    return payload, content_type or ("application/json" if is_json(payload) else None)
+
+
+def is_json(text: str) -> bool:
+    """Whether the Content-Type of a text whose author named none is application/json. Raises BadRequest for a slip in what was meant as JSON."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        if not _MEANT_AS_JSON.match(text):
+            return False
+        where = f"line {error.lineno}, column {error.colno}: {error.msg}"
+        raise BadRequest(f"the payload begins like JSON and is none ({where}); correct it, or send it as it is with -t text/plain") from None
+    except (ValueError, RecursionError):
+        pass  # numbers of too many digits, too deep: what is wrong with such JSON, an API says best
+    return True
 
 
 def submit(client: Client, name: str, payload: Any, content_type: str | None, request_id: str | None, wait: float) -> dict[str, Any]:

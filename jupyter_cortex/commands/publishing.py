@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..client import Client, Deployed
-from ..core.checks import NAME, NAME_LIMIT
+from ..core.checks import NAME, NAME_LIMIT, check_name
 from ..core.errors import ApiNotFound, BadRequest, CortexError, EnvironmentDown
+from ..core.readers import FieldError
 from ..core.settings import Settings
 from ..core.spec import APISpec, check_specs
 from ..environments import LOCAL
@@ -62,7 +63,8 @@ def from_target(door: Door, target: str | None, name: str | None, pairs: tuple[s
         return from_notebook.build(door.notebook(path), path.parent, name=name, config=config, confirm=confirm)
     if door.in_cell and not (target and is_config(target)):
         built = from_notebook.build(door.notebook(None), door.root(), name=target or name, config=config, confirm=confirm)
-        door.remember(built.name)
+        with suppress(FieldError):  # what can name no API is refused later, and must not be meant from then on
+            door.remember(check_name(built.name))
         return built
     if config or name:
         raise BadRequest("--config and --name are for notebooks; a project has its config in cortex.yaml")

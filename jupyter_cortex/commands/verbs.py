@@ -284,7 +284,7 @@ def cancel(door: Door, name: str, request_id: str) -> None:
 @shared
 @api_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come.")
-@click.option("-n", "--lines", default=200, show_default=True, help="How many of the newest lines.")
+@click.option("-n", "--lines", type=click.IntRange(1, 10_000), default=200, show_default=True, help="How many of the newest lines.")
 @click.option("--raw", is_flag=True, help="The JSON lines as stored.")
 def logs(door: Door, name: str, follow: bool, lines: int, raw: bool) -> None:
     """The log of all replicas."""
@@ -333,7 +333,7 @@ def delete(door: Door, name: str, yes: bool, keep_cache: bool) -> None:
         answer = None if door.json else door.ask(f"delete {name} with {unfinished} and all results?")
         if answer is False:
             raise click.Abort
-        if answer is None and (door.in_cell or counts["in_progress"] or counts["in_queue"]):
+        if answer is None and (door.in_cell or any(counts.values())):
             raise BadRequest(f"{name} has {unfinished} and {counts['completed'] + counts['failed']} results; repeat with --yes to drop them")
     door.show("said", client.delete(name))
 

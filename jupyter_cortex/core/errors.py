@@ -171,6 +171,11 @@ class ResultError(CortexError):
 
     code = "invalid_result"
 
+    def __init__(self, message: str = "", *, alike: str = "", **details: Any) -> None:
+        """``alike``: the mistake without what is of one result only; results with the same one are one failure in the failures page."""
+        super().__init__(message, **details)
+        self.alike = alike
+
 
 class MetricError(CortexError):
     """The metric's name is reserved"""

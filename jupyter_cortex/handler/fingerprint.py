@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-from jupyter_cortex.core.errors import CortexError
+from jupyter_cortex.core.errors import CortexError, ResultError
 
 from . import errors_text, log_context, masking, origin
 from .masking import masked
@@ -74,6 +74,8 @@ def explain(error: BaseException, kind: str, message: str, project_dir: str | os
     except BaseException:  # an author's class may raise anything where it is looked at; a failure is recorded all the same
         shown = []
     reason = error.details.get("kind") if isinstance(error, CortexError) else None
+    if isinstance(error, ResultError) and error.alike:
+        reason = f"{reason} {error.alike}"
     return of_reason(kind, str(reason or message)), shown
 
 

@@ -98,7 +98,7 @@ def progress(fraction: float, text: str = "", *, partial: dict[str, Any] | None 
             kind="too_large",
             limit=PARTIAL_BYTES,
         )
-    said = masking.masked(str(text)[:TEXT])
+    said = masking.masked(str(text))[:TEXT]
     stage.tell(request.request_id, Progress(min(1.0, max(0.0, number)), said, int(time.time() * 1000), encoded))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import threading
@@ -34,6 +35,7 @@ def mask(values: Iterable[str]) -> None:
             # print() cuts a value of several lines into several records, so each line of it counts as well.
             _values.update(part for part in (value, *value.splitlines()) if len(part.strip()) >= SHORTEST)
         forms = _values | {repr(value)[1:-1] for value in _values}
+        forms |= {html.escape(value, quote=quote) for value in _values for quote in (True, False)}  # a table's HTML in a kept notebook
         _plain = _pattern(forms)
         _encoded = _pattern({json.dumps(form)[1:-1] for form in forms})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -52,6 +53,7 @@ class Mask:
             plain = set(self._values)
             for value in self._values:
                 plain |= {repr(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+                plain |= {html.escape(value), html.escape(value, quote=False)}
             # Longest first: with "abcd" and "abcdef" known, the longer one must not leave "ef" behind.
             self._made = sorted(plain, key=len, reverse=True), [json.dumps(form)[1:-1] for form in plain]
         return self._made

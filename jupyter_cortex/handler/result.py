@@ -13,6 +13,8 @@ from .errors_text import type_name
 
 #: Characters of a path that a message shows, and of one key in it.
 PATH_SHOWN, KEY_SHOWN = 200, 40
+#: The innermost steps that tell one mistake from another; how deep the rest goes is the payload's affair.
+PLACE_STEPS = 8
 #: Values looked at when searching for the one that is not JSON; a result that large is named without a path.
 SEARCHED = 5_000_000
 
@@ -90,7 +92,9 @@ def _encode(value: Any) -> bytes:
     if not isinstance(value, dict):
         if isinstance(value, Encoded):
             return value.json
-        raise ResultError(f"handle_async returned {_a(value)}, and it must return a dict{_dict_remedy(value)}", kind="not_a_dict")
+        raise ResultError(
+            f"handle_async returned {_a(value)}, and it must return a dict{_dict_remedy(value)}", kind="not_a_dict", alike=type_name(type(value))
+        )
     try:
         return _as_json(value).encode("ascii")
     except Exception as exc:  # TypeError, ValueError, RecursionError, and whatever a dict subclass raises
@@ -104,6 +108,7 @@ def _encode(value: Any) -> bytes:
     raise ResultError(
         f"handle_async's result cannot be written as JSON ({type(problem).__name__}); return only dicts, lists, strings, numbers, booleans and None",
         kind="not_json",
+        alike=type(problem).__name__,
     ) from problem
 
 
@@ -210,7 +215,16 @@ def _a(value: Any) -> str:
 
 def _refuse(step: Step, what: str) -> NoReturn:
     path = _path(step)
-    raise ResultError(f"{path} {what}", kind="not_json", path=path)
+    raise ResultError(f"{path} {what}", kind="not_json", path=path, alike=f"{_place(step)} {what}")
+
+
+def _place(step: Step) -> str:
+    """The path without what differs from result to result: list indexes, and keys that are data rather than names."""
+    parts: list[str] = []
+    while step is not None:
+        step, key = step
+        parts.append(key if isinstance(key, str) and key.isidentifier() else "*")
+    return ".".join(reversed(parts[:PLACE_STEPS]))
 
 
 def _path(step: Step) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from .. import commands
 from ..commands import failures, publishing
 from ..commands.verbs import config_option, verb
 from ..core.errors import BadRequest, CortexError, NotebookError
@@ -63,11 +64,7 @@ def _body(text: str | None, file: str | None, content_type: str | None) -> tuple
     body = text.encode("utf-8", "surrogatepass")
     if content_type is not None:
         return body, content_type
-    try:
-        json.loads(text)
-    except ValueError:
-        return body, "text/plain; charset=utf-8"
-    return body, "application/json"
+    return body, "application/json" if commands.is_json(text) else "text/plain; charset=utf-8"
 
 
 def read_headers(given: tuple[str, ...]) -> dict[str, str]:

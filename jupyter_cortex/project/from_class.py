@@ -39,7 +39,8 @@ def build(api_spec: Any, cls: Any, requirements: Sequence[str] | None, conda_pac
             raise ProjectError(f"this notebook calls another class {cls.__name__} by now; pass the one that its cell defines", kind="handler")
         built = from_notebook.build(session.notebook(), session.root, document=document, target=cls.__name__)
         built.refuse(yes=True)
-        return replace(built.project, files=[*built.project.files, *extra])
+        given = {file.path for file in extra}  # instead of what lies beside the notebook
+        return replace(built.project, files=[*(file for file in built.project.files if file.path not in given), *extra])
     file, source = _source(cls)
     alias = "" if cls.__name__ == "Handler" else f"\n\nHandler = {cls.__name__}\n"
     module = ProjectFile.made(MODULE, (source + alias).encode("utf-8", "surrogatepass"))

@@ -157,7 +157,7 @@ def add_artifact(config: Path, name: str, path: str) -> bool:
     """
     import yaml
 
-    text = config.read_text("utf-8")
+    text = config.read_bytes().decode("utf-8")
     before = yaml.safe_load(text)
     node = yaml.compose(text)
     if not isinstance(node, yaml.SequenceNode) or not isinstance(before, list):
@@ -178,7 +178,8 @@ def add_artifact(config: Path, name: str, path: str) -> bool:
         new, where = [f"{' ' * found[1].start_mark.column}- {path}"], _end_of(found[1], lines)
     else:
         return False
-    changed = "\n".join([*lines[:where], *new, *lines[where:]])
+    end = "\r" if "\r\n" in text else ""
+    changed = "\n".join([*lines[:where], *(line + end for line in new), *lines[where:]])
     wanted = json.loads(json.dumps(before, default=str))
     wanted[at].setdefault("artifacts", []).append(path)
     try:
@@ -186,8 +187,20 @@ def add_artifact(config: Path, name: str, path: str) -> bool:
             return False
     except yaml.YAMLError:
         return False
-    config.write_text(changed, "utf-8")
+    _replace(config.resolve(), changed.encode())
     return True
+
+
+def _replace(file: Path, data: bytes) -> None:
+    """Write a file of the author's so that an interrupt leaves the old or the new one, not a half."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(data)
+        shutil.copymode(file, beside)
+        beside.replace(file)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _end_of(node: Any, lines: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import json
 import logging
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import ipywidgets
 
 from ..core.errors import CortexError
-from ..handler import log_lines
+from ..handler import log_lines, logs
 from ..handler.live import Progress
 from . import pages
 from .style import box, esc, page
@@ -156,7 +157,7 @@ class Drawing(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._records.append(log_lines.fields(record))
+            self._records.append(json.loads(logs.masked_line(log_lines.encode(log_lines.fields(record)))))
             self._redraw()
         except Exception:  # a log line must never fail the handler that wrote it
             pass

@@ -45,7 +45,7 @@ def test_the_json_shapes_are_those_that_programs_know(environment: Environment, 
     assert set(submitted) == {"id"}  # type: ignore[arg-type]
     done = data_of(environment, "result", "cli-json", submitted["id"], "--wait", "30")  # type: ignore[index]
     assert list(done) == ["id", "status", "result", "timestamp"]  # type: ignore[call-overload]
-    assert data_of(environment, "delete", "cli-json") == {"message": "deleting cli-json"}
+    assert data_of(environment, "delete", "cli-json", "--yes") == {"message": "deleting cli-json"}
 
 
 def test_status_lists_every_process_with_role_pid_api_and_state(environment: Environment, project: ProjectMaker) -> None:
@@ -135,7 +135,28 @@ def test_delete_without_yes_keeps_an_api_that_has_unfinished_requests(environmen
     assert environment.cortex("delete", "cli-keep", "-o", "json", check=False).returncode != 0, "who asks for JSON has not agreed"
     assert "stopped: requests are accepted and wait until `cortex start cli-keep`" in environment.cortex("deploy", cwd=made.directory).stdout
     assert client.get_api("cli-keep")["workloads"]["in_queue"] == 1
+    client.start("cli-keep")
+    wait_until(lambda: client.get_api("cli-keep")["workloads"]["completed"] == 1, "it has a result")
+    done = environment.cortex("delete", "cli-keep", check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 1, "a result is kept for 7 days"
+    assert "0 running and 0 waiting requests and 1 results; repeat with --yes" in done.stderr
     environment.cortex("delete", "cli-keep", "--yes")
+
+
+def test_a_slip_in_a_json_payload_is_not_sent_as_text(environment: Environment, project: ProjectMaker) -> None:
+    project("cli-slip").deploy(environment)
+    for payload in ('{"a": 1,}', "{'a': 1}", "[1, 2", '{"a": 1} b'):
+        done = environment.cortex("submit", "cli-slip", payload, check=False)
+        assert done.returncode == 1
+        assert "begins like JSON and is none (line 1, column " in done.stderr
+    assert not any(environment.client().get_api("cli-slip")["workloads"].values())
+    for payload in ("{'a': 1}", "[INFO] a line"):
+        kind = ("-t", "text/plain") if payload[0] == "{" else ()
+        assert environment.cortex("submit", "cli-slip", payload, *kind, "--wait", "30").returncode == 0
+
+
+def test_a_number_of_log_lines_that_makes_no_sense_names_its_option(environment: Environment) -> None:
+    assert "Invalid value for '-n'" in environment.cortex("logs", "any", "--lines", "-5", check=False).stderr
 
 
 def test_following_logs_shows_new_lines_as_they_come(environment: Environment, project: ProjectMaker) -> None:

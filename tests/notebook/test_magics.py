@@ -520,14 +520,18 @@ def test_what_cannot_be_saved_is_refused_and_nothing_is_left_behind(shell: Shell
     assert [path.name for path in Path().iterdir() if "lock" in path.name] == []
 
 
-def test_a_large_object_is_named_in_cortex_yaml_which_stays_as_it_was_written(shell: Shell) -> None:
-    text = "# mine\n- name: big\n  kind: AsyncAPI  # a comment\n  handler:\n    type: python\n    path: handler.py\n\n# the end\n"
-    Path("cortex.yaml").write_text(text)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_large_object_is_named_in_cortex_yaml_which_stays_as_it_was_written(shell: Shell, end: str) -> None:
+    text = "# mine\n- name: big\n  kind: AsyncAPI  # a comment\n  handler:\n    type: python\n    path: handler.py\n\n# the end\n".replace("\n", end)
+    Path("cortex.yaml").write_bytes(text.encode())
+    Path("cortex.yaml").chmod(0o640)
     shell.run("import numpy\nweights = numpy.zeros(3_000_000)")
     shell.run("%cortex save weights")
-    changed = Path("cortex.yaml").read_text()
+    changed = Path("cortex.yaml").read_bytes().decode()
     assert yaml.safe_load(changed)[0]["artifacts"] == ["weights.npy"]
-    assert changed.replace("  artifacts:\n    - weights.npy\n", "") == text
+    assert changed.replace(f"  artifacts:{end}    - weights.npy{end}", "") == text
+    assert Path("cortex.yaml").stat().st_mode & 0o777 == 0o640
+    assert not list(Path().glob(".cortex.yaml*"))
     assert "artifact" in shell.text
 
 
@@ -581,6 +585,20 @@ def test_init_writes_a_cortex_yaml_once(shell: Shell) -> None:
     assert "--force" in refused(shell, "%cortex init flowers").message
 
 
+def test_a_slip_in_a_json_payload_is_refused_with_its_line_and_column(shell: Shell) -> None:
+    shell.run(HANDLER)
+    said = refused(shell, '%%cortex payload\n{\n  "a": 1,\n}').message
+    assert "begins like JSON and is none (line 3, column 1: " in said
+    assert "-t text/plain" in said
+
+
+def test_a_name_that_no_api_can_have_is_not_the_notebook_s_from_then_on(shell: Shell) -> None:
+    shell.run(HANDLER)
+    shell.run("%cortex check Bad_Name", check=False)
+    shell.run("%cortex init")
+    assert yaml.safe_load(Path("cortex.yaml").read_text())[0]["name"] != "Bad_Name"
+
+
 def test_a_directory_that_cannot_be_written_is_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     def no(*arguments: Any, **options: Any) -> None:
         raise PermissionError(13, "Permission denied")
@@ -594,3 +612,11 @@ def test_nothing_of_the_extension_stays_on_the_logger_of_the_process(shell: Shel
     before = list(logging.getLogger("cortex").handlers)
     shell.run("%%cortex payload -t text/plain\nx")
     assert logging.getLogger("cortex").handlers == before
+
+
+def test_requirements_that_are_given_stand_for_those_beside_the_notebook(shell: Shell) -> None:
+    shell.run(HANDLER)
+    Path("requirements.txt").write_text("numpy\n")
+    shell.run("from jupyter_cortex.project import from_class\nproject = from_class.build({'name': 'given'}, Handler, ['pandas'], None)")
+    files = [file for file in shell.shell.user_ns["project"].files if file.path == "requirements.txt"]
+    assert [file.content for file in files] == [b"pandas\n"]

@@ -426,6 +426,11 @@ def test_failed_requests_get_their_results_under_their_old_ids(story: StoryMaker
         assert "of replay-requeue requeued, under their ids" in text
     for one_id in (bad, second):
         assert one.client.result(one.name, one_id, wait=60).status == "completed"
+    assert any(record.get("exc_info") and record["request_id"] == bad for record in one.client.logs(one.name)), "its first run's line is in the log"
+    shown = one.run(f"%cortex result {one.name} {bad}")
+    for text in (shown.text, shown.html):
+        assert "completed" in text
+        assert "KeyError" not in text, "the lines below a result are its run's"
     data = one.data(f"%cortex requeue {good} nobody-has-this --yes")
     assert data["requeued"] == []
     assert {row["id"] for row in data["refused"]} == {good, "nobody-has-this"}

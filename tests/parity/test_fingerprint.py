@@ -213,3 +213,26 @@ def test_an_exception_that_surprises_is_recorded_all_the_same(run: Run) -> None:
     outcome = run({}, source)
     assert outcome.status == "failed"
     assert len(outcome.fingerprint) == 12
+
+
+def test_results_that_are_wrong_in_another_place_or_way_are_other_failures(run: Run) -> None:
+    source = """
+        import datetime, numpy
+
+        VALUES = {"number": numpy.float32(1), "day": datetime.date(2026, 1, 2), "list": [1], "nan": float("nan")}
+
+        class Handler:
+            def handle_async(self, payload):
+                value = VALUES[payload["value"]]
+                return value if payload.get("bare") else {payload["key"]: [{"by": {payload["user"]: value}}] * payload.get("times", 1)}
+    """
+    wrong = {"value": "number", "key": "score", "user": "a-1"}
+
+    def of(**changed: Any) -> str:
+        outcome = run({**wrong, **changed}, source)
+        assert outcome.status == "failed"
+        return str(outcome.fingerprint)
+
+    assert of() == of(user="b 2") == of(times=3), "keys that are data and places in lists are the payload's affair"
+    assert of() != of(key="mean"), "another key"
+    assert len({of(), of(value="day"), of(value="nan"), of(value="list", bare=True), of(bare=True)}) == 5, "another mistake"

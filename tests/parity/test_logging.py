@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
+import html
 import io
 import json
 import logging
@@ -12,14 +13,17 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from jupyter_cortex.core.errors import CortexError
-from jupyter_cortex.handler import log_context, log_rate, logs
+from jupyter_cortex.handler import live, log_context, log_rate, logs, masking
 from jupyter_cortex.handler.logs import logger
+from jupyter_cortex.widgets import workbench
+
+from ..conftest import wait_until
 
 LABELS = {"apiName": "iris", "apiKind": "AsyncAPI", "apiID": "1"}
 
@@ -474,3 +478,32 @@ def test_of_two_overlapping_secrets_nothing_is_left(lines: Lines) -> None:
     logs.mask(["abcdef"])
     logger.info("abcdef")
     assert lines.last()["message"] == "***"
+
+
+@pytest.fixture
+def masked_value() -> Iterator[str]:
+    value = "p&ss<word"
+    masking.mask([value])
+    yield value
+    masking.clear()
+
+
+def test_a_value_that_is_hidden_is_hidden_as_html_shows_it_too(masked_value: str) -> None:
+    assert masking.masked(f"<td>{html.escape(masked_value)}</td> <b>{html.escape(masked_value, quote=False)}</b>") == "<td>***</td> <b>***</b>"
+
+
+def test_the_words_of_a_progress_are_hidden_before_they_are_cut(masked_value: str) -> None:
+    told: list[live.Progress] = []
+    stage = live.Stage(lambda request_id, progress: told.append(progress), lambda ident: None)
+    with log_context.Request("r1", stage=stage):
+        live.progress(0.5, "x" * (live.TEXT - 5) + masked_value)
+    assert told[0].text == "x" * (live.TEXT - 5) + "***"
+
+
+def test_lines_that_are_drawn_while_a_handler_runs_are_hidden_as_those_that_are_kept(masked_value: str) -> None:
+    drawn: list[str] = []
+    drawing = workbench.Drawing(drawn.append)
+    drawing.emit(logging.makeLogRecord({"msg": f"it is {masked_value}"}))
+    drawing.tell("r1", live.Progress(0.5, "half", 0, ""))
+    wait_until(lambda: any("it is ***" in page for page in drawn), "the line is drawn")
+    assert not any(html.escape(masked_value) in page for page in drawn)
