@@ -33,6 +33,10 @@ FIRST_PORT, PORTS = 8780, 200
 RESERVED_S = 30.0
 
 
+def _digest(redis_url: str) -> str:
+    return hashlib.sha256(redis_url.encode()).hexdigest()
+
+
 @dataclass
 class Config:
     """What an environment keeps for life. ``token`` opens the control routes, ``internal`` marks requests of our own replicas."""
@@ -79,6 +83,25 @@ class Home:
 
     def redis_url(self) -> str:
         return f"unix://{self.socket}"
+
+    def note_store(self, redis_url: str) -> None:
+        """Keep which store the running operator uses: as a digest, since a URL may hold a password."""
+        self._store_note.write_text(_digest(redis_url))
+
+    def forget_store(self) -> None:
+        self._store_note.unlink(missing_ok=True)
+
+    def is_on(self, redis_url: str) -> bool:
+        """Whether the running operator uses this store; also True where it has not said."""
+        try:
+            said = self._store_note.read_text()
+        except FileNotFoundError:
+            said = ""
+        return said in ("", _digest(redis_url))
+
+    @property
+    def _store_note(self) -> Path:
+        return self.run / "operator.store"
 
     def read_config(self) -> Config | None:
         try:

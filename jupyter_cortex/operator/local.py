@@ -102,6 +102,11 @@ def up(settings: Settings, progress: Callable[[str], None] = lambda step: None) 
             connection.check(settings.redis_url)
         progress("starting the environment")
         start_operator(settings, home)
+    elif settings.redis_url and not home.is_on(settings.redis_url):
+        raise EnvironmentProblem(
+            "the environment runs on another store than JUPYTER_CORTEX_REDIS_URL names; `cortex down`, then `cortex up` begin on the named one "
+            "(what the other one holds stays there), or unset it"
+        )
     deadline = time.monotonic() + UP_S
     while not ready(found):
         if slot.pid() is None and not ready(found):
@@ -166,12 +171,13 @@ def down(settings: Settings, progress: Callable[[str], None] = lambda step: None
     if running:
         stopped["worker"] = len(running)
     stop("gateway", Slot(home.run, "gateway"), 10)
-    if not settings.redis_url:
-        store = EmbeddedStore(home)
+    store = EmbeddedStore(home)
+    if not settings.redis_url or store.pid() is not None:  # it was started before that was set, perhaps
         if store.pid() is not None:
             progress("stopping the store")
             stopped["store"] = 1
         store.stop()
+    home.forget_store()
     machine.end_left_by_handlers(home.projects)
     (home.run / "stopping").unlink(missing_ok=True)
     return stopped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -62,6 +63,8 @@ class Operator:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         threading.Thread(target=self._listen, name="cortex-wake", daemon=True).start()
         threading.Thread(target=self._keep_gateway, name="cortex-gateway", daemon=True).start()
+        with contextlib.suppress(OSError):  # a full disk
+            self.home.note_store(self.redis_url)
         trouble = ""
         while not self._stop:
             try:

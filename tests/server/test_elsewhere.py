@@ -82,6 +82,9 @@ def test_a_worker_elsewhere_serves_without_operator_and_gateway_and_follows_new_
         # It lives on this host, but in no slot of this environment's.
         assert sum(worker["ready"] for worker in client.get_api("far")["workers"].values()) == 2
         assert len(environment.processes("replica", "far")) == 1
+        listed = environment.cortex("get", "far").stdout.splitlines()
+        for worker in client.get_api("far")["workers"].values():
+            assert any(str(worker["pid"]) in line and worker["host"] in line for line in listed), "each machine's workers are listed"
     assert not machine.workers()
     assert not [path.name for path in machine.run.glob("*") if not path.name.startswith("follower-")]
 

@@ -55,6 +55,23 @@ def test_an_outside_redis_with_a_password_serves_as_store_and_its_password_is_to
         assert b"open-sesame" not in Path(f"/proc/{process['pid']}/cmdline").read_bytes()
 
 
+def test_a_running_environment_is_not_taken_for_one_on_another_store(outside_redis: str, own_environment: Callable[..., Environment]) -> None:
+    environment = own_environment()
+    environment.cortex("up")
+    moved = Environment(environment.home, {"JUPYTER_CORTEX_REDIS_URL": outside_redis})
+    refused = moved.cortex("up", check=False)
+    assert refused.returncode == 1
+    assert "runs on another store than JUPYTER_CORTEX_REDIS_URL names" in refused.stderr
+    assert "open-sesame" not in refused.stderr
+    moved.cortex("down")
+    assert environment.slot("store").pid() is None, "the store that it did run on is stopped, too"
+    moved.cortex("up")
+    moved.cortex("up")
+    assert environment.slot("store").pid() is None
+    moved.cortex("down")
+    assert not (environment.home / "run" / "operator.store").exists()
+
+
 def test_the_access_log_has_a_json_line_per_request_when_asked_for(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
     environment = own_environment(access_log="true")
     project("logged").deploy(environment)
