@@ -284,7 +284,7 @@ def cancel(door: Door, name: str, request_id: str) -> None:
 @shared
 @api_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come.")
-@click.option("-n", "--lines", type=click.IntRange(1, 10_000), default=200, show_default=True, help="How many of the newest lines.")
+@click.option("-n", "--lines", type=click.IntRange(0, 10_000), default=200, show_default=True, help="How many of the newest lines.")
 @click.option("--raw", is_flag=True, help="The JSON lines as stored.")
 def logs(door: Door, name: str, follow: bool, lines: int, raw: bool) -> None:
     """The log of all replicas."""

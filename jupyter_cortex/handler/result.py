@@ -13,8 +13,6 @@ from .errors_text import type_name
 
 #: Characters of a path that a message shows, and of one key in it.
 PATH_SHOWN, KEY_SHOWN = 200, 40
-#: The innermost steps that tell one mistake from another; how deep the rest goes is the payload's affair.
-PLACE_STEPS = 8
 #: Values looked at when searching for the one that is not JSON; a result that large is named without a path.
 SEARCHED = 5_000_000
 
@@ -219,12 +217,11 @@ def _refuse(step: Step, what: str) -> NoReturn:
 
 
 def _place(step: Step) -> str:
-    """The path without what differs from result to result: list indexes, and keys that are data rather than names."""
-    parts: list[str] = []
+    """The path's first key, where it is a name: what lies deeper is data, often, and differs from result to result."""
+    key: Any = None
     while step is not None:
         step, key = step
-        parts.append(key if isinstance(key, str) and key.isidentifier() else "*")
-    return ".".join(reversed(parts[:PLACE_STEPS]))
+    return key if isinstance(key, str) and key.isidentifier() else "*"
 
 
 def _path(step: Step) -> str:

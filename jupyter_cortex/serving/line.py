@@ -79,6 +79,8 @@ class Line:
         """Send commands together; their replies in order. Raises ConnectionError, or redis.ResponseError for an error reply."""
         if self._writer is None:
             await self._connect()
+            if self._writer is None:  # lost before we were woken: nothing may wait here that was not sent
+                raise ConnectionResetError("the store closed the connection")
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self.send(partial(fulfil, future), *commands)
         return await future
@@ -150,6 +152,8 @@ class Line:
             with contextlib.suppress(Exception):
                 await connection.disconnect(nowait=True)
             raise
+        if self._waiting or self._outgoing:  # replies are matched in order: who waits from before would be given another's
+            self._drop(ConnectionResetError("the store closed the connection"))
         # From here on packing and parsing are ours; the streams are redis-py's, with TLS and all.
         self._connection = connection
         self._replies = []

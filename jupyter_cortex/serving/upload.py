@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Any
 
 from ..core.errors import StoreUnavailable
@@ -69,9 +69,9 @@ class Upload:
         first.result()
 
     async def _send(self, offset: int, piece: bytes, before: asyncio.Task[None] | None) -> None:
-        began = time.perf_counter()
+        began = perf_counter()
         there = await self._there(offset, piece)
-        took = time.perf_counter() - began
+        took = perf_counter() - began
         if took < QUICK_S:
             self.wanted = min(2 * self.wanted, MOST_BYTES)
         elif took > SLOW_S:

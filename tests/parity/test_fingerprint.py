@@ -226,13 +226,13 @@ def test_results_that_are_wrong_in_another_place_or_way_are_other_failures(run: 
                 value = VALUES[payload["value"]]
                 return value if payload.get("bare") else {payload["key"]: [{"by": {payload["user"]: value}}] * payload.get("times", 1)}
     """
-    wrong = {"value": "number", "key": "score", "user": "a-1"}
+    wrong = {"value": "number", "key": "score", "user": "alice"}
 
     def of(**changed: Any) -> str:
         outcome = run({**wrong, **changed}, source)
         assert outcome.status == "failed"
         return str(outcome.fingerprint)
 
-    assert of() == of(user="b 2") == of(times=3), "keys that are data and places in lists are the payload's affair"
+    assert of() == of(user="bob") == of(times=3), "keys that are data and places in lists are the payload's affair"
     assert of() != of(key="mean"), "another key"
     assert len({of(), of(value="day"), of(value="nan"), of(value="list", bare=True), of(bare=True)}) == 5, "another mistake"

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import hiredis
 import pytest
 import redis
 
 from jupyter_cortex.core.errors import StoreUnavailable
 from jupyter_cortex.operator.home import Home
 from jupyter_cortex.serving.intake import Found, Intake
+from jupyter_cortex.serving.line import Line
 from jupyter_cortex.store import keys
 from jupyter_cortex.store.scripts import CANCEL
 
@@ -21,6 +23,8 @@ from .test_engine import API, client, home, submit  # noqa: F401 (fixtures)
 
 #: The wait's own end is out of reach: what is answered was told.
 HOUR_S, PATIENCE_S = 3600.0, 30.0
+#: What a line loads when it has connected.
+SCRIPTS = 5
 
 
 @pytest.fixture
@@ -161,3 +165,44 @@ def test_all_who_wait_for_a_store_that_never_answers_wait_for_one_attempt() -> N
 
     assert all(isinstance(answer, StoreUnavailable) for answer in asyncio.run(ask()))
     assert len(attempts) == 1, "one after the other, the last would wait for 20 of them"
+
+
+def test_a_connection_that_is_lost_as_soon_as_it_is_there_gives_nobody_another_s_reply() -> None:
+    """Replies are matched in order: one who waits without having asked would be given the next one's."""
+    connections = 0
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        first, scripts, parser = connections == 1, 0, hiredis.Reader()
+        while data := await reader.read(1 << 16):
+            parser.feed(data)
+            while (command := parser.gets()) is not False:
+                scripts += command[0] == b"SCRIPT"
+                writer.write(b"$%d\r\n%b\r\n" % (len(command[1]), command[1]) if command[0] == b"ECHO" else b"+OK\r\n")
+                if first and scripts == SCRIPTS:
+                    writer.close()
+                    return
+
+    async def ask() -> list[str]:
+        server = await asyncio.start_server(store, "127.0.0.1", 0)
+        line = Line(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", PATIENCE_S)
+
+        async def echo(name: str) -> str:
+            while True:
+                try:
+                    return str((await line.call(("ECHO", name)))[0].decode())
+                except OSError:
+                    pass
+
+        asking = []
+        for name in ("alice", "bob", "carol"):
+            asking.append(asyncio.create_task(echo(name)))
+            await asyncio.wait(asking, timeout=0.2)  # one after the other, also where the first one is not answered
+        heard = list(await asyncio.gather(*asking))
+        await line.close()
+        server.close()
+        return heard
+
+    assert asyncio.run(ask()) == ["alice", "bob", "carol"]
+    assert connections == 2

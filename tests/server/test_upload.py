@@ -130,7 +130,7 @@ def test_a_body_takes_no_more_memory_than_the_allocator_must_give(road: Road, si
 
 def test_pieces_grow_while_the_store_is_quick_and_shrink_when_it_is_slow(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
     times: list[float] = []
-    monkeypatch.setattr("jupyter_cortex.serving.upload.time.perf_counter", lambda: times.pop())
+    monkeypatch.setattr("jupyter_cortex.serving.upload.perf_counter", lambda: times.pop())
 
     async def run() -> list[int]:
         upload, wanted = Upload(road, API, "a"), []

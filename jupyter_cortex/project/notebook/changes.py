@@ -64,7 +64,7 @@ DRAWING = frozenset(
     readline readlines read fetchone fetchmany""".split()
 )
 #: Functions that work on what they are given even where their value is taken: ``history = train_model(model, data)``.
-_TRAINS = re.compile(r"(?:^|_)(?:train|fit|fine_?tune|optimi[sz]e)(?:_|$)")
+_TRAINS = re.compile(r"(?:^|_)(?:train|fit|fine_?tune|optimi[sz]e)(?:_(?:model|net|network|loop|epochs?|one_epoch|step))?$")
 #: What hands on the items of its arguments.
 _ITERATING = frozenset("enumerate zip reversed sorted list tuple iter tqdm".split())
 
@@ -101,7 +101,7 @@ class Change:
         function = self.function
         if self.kind is Kind.SETTING and isinstance(self.code, ast.AST) and not isinstance(self.code, ast.Call):
             return not self.certain
-        return self.name == function and (function in SETTING or function.startswith(SETTING_PREFIXES))
+        return self.name == function and _is_setting(function)
 
     @property
     def function(self) -> str:
@@ -140,7 +140,7 @@ def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.s
                 found += _call(call, discarded=True, looked_at=node is looked_at)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             for decorator in node.decorator_list:  # `@convert.register` is called with what it decorates
-                if isinstance(decorator, ast.Attribute) and _is_changing(decorator.attr):
+                if isinstance(decorator, ast.Attribute) and decorator.attr.startswith(("register", "add_", "set_")):
                     found += _call(ast.copy_location(ast.Call(decorator, [], []), decorator), discarded=True, looked_at=False)
         elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
             for target in _names(node.target):
@@ -228,7 +228,7 @@ def _call(call: ast.Call, *, discarded: bool, looked_at: bool) -> Iterator[Chang
         elif kind is Kind.SETTING or (discarded and called not in LOOKING):
             # Its value goes nowhere, so it is there for what it does; the last line of a cell may be there to be looked at.
             yield Change(owner, call, call.lineno, not looked_at or kind is Kind.SETTING, kind)
-    elif isinstance(function, ast.Name) and discarded and called not in LOOKING:
+    elif isinstance(function, ast.Name) and discarded and called not in LOOKING and (not looked_at or _is_setting(called)):
         # An object that is called, a layer that gets its weights by it; a function is none, which the index knows.
         yield Change(called, call, call.lineno, False, Kind.DISCARDED)
     if called in CHANGES_ARGUMENT and len(call.args) > CHANGES_ARGUMENT[called] and (name := root_name(call.args[CHANGES_ARGUMENT[called]])):
@@ -242,7 +242,7 @@ def _call(call: ast.Call, *, discarded: bool, looked_at: bool) -> Iterator[Chang
 
 
 def _kind(function: ast.Attribute, *, discarded: bool) -> Kind:
-    if function.attr in SETTING or function.attr.startswith(SETTING_PREFIXES):
+    if _is_setting(function.attr):
         return Kind.SETTING
     if isinstance(function.value, ast.Attribute) and function.attr in (*KEEPING, "pop", "clear", "remove"):
         return Kind.SETTING  # sys.path.append, os.environ.update: a container that the module holds
@@ -261,6 +261,10 @@ def _innermost(node: ast.AST) -> ast.AST:
     while isinstance(node, (ast.Attribute, ast.Subscript)):
         node = node.value
     return node
+
+
+def _is_setting(function: str) -> bool:
+    return function in SETTING or function.startswith(SETTING_PREFIXES)
 
 
 def _is_changing(method: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
@@ -41,8 +42,8 @@ class _Reader(Scopes, ast.NodeVisitor):
 
     def __init__(self, found: Names, lazy: bool) -> None:
         super().__init__(found, lazy)
-        #: What the loops around the place bind.
-        self._again: set[str] = set()
+        #: What each loop around the place binds, and how often.
+        self._again: tuple[Counter[str], ...] = ()
 
     def statements(self, body: Sequence[ast.stmt]) -> None:
         for statement in body:
@@ -88,7 +89,7 @@ class _Reader(Scopes, ast.NodeVisitor):
             guarded = tried is not None and name == "body" and any(map(_expects_name_error, tried.handlers))
             self.guarded += guarded
             # What a loop binds, the part of its first turn that always runs cannot have from a turn before.
-            self._again = again | set(bound_in(part)) if loops and name == "body" else again
+            self._again = (*again, Counter(bound_in(part))) if loops and name == "body" else again
             with nullcontext() if tried else self._perhaps(part, again):
                 self.statements(part)
             self._again = again
@@ -97,12 +98,13 @@ class _Reader(Scopes, ast.NodeVisitor):
         self.bound = before
 
     @contextmanager
-    def _perhaps(self, part: Sequence[ast.AST], again: set[str] | None = None) -> Iterator[None]:
-        """What may be skipped: in a loop it may run in a later turn only, when ``again``, all that the loop binds, may be bound."""
-        before = set(self.maybe)
-        self.maybe |= self._again if again is None else again
+    def _perhaps(self, part: Sequence[ast.AST], again: tuple[Counter[str], ...] | None = None) -> Iterator[None]:
+        """What may be skipped: in a loop it may run in a later turn only, when what the loop binds elsewhere may be bound."""
+        before, own = set(self.maybe), Counter(bound_in(part))
+        for loop in self._again if again is None else again:
+            self.maybe |= (loop - own).keys()
         yield
-        self.maybe = before | set(bound_in(part))
+        self.maybe = before | own.keys()
 
     def visit_BoolOp(self, node: ast.BoolOp) -> None:
         self.visit(node.values[0])

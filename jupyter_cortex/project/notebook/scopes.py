@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from .bindings import bound_by, bound_in, declared_in, deleted_in, shallow
-from .changes import Change, Kind, changes_in, root_name
+from .changes import LOOKING, Change, Kind, changes_in, root_name
 from .effects import CONSTRUCTING, Call, Effects
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -44,6 +44,8 @@ class Names:
     awaits: int | None = None
 
 
+#: What never calls a function that it is given.
+_ONLY_LOOKING = LOOKING | {"isinstance", "issubclass", "callable", "hasattr", "getattr", "str"}
 #: Statements that hold others, which may run or not, or several times.
 COMPOUND = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.TryStar, ast.Match, ast.With, ast.AsyncWith)
 
@@ -136,12 +138,15 @@ class Scopes(ast.NodeVisitor):
 
     def _hands_over(self, node: ast.Call) -> None:
         """Functions among the arguments: ``df.apply(fill)``, ``map(lambda key: cache.update(...), keys)``."""
+        if getattr(node.func, "attr", getattr(node.func, "id", "")) in _ONLY_LOOKING:
+            return
         for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
             if isinstance(argument, ast.Name):
-                self._called(Call(argument.id, "", (), node.lineno, handed=True))
+                if self._is_global(argument.id) and (self.deferred or argument.id not in self.bound):
+                    self._called(Call(argument.id, "", (), node.lineno, handed=True))
             elif isinstance(argument, ast.Lambda):
                 own = {one.arg for one in _arguments(argument.args)}
-                may = [change for change in changes_in([ast.Expr(argument.body)], set()) if change.name not in own and self._is_global(change.name)]
+                may = [change for change in changes_in([ast.Return(argument.body)], set()) if change.name not in own and self._is_global(change.name)]
                 doubtful = [replace(change, certain=False, kind=Kind.CALL) for change in may]
                 if self.effects is not None:
                     self.effects.changes += doubtful
