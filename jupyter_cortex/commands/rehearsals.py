@@ -13,6 +13,7 @@ from .verbs import api_argument, shared
 
 def after(door: Door, deployed: list[Deployed], *, waited: bool, promote_if_same: bool, asks: bool) -> None:
     """What follows a `deploy --rehearse`: the report, then the decision. Exits with 1 where --promote-if-same did not."""
+    differs = False
     with door.client() as client:
         for one in deployed:
             if not waited:
@@ -29,7 +30,9 @@ def after(door: Door, deployed: list[Deployed], *, waited: bool, promote_if_same
             if chosen:
                 promote_one(door, client, one.api, one.version, quiet=door.json)
             elif promote_if_same and not door.in_cell:
-                raise click.exceptions.Exit(1)
+                differs = True
+    if differs:  # when each has had its report
+        raise click.exceptions.Exit(1)
 
 
 def door_asks(door: Door, client: Client, one: Deployed, report: dict[str, object]) -> bool:

@@ -159,7 +159,9 @@ class Follower:
 
     def _start(self, version: int) -> None:
         Artifacts(self._home.artifacts).tidy(unused=True)
-        tidy.prune_pythons(self._registry, self._pythons)
+        # Those of other `cortex worker` share this home's Pythons, and may follow another store.
+        running = [f"{api}-v{version}" for (api, version), slot in workers.slots(self._home.run).items() if slot.pid() is not None]
+        tidy.prune_pythons(self._registry, self._pythons, running=running)
         log.info("serving version %d of %s", version, self._name)
         self._marker(version).write_text(self._mark)
         environ = workers.environ(self._settings, self._facts)

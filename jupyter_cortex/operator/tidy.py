@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import redis
 
@@ -37,14 +37,15 @@ def prune(client: redis.Redis, artifacts: Artifacts, now_ms: int) -> list[str]:
     return removed
 
 
-def prune_pythons(registry: Registry, pythons: Pythons, now: float | None = None) -> list[str]:
+def prune_pythons(registry: Registry, pythons: Pythons, now: float | None = None, *, running: Iterable[str] = ()) -> list[str]:
     """Remove the Pythons that no version keeps, a day after their last use; their digests. Raises StoreUnavailable.
 
-    Those that run keep theirs, and the one that a rollback without a number brings back; for another one it is made again.
+    Those that run keep theirs, and the one that a rollback without a number brings back; for another one it is made again. ``running``: versions
+    (``iris-v3``) that run here whatever the store knows of them: of another store, say.
     """
     if not any(pythons.users().values()):  # nothing that a version has ever used: the store need not be asked
         return pythons.prune((), time.time() if now is None else now)
-    needed = set()
+    needed = set(running)
     for api in registry.all():
         versions = {*registry.active(api.name), api.live, api.wanted} - {0}
         if api.live and (before := registry.live_before(api.name, api.live)):

@@ -185,10 +185,12 @@ class Registry:
 
     def prune_bundles(self, name: str, newest: int = 10) -> None:
         """Forget the archives that neither the newest versions nor running ones need: each may hold 32 MiB of the store's memory."""
+        with store_errors():  # first: one that a deploy records meanwhile is not among them
+            kept = {text(digest) for digest in self.client.smembers(keys.bundles(name))}  # type: ignore[union-attr]
         needed = {deployment.digest for deployment in self.deployments(name, newest)}
         needed |= {found.digest for version in self.active(name) if (found := self.find_deployment(name, version))}
         with store_errors():
-            for digest in {text(kept) for kept in self.client.smembers(keys.bundles(name))} - needed:  # type: ignore[union-attr]
+            for digest in kept - needed:
                 self.client.unlink(keys.bundle(name, digest))
                 self.client.srem(keys.bundles(name), digest)
 

@@ -149,6 +149,38 @@ def test_the_lock_holds_what_is_required_and_imported_with_all_that_needs_and_th
     assert not {"jupyter-cortex", "redis", "h2", "pytest"} & {name.lower() for name in pins}
 
 
+def test_the_lock_holds_what_a_requirements_file_names_in_others(tmp_path: Path) -> None:
+    (tmp_path / "base.txt").write_text("-r more/deep.txt\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "deep.txt").write_text("--no-index\njinja2\n")
+    text = locked(tmp_path, "-r base.txt\n")
+    assert "jinja2==" in text.lower()
+    assert "--no-index" in text
+    with pytest.raises(RequirementsError, match=r"cannot read gone.txt \(requirements.txt, line 1\): no such file travels with the project"):
+        locked(tmp_path, "-r gone.txt\n")
+    with pytest.raises(RequirementsError, match=r"requirements.txt, line 1: -e . is a directory of this machine"):
+        locked(tmp_path, "-e .\n")
+
+
+@pytest.mark.parametrize(
+    ("asked", "came_from", "same"),
+    [
+        ("git+https://github.com/x/y@v1", {"url": "https://github.com/x/y", "vcs_info": {"requested_revision": "v1", "commit_id": "abc123"}}, True),
+        ("git+https://github.com/x/y@v2", {"url": "https://github.com/x/y", "vcs_info": {"requested_revision": "v1", "commit_id": "abc123"}}, False),
+        ("git+https://github.com/x/y@abc1", {"url": "https://github.com/x/y", "vcs_info": {"commit_id": "abc123"}}, True),
+        ("git+https://me:token@github.com/x/y", {"url": "https://github.com/x/y", "vcs_info": {"commit_id": "abc123"}}, True),
+        ("git+https://github.com/x/yy", {"url": "https://github.com/x/y", "vcs_info": {"commit_id": "abc123"}}, False),
+        ("git+ssh://git@github.com/x/y@v1#egg=y", {"url": "ssh://github.com/x/y", "vcs_info": {"requested_revision": "v1"}}, True),
+        ("https://host/y-1.whl#sha256=0", {"url": "https://host/y-1.whl", "archive_info": {}}, True),
+        ("https://host/y-1.whl", {"url": "https://github.com/x/y", "vcs_info": {"commit_id": "abc123"}}, False),
+        ("file:///d/y-1.whl", {"url": "file:///d/y-1.whl"}, True),
+        ("https://host/y-1.whl", {}, False),
+    ],
+)
+def test_a_requirement_by_address_is_met_by_that_address_and_revision_alone(asked: str, came_from: dict[str, object], same: bool) -> None:
+    assert requirements._is_from(asked, came_from) is same
+
+
 def test_what_this_python_does_not_have_cannot_be_locked(tmp_path: Path) -> None:
     with pytest.raises(RequirementsError, match=r"--lock records what this Python has.*line 1: pyyaml<1 is wanted.*deploy without --lock"):
         locked(tmp_path, "pyyaml<1\n")
@@ -227,6 +259,30 @@ def test_a_script_that_fails_says_its_last_lines_and_leaves_nothing(tmp_path: Pa
 def test_what_takes_too_long_is_stopped_and_the_setting_named(tmp_path: Path) -> None:
     with pytest.raises(InstallationFailed, match=r"did not end within 3 s and was stopped; JUPYTER_CORTEX_INSTALL_TIMEOUT"):
         Pythons(tmp_path / "pythons", 3).get(some(tmp_path / "project", sh="sleep 1000\n"), VARIABLES, print)
+
+
+def test_what_prints_without_end_is_stopped_as_well_and_its_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jupyter_cortex.project.installation.pythons.LOG_BYTES", 1000)
+    log = tmp_path / "pythons" / (found := some(tmp_path / "project", sh="yes please answer y or n\n")).digest / "build.log"
+    sizes: set[int] = set()
+    with pytest.raises(InstallationFailed, match="did not end within 3 s"):
+        Pythons(tmp_path / "pythons", 3).get(found, VARIABLES, lambda line: sizes.add(log.stat().st_size) if len(sizes) < 100 else None)
+    assert max(sizes) < 1000 + 100
+
+
+def test_what_a_script_leaves_behind_that_prints_without_end_is_not_waited_for(tmp_path: Path) -> None:
+    python = Pythons(tmp_path / "pythons", 300).get(some(tmp_path / "project", sh="yes &\n"), VARIABLES, lambda line: None)
+    assert python.fresh
+
+
+def test_a_project_s_own_modules_are_none_of_the_installers(tmp_path: Path, shelf: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("logging", "types", "json"):
+        (project / f"{name}.py").write_text("raise RuntimeError('the author's code')\n")
+    script = f"pip install --quiet --no-index --find-links {shelf} 'idna<1'\n"
+    python = Pythons(tmp_path / "pythons", 300).get(some(project, sh=script, txt=only_from(shelf, "tinyboost")), VARIABLES, lambda line: None)
+    assert {"idna", "tinyboost"} <= python.own()
 
 
 def test_who_waits_for_another_s_installation_gets_it_and_it_is_made_once(tmp_path: Path) -> None:
@@ -338,7 +394,7 @@ def test_another_python_than_the_interpreter_s_is_refused(line: str, refused: bo
         with pytest.raises(RequirementsError, match=f"replicas run on Python {ours}"):
             steps._with_python(f"{line}\n", ours, "conda-packages.txt")
     else:
-        assert (f"python={ours}" in steps._with_python(f"{line}\n", ours, "conda-packages.txt")) == ("dateutil" in line)
+        assert f"python={ours}" in steps._with_python(f"{line}\n", ours, "conda-packages.txt").split("\n")
 
 
 def test_installers_get_their_variables_and_not_the_shell_s_environment() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import posixpath
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -76,14 +77,30 @@ def locked(project: Project, specs: Iterable[APISpec], imported: dict[str, str])
     asked, options = [Requirement(name) for name in imported], dict[str, None]()
     shipped = {file.path: file for file in project.files}
     for name in sorted({spec.handler.dependencies.pip for spec in specs} & set(shipped)):
-        content = shipped[name].read()
-        _refuse_unmet(content, name)
-        asked += asked_by(content)
-        options |= dict.fromkeys(line.text for line in requirements.lines(content) if line.text.startswith(_KEPT))
+        for file, content in _with_named(shipped, name):
+            _refuse_unmet(content, file)
+            asked += asked_by(content)
+            options |= dict.fromkeys(line.text for line in requirements.lines(content) if line.text.startswith(_KEPT))
     pins = [_pin(one) for _, one in sorted(closure(asked).items())]
     head = f"# Made by `cortex deploy --lock` with Python {platform.python_version()}: what the project needs, as it was installed there."
     text = "\n".join([head, *options, *pins, ""])
     return replace(project, files=[*(file for file in project.files if file.path != LOCK), ProjectFile.made(LOCK, text.encode())])
+
+
+def _with_named(shipped: dict[str, ProjectFile], name: str, depth: int = 0) -> Iterator[tuple[str, bytes]]:
+    """A requirements file and those that it names with ``-r``, as they travel. Raises RequirementsError."""
+    content = shipped[name].read()
+    yield name, content
+    for line in requirements.lines(content):
+        words = requirements.words_of(line.text)
+        if not line.is_option or words[0] not in ("-r", "--requirement", "-e", "--editable"):
+            continue
+        if words[0] in ("-e", "--editable"):
+            raise RequirementsError(f"--lock cannot record {name}, line {line.number}: {line.text[:60]} is a directory of this machine", path=name)
+        nested = posixpath.normpath(posixpath.join(posixpath.dirname(name), words[-1]))
+        if nested not in shipped or depth >= requirements.DEEPEST:
+            raise RequirementsError(f"--lock cannot read {words[-1]} ({name}, line {line.number}): no such file travels with the project", path=name)
+        yield from _with_named(shipped, nested, depth + 1)
 
 
 def _refuse_unmet(content: bytes, name: str) -> None:

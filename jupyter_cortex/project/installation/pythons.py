@@ -38,6 +38,8 @@ DAY_S = 86_400.0
 LOOK_S = 0.1
 #: Lines of a log that whoever shares what was made before is shown.
 SHOWN_LINES = 200
+#: What is kept of what an installation prints; it may print as fast as a disk writes.
+LOG_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,8 @@ class Pythons:
             with (place / "build.log").open("w", encoding="utf-8", errors="replace") as log:
 
                 def tell(line: str) -> None:
-                    log.write(line + "\n")
+                    if log.tell() < LOG_BYTES:
+                        log.write(line[:LOG_BYTES] + "\n")
                     told(line)
 
                 means.tell = tell

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 from packaging.markers import InvalidMarker
 from packaging.requirements import InvalidRequirement, Requirement
@@ -80,7 +82,7 @@ def unmet(file: Path, shown: str = "", depth: int = 0) -> list[Unmet]:
     found = []
     for line in lines(file.read_bytes()):
         where = f"{f'{shown}, ' if shown else ''}line {line.number}"
-        words = _words(line.text)
+        words = words_of(line.text)
         if line.is_option:
             if words[0] in _NESTED and len(words) == 2 and depth < DEEPEST:
                 found += _nested(file, words, where, depth)
@@ -92,7 +94,7 @@ def unmet(file: Path, shown: str = "", depth: int = 0) -> list[Unmet]:
     return found
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
     try:
         words = shlex.split(text.replace("=", " ", 1) if text.startswith("--") else text)
     except ValueError:
@@ -130,9 +132,8 @@ def _missing(asked: Requirement, extra_of: str = "") -> tuple[str, bool] | None:
     except importlib.metadata.PackageNotFoundError:
         return f"{asked.name}{asked.specifier} is not installed{about}", False
     if asked.url is not None:
-        came_from = json.loads(found.read_text("direct_url.json") or "{}").get("url", "")
-        same = came_from and came_from.removeprefix("file://") in asked.url
-        return None if same else (f"{asked.name} is to be installed from its address", False)
+        came_from = json.loads(found.read_text("direct_url.json") or "{}")
+        return None if _is_from(asked.url, came_from) else (f"{asked.name} is to be installed from its address", False)
     if not asked.specifier.contains(found.version, prereleases=True):
         return f"{asked.name}{asked.specifier} is wanted, {found.version} is installed{about}", False
     for extra in asked.extras if not extra_of else ():
@@ -141,6 +142,26 @@ def _missing(asked: Requirement, extra_of: str = "") -> tuple[str, bool] | None:
             if counts and (said := _missing(needed, f"{asked.name}[{extra}]")):
                 return said
     return None
+
+
+def _is_from(asked: str, came_from: dict[str, Any]) -> bool:
+    """Whether what was installed came from this address, of a repository also at this revision (``direct_url.json``: PEP 610)."""
+    address = asked.partition("#")[0]
+    system, plus, rest = address.partition("+")
+    revision = ""
+    if plus and "/" not in system:
+        head, slash, last = rest.rpartition("/")
+        last, _, revision = last.partition("@")
+        address = head + slash + last
+    vcs = came_from.get("vcs_info") or {}
+    if bool(plus and "/" not in system) != bool(vcs) or _bare(address) != _bare(str(came_from.get("url", ""))):
+        return False
+    return not revision or revision == vcs.get("requested_revision") or str(vcs.get("commit_id", "")).startswith(revision)
+
+
+def _bare(address: str) -> str:
+    """An address as it is compared: who asked for it does not count."""
+    return unquote(re.sub(r"(?<=://)[^/@]+@", "", address).removeprefix("file://").rstrip("/"))
 
 
 def _without_secrets(text: str) -> str:

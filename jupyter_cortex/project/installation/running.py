@@ -22,6 +22,8 @@ from ...handler import masking
 LAST_LINES, LINE_CHARACTERS = 20, 2000
 #: Seconds that a command gets to end by itself when it is told to.
 GRACE_S = 3.0
+#: A line is cut here, and of what is still there when a command has ended, so much is read: something that it left behind may print for ever.
+LONGEST_LINE, LAST_BYTES = 1 << 16, 1 << 20
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f]")
 
@@ -90,19 +92,28 @@ def run(argv: Sequence[str], what: str, cwd: Path, means: Means) -> None:
 def _follow(process: subprocess.Popen[bytes], last: deque[str], means: Means) -> bool:
     """Until it has ended; whether it did so in time. What it leaves behind may hold its output open for as long as it likes."""
     assert process.stdout is not None
-    rest = b""
+    rest, after = b"", 0
     os.set_blocking(process.stdout.fileno(), False)
     with selectors.DefaultSelector() as waiting:
         waiting.register(process.stdout, selectors.EVENT_READ)
         while True:
             ended = process.poll() is not None
             waiting.select(0.0 if ended else 0.1)
-            with contextlib.suppress(BlockingIOError):
-                while data := os.read(process.stdout.fileno(), 1 << 16):
-                    *whole, rest = (rest + data).split(b"\n")
-                    for raw in whole:
-                        _tell(raw, last, means)
-            if ended:
+            # A little at a time: what prints faster than it is read would never come to the end of it, nor to its deadline.
+            try:
+                data = os.read(process.stdout.fileno(), 1 << 16)
+            except BlockingIOError:
+                data = b""
+            else:
+                if not data and not ended:  # it has closed its output, and goes on
+                    time.sleep(0.1)
+            *whole, rest = (rest + data).split(b"\n")
+            if len(rest) > LONGEST_LINE:
+                whole, rest = [*whole, rest], b""
+            for raw in whole:
+                _tell(raw, last, means)
+            after += len(data) if ended else 0
+            if ended and (not data or after > LAST_BYTES):
                 _tell(rest, last, means)
                 return True
             if means.abandon.is_set() or time.monotonic() > means.deadline:

@@ -53,7 +53,7 @@ def make(needs: Needs, prefix: Path, means: Means) -> Path:
     if needs.conda:
         _make_conda(needs, prefix, means)
     else:
-        run([needs.interpreter, "-m", "venv", "--without-pip", str(prefix)], "making the Python", needs.project, means)
+        run([needs.interpreter, "-P", "-m", "venv", "--without-pip", str(prefix)], "making the Python", needs.project, means)
     python = prefix / "bin" / "python"
     packages = _packages(python, prefix)
     if not needs.lock:
@@ -88,7 +88,7 @@ def _write_pip(python: Path, base: Base, needs: Needs) -> None:
     """`pip install` in dependencies.sh must mean this Python, not the one whose pip is on PATH."""
     pip = python.parent / "pip"
     if base.pip and not pip.exists():
-        pip.write_text(f'#!/bin/sh\nexec "{needs.interpreter}" -m pip --python "{python}" "$@"\n')
+        pip.write_text(f'#!/bin/sh\nexec "{needs.interpreter}" -P -m pip --python "{python}" "$@"\n')
         pip.chmod(0o755)
 
 
@@ -103,9 +103,11 @@ class _Installer(NamedTuple):
 def _installer(needs: Needs, base: Base, python: Path, env: Mapping[str, str]) -> _Installer:
     """uv where it is, else pip; also pip where only pip was told where to look. Raises InstallationFailed where there is neither."""
     uv = shutil.which("uv", path=env.get("PATH"))
-    pip = [needs.interpreter, "-m", "pip", "--python", str(python), "install", "--no-input", "--progress-bar", "off", "--disable-pip-version-check"]
+    # -P: these run in the project, which may have a logging.py of its own.
+    pip = [needs.interpreter, "-P", "-m", "pip", "--python", str(python), "install", "--no-input"]
+    pip += ["--progress-bar", "off", "--disable-pip-version-check"]
     if (uv or base.uv) and not (base.pip and _only_pip_knows(env)):
-        program = [uv] if uv else [needs.interpreter, "-m", "uv"]
+        program = [uv] if uv else [needs.interpreter, "-P", "-m", "uv"]
         return _Installer(True, [*program, "pip", "install", "--no-progress", "--python", str(python)])
     if base.pip:
         return _Installer(False, pip)
@@ -143,8 +145,17 @@ def _make_conda(needs: Needs, prefix: Path, means: Means) -> None:
     specs.write_text(_with_python(content, ours, needs.conda))
     argv = [program, "create", "--yes", "--prefix", str(prefix), "--file", str(specs), *_channels(program, means.env)]
     run(argv, f"installing {needs.conda}", needs.project, means)
-    if not (prefix / "bin" / "python").exists():
+    python = prefix / "bin" / "python"
+    if not python.exists():
         raise InstallationFailed(f"{needs.conda} brought no Python: add python={ours} to it")
+    argv = [str(python), "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    brought = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60).stdout.strip()
+    if brought and brought != ours:
+        raise RequirementsError(
+            f"{needs.conda} brought Python {brought}, and replicas run on Python {ours}, with which this is deployed: add python={ours} to it, or "
+            f"deploy from a kernel with Python {brought}",
+            path=needs.conda,
+        )
 
 
 def _channels(program: str, env: Mapping[str, str]) -> list[str]:
@@ -171,4 +182,6 @@ def _with_python(content: str, ours: str, shown: str) -> str:
                 f"{pin[1]}, or leave python out",
                 path=shown,
             )
-    return "\n".join([*lines, *([] if pins else [f"python={ours}"]), ""])
+    # Beside a range, too: of python>=3.9 a solver would take the newest.
+    exact = any(pin[1] and not re.search(r"[<>~!]", pin.string) for pin in pins)
+    return "\n".join([*lines, *([] if exact else [f"python={ours}"]), ""])
