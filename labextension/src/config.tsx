@@ -25,11 +25,21 @@ export function Config({ value, change, error, setError, fromFile }: IConfigProp
     }
     setHow(id);
   };
+  const told = React.useRef(value);
+  React.useEffect(() => {
+    if (value !== told.current) {
+      // Not from here: another look has found another config.
+      told.current = value;
+      setText(Object.keys(value).length ? YAML.stringify(value) : '');
+      setError('');
+    }
+  }, [value]);
   const typed = (written: string) => {
     setText(written);
     const found = readConfig(written);
     setError(found.error);
     if (!found.error) {
+      told.current = found.value;
       change(found.value);
     }
   };
@@ -51,7 +61,13 @@ export function Config({ value, change, error, setError, fromFile }: IConfigProp
       </div>
       <div id="cx-config-panel" role="tabpanel" aria-labelledby={`cx-config-tab-${how}`}>
         {how === 'form' ? (
-          <ConfigForm value={value} change={change} />
+          <ConfigForm
+            value={value}
+            change={next => {
+              told.current = next;
+              change(next);
+            }}
+          />
         ) : (
           <textarea aria-label="Config as YAML" rows={5} spellCheck={false} value={text} placeholder="threshold: 0.5" onChange={event => typed(event.target.value)} />
         )}
@@ -118,15 +134,27 @@ function ConfigForm({ value, change }: { value: Record<string, unknown>; change:
   );
 }
 
+/** Whether YAML reads this text as that value: `3.10` is a number, `#ff0000` a comment, so these texts are shown in quotes. */
+function readsAs(text: string, value: unknown): boolean {
+  try {
+    return YAML.parse(text) === value;
+  } catch {
+    return true; // no YAML at all: it is taken as the text that it is
+  }
+}
+
 /** One value: a switch for true and false, else a field that reads YAML, so that 0.5 is a number and [1, 2] a list. */
 function Value({ name, value, change }: { name: string; value: unknown; change: (value: unknown) => void }): JSX.Element {
-  const written = typeof value === 'string' ? value : JSON.stringify(value);
+  const written = typeof value === 'string' && readsAs(value, value) ? value : JSON.stringify(value);
   const [text, setText] = React.useState(written);
   React.useEffect(() => setText(written), [written]);
   if (typeof value === 'boolean') {
     return <input type="checkbox" aria-label={name} checked={value} onChange={event => change(event.target.checked)} />;
   }
   const read = () => {
+    if (text === written) {
+      return; // looked at, not edited
+    }
     let next: unknown = text;
     try {
       next = YAML.parse(text) ?? '';

@@ -1,7 +1,7 @@
 /**
  * The Deploy button of the notebook toolbar and its dialog: what would be published, the checks as they pass, the way to live, the endpoint.
  */
-import { Dialog, ReactWidget } from '@jupyterlab/apputils';
+import { Dialog, Notification, ReactWidget } from '@jupyterlab/apputils';
 import type { NotebookPanel } from '@jupyterlab/notebook';
 import type { CommandRegistry } from '@lumino/commands';
 import * as React from 'react';
@@ -15,6 +15,7 @@ import { Module } from './module';
 import { cellPlace, goTo, NotebookWatch, requestOf } from './notebooks';
 import { Badge, Button, Code, placeIn, ProblemBox, Through } from './parts';
 import { missingOf, RehearseFirst } from './rehearsing';
+import { refused } from './said';
 import { callOf, curl } from './snippets';
 import { CommandIDs, IDeployed, INotebookRequest, IProblem, IShown, IStep, ISurprise } from './tokens';
 
@@ -47,6 +48,13 @@ export class DeployButton extends ReactWidget {
 
 /** A dialog whose body has its own buttons and forms: Enter and the arrows are theirs. */
 export class FormDialog extends Dialog<void> {
+  /** A click beside it closes no form: what was typed would be gone. */
+  protected _evtClick(event: MouseEvent): void {
+    if (event.target !== this.node) {
+      super._evtClick(event);
+    }
+  }
+
   protected _evtKeydown(event: KeyboardEvent): void {
     if (event.key === 'Escape') {
       super._evtKeydown(event);
@@ -136,6 +144,7 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
   /** How much is done, 0 to 1. */
   const [amount, setAmount] = React.useState(0);
   const alive = React.useRef(true);
+  const touched = React.useRef({ config: false, replicas: false });
 
   const step = (one: IStep) => {
     if (alive.current) {
@@ -158,8 +167,13 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
       props.told(found);
       setShown(found);
       setName(found.name);
-      setReplicas(found.replicas);
-      setConfig(found.config);
+      // What was typed stays typed: a second look is for the notebook, not for the form.
+      if (!touched.current.replicas) {
+        setReplicas(found.replicas);
+      }
+      if (!touched.current.config) {
+        setConfig(found.config);
+      }
     } catch (error) {
       setProblem(asProblem(error));
     }
@@ -174,7 +188,8 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
     };
   }, []);
 
-  const wanted = (): INotebookRequest => ({ ...props.request(), name: name.trim(), config, replicas, yes });
+  // Without a config the file's own is meant, whose 1.0 and long integers JavaScript would not give back as they are.
+  const wanted = (): INotebookRequest => ({ ...props.request(), name: name.trim(), ...(touched.current.config ? { config } : {}), replicas, yes });
 
   const check = async () => {
     setPhase('working');
@@ -213,7 +228,13 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
       if (shown && !first) {
         props.told({ ...shown, live: { version: found.deployed[0].version, diff: [] } });
       }
+      if (!alive.current) {
+        Notification.success(`${name.trim()}: ${found.deployed[0].message}`);
+      }
     } catch (error) {
+      if (!alive.current) {
+        refused(`Deploy ${name.trim()}`, error);
+      }
       done('failed');
       setProblem(asProblem(error));
       setPhase('ready');
@@ -224,9 +245,17 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
     setPhase('looking');
     setSteps([{ text: 'running all cells', state: 'running' }]);
     await props.runAll();
-    await look(name.trim());
+    await look(named ? name.trim() : undefined);
   };
 
+  const choose = (count: number) => {
+    touched.current.replicas = true;
+    setReplicas(count);
+  };
+  const configure = (value: Record<string, unknown>) => {
+    touched.current.config = true;
+    setConfig(value);
+  };
   const blocked = shown?.surprises.some(row => row.blocks) ?? true;
   const asks = shown?.surprises.some(row => row.asks) ?? false;
   const named = /^[a-z]([-a-z0-9]{0,40}[a-z0-9])?$/.test(name.trim());
@@ -239,7 +268,7 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
   return (
     <div className="cx cx-deploy-form">
       <p className="cx-target">{target(props.model, shown)}</p>
-      <fieldset disabled={busy || !shown}>
+      <fieldset disabled={busy}>
         <legend className="cx-hidden">What is deployed</legend>
         <div className="cx-row">
           <label>
@@ -248,19 +277,22 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
               type="text"
               value={name}
               spellCheck={false}
-              aria-invalid={shown !== null && !named}
+              aria-invalid={(shown !== null || name.trim() !== '') && !named}
               onChange={event => setName(event.target.value)}
-              onBlur={() => shown && named && name.trim() !== shown.name && void look(name.trim())}
+              onBlur={() => named && name.trim() !== shown?.name && void look(name.trim())}
             />
           </label>
           <label className="cx-narrow">
             Replicas
-            <input type="number" min={1} max={100} value={replicas} onChange={event => setReplicas(Math.max(1, Number(event.target.value) || 1))} />
+            <input type="number" min={1} max={100} value={replicas} disabled={!shown} onChange={event => choose(Math.max(1, Number(event.target.value) || 1))} />
           </label>
         </div>
-        {shown && !named && <p className="cx-bad">A name has lower-case letters, digits and dashes, begins with a letter and has at most 42 characters.</p>}
+        {(shown || name.trim()) && !named && <p className="cx-bad">A name has lower-case letters, digits and dashes, begins with a letter and has at most 42 characters.</p>}
         {shown && <RehearseFirst shown={shown} value={rehearse} change={setRehearse} disabled={busy} />}
-        <Config value={config} change={setConfig} error={configError} setError={setConfigError} fromFile={shown?.has_config ?? false} />
+        <fieldset disabled={!shown}>
+          <legend className="cx-hidden">Its config</legend>
+          <Config value={config} change={configure} error={configError} setError={setConfigError} fromFile={shown?.has_config ?? false} />
+        </fieldset>
       </fieldset>
       {shown && <Surprises rows={shown.surprises} recorded={shown.recorded} jump={jump} />}
       {asks && !blocked && (
@@ -271,7 +303,7 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
       {phase === 'working' && <progress className="cx-progress" aria-label="Progress" value={amount} max={1} />}
       <Steps steps={steps} looking={phase === 'looking'} />
       {checked && !problem && <p className="cx-good">All checks passed.</p>}
-      {problem && <Refusal problem={problem} jump={jump} takeOver={() => void deploy(true)} retry={() => void look()} />}
+      {problem && <Refusal problem={problem} jump={jump} takeOver={() => void deploy(true)} retry={() => void look(named ? name.trim() : undefined)} />}
       {shown && <Module key={`${shown.name}:${shown.live?.version}`} shown={shown} jump={jump} />}
       <div className="cx-buttons cx-footer">
         <button type="button" className="cx-button jp-mod-styled cx-plain cx-first" onClick={props.close}>

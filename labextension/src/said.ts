@@ -1,7 +1,7 @@
 /**
  * How commands are described, and how they say what went wrong.
  */
-import { InputDialog, Notification } from '@jupyterlab/apputils';
+import { InputDialog, Notification, showErrorMessage } from '@jupyterlab/apputils';
 import type { ReadonlyJSONObject } from '@lumino/coreutils';
 
 import { asProblem } from './client';
@@ -14,7 +14,20 @@ export async function saying(what: string, action: () => Promise<unknown>): Prom
   try {
     await action();
   } catch (error) {
-    Notification.error(`${what}: ${asProblem(error).detail}`, { autoClose: false });
+    refused(what, error);
+  }
+}
+
+/** What JupyterLab shows of a notification's text. The remedy stands at a sentence's end. */
+const SHOWN = 140;
+
+/** Say why something was not done; what is too long for a notification in a dialog, whole. */
+export function refused(what: string, error: unknown): void {
+  const { detail } = asProblem(error);
+  if (`${what}: ${detail}`.length > SHOWN) {
+    void showErrorMessage(what, detail);
+  } else {
+    Notification.error(`${what}: ${detail}`, { autoClose: false });
   }
 }
 

@@ -92,6 +92,17 @@ describe('the commands', () => {
     expect(Notification.manager.notifications.map(one => one.message)).toContain('iris: iris is updating (override with --force)');
   });
 
+  it('show a refusal whole that is too long for a notification', async () => {
+    const detail = `${'a notebook that is not among those of this server; '.repeat(4)}%cortex replay runs it`;
+    const server = new Server().on('POST api/apis/iris/refresh', json({ code: 'conflict', title: 'x', detail, status: 409 }, 409));
+    const { commands } = await registry(server);
+    await commands.execute(CommandIDs.refresh, { name: 'iris' });
+    await until(() => document.querySelector('.jp-Dialog'));
+    expect(document.querySelector('.jp-Dialog')!.textContent).toContain('%cortex replay runs it');
+    document.querySelector<HTMLElement>('.jp-Dialog .jp-Dialog-footer button')!.click();
+    await until(() => !document.querySelector('.jp-Dialog'));
+  });
+
   it('open an API’s page at the tab that was asked for, in JupyterLab’s main area and beside the notebook in Notebook 7', async () => {
     const server = new Server();
     const { commands, added, parts } = await registry(server);

@@ -44,7 +44,8 @@ describe('the Deploy dialog', () => {
     fireEvent.change(screen.getByLabelText('Replicas'), { target: { value: '3' } });
     press('Deploy');
     expect(await screen.findByText('http://127.0.0.1:8780/iris')).toBeTruthy();
-    expect(sent(server, 'deploy')).toMatchObject({ name: 'iris', replicas: 3, config: { threshold: 0.5 }, yes: false, take_over: false });
+    expect(sent(server, 'deploy')).toMatchObject({ name: 'iris', replicas: 3, yes: false, take_over: false });
+    expect(sent(server, 'deploy').config, 'nobody touched it: the file has it in its own types').toBeUndefined();
     expect(screen.getByLabelText('the curl line').textContent).toBe('curl -X POST …');
     expect(screen.getByText('a warning')).toBeTruthy();
     press('Open API');
@@ -186,6 +187,51 @@ describe('the Deploy dialog', () => {
     fireEvent.click(screen.getByRole('tab', { name: 'handler.py' }));
     expect(screen.getByText('`Handler`, this is what is published')).toBeTruthy();
     expect(screen.getByRole('button', { name: 'Deploy new version' })).toBeTruthy();
+  });
+
+  it('leaves config alone that is only looked at, and keeps texts texts that look like something else', async () => {
+    const config = { python: '3.10', color: '#ff0000', prompt: 'one\ntwo', plain: 'a: b', n: 0.5 };
+    const server = new Server().on('POST notebook/show', ndjson({ result: { ...SHOWN, config } })).on('POST notebook/deploy', ndjson({ result: LIVE }));
+    await form(server);
+    for (const name of Object.keys(config)) {
+      fireEvent.focus(screen.getByLabelText(name));
+      fireEvent.blur(screen.getByLabelText(name));
+    }
+    expect((screen.getByLabelText('python') as HTMLInputElement).value).toBe('"3.10"');
+    const edited = screen.getByLabelText('n');
+    fireEvent.change(edited, { target: { value: '0.9' } });
+    fireEvent.blur(edited);
+    press('Deploy');
+    await screen.findByText('http://127.0.0.1:8780/iris');
+    expect(sent(server, 'deploy').config).toEqual({ ...config, n: 0.9 });
+  });
+
+  it('keeps what was typed over another look, also in the YAML box', async () => {
+    const server = new Server().on('POST notebook/show', ndjson({ result: SHOWN })).on('POST notebook/deploy', ndjson({ result: LIVE }));
+    await form(server);
+    fireEvent.click(screen.getByRole('tab', { name: 'YAML' }));
+    fireEvent.change(screen.getByLabelText('Config as YAML'), { target: { value: 'threshold: 0.9' } });
+    fireEvent.change(screen.getByLabelText('Replicas'), { target: { value: '3' } });
+    fireEvent.change(screen.getByLabelText('Name'), { target: { value: 'iris-2' } });
+    fireEvent.blur(screen.getByLabelText('Name'));
+    await waitFor(() => expect(sent(server, 'show').name).toBe('iris-2'));
+    await waitFor(() => expect((screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement).disabled).toBe(false));
+    expect((screen.getByLabelText('Config as YAML') as HTMLTextAreaElement).value).toBe('threshold: 0.9');
+    press('Deploy');
+    await screen.findByText('http://127.0.0.1:8780/iris');
+    expect(sent(server, 'deploy')).toMatchObject({ replicas: 3, config: { threshold: 0.9 } });
+  });
+
+  it('lets a name be given where none was found', async () => {
+    const unnamed = { code: 'spec', title: 'x', detail: 'cortex.yaml has 2 APIs; say which one this notebook is', status: 400 };
+    const server = new Server().on('POST notebook/show', ndjson({ problem: unnamed }));
+    await form(server);
+    expect(screen.getByText(/say which one this notebook is/)).toBeTruthy();
+    server.on('POST notebook/show', ndjson({ result: SHOWN }));
+    fireEvent.change(screen.getByLabelText('Name'), { target: { value: 'iris' } });
+    fireEvent.blur(screen.getByLabelText('Name'));
+    await waitFor(() => expect(sent(server, 'show').name).toBe('iris'));
+    await waitFor(() => expect((screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement).disabled).toBe(false));
   });
 
   it('sends config as it stands in the form or in YAML', async () => {

@@ -7,7 +7,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { addRemedies } from '../src/remedies';
 import { notebookOf, replayCell, replayIn, replayLine } from '../src/replaying';
 import { CommandIDs } from '../src/tokens';
-import { json, ndjson, Server, summary, workload } from './server';
+import { json, ndjson, Server, summary, workload, until } from './server';
 
 const HANDLER = 'import x\n\nclass Handler:\n    pass';
 
@@ -108,9 +108,10 @@ describe('the notebook of a request', () => {
     const commands = new CommandRegistry();
     addRemedies({ app: { shell: {} }, model: await server.live([summary('iris')]), notebooks: { find: () => undefined } } as any, commands);
     await commands.execute(CommandIDs.replay, { name: 'iris', id: 'w-1' });
-    const [said] = Notification.manager.notifications.map(one => one.message);
-    expect(said).toContain('ada@host:/work/iris.ipynb is not among this server');
-    expect(said).toContain('%cortex replay w-1 --name iris --in 1');
+    const dialog = (await screen.findByText(/ada@host:.work.iris.ipynb is not among this server/)).closest('.jp-Dialog')!;
+    expect(dialog.textContent).toContain('%cortex replay w-1 --name iris --in 1');
+    dialog.querySelector<HTMLElement>('.jp-Dialog-footer button')!.click();
+    await until(() => !document.querySelector('.jp-Dialog'));
   });
 
   it('gets the sample beside it', async () => {
