@@ -34,10 +34,14 @@ def mask(values: Iterable[str]) -> None:
         for value in values:
             # print() cuts a value of several lines into several records, so each line of it counts as well.
             _values.update(part for part in (value, *value.splitlines()) if len(part.strip()) >= SHORTEST)
-        forms = _values | {repr(value)[1:-1] for value in _values}
-        forms |= {html.escape(value, quote=quote) for value in _values for quote in (True, False)}  # a table's HTML in a kept notebook
+        forms = {form for value in _values for form in spellings(value)}
         _plain = _pattern(forms)
         _encoded = _pattern({json.dumps(form)[1:-1] for form in forms})
+
+
+def spellings(value: str) -> set[str]:
+    """A value as it is, as Python shows it, and as HTML does (a table in a kept notebook)."""
+    return {value, repr(value)[1:-1], html.escape(value), html.escape(value, quote=False)}
 
 
 def clear() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -13,7 +12,7 @@ from jupyter_cortex.core.errors import PayloadError
 from jupyter_cortex.core.readers import FieldError
 
 from . import payload
-from .masking import STARS
+from .masking import STARS, spellings
 
 #: Shorter values ("M", "7", "on") stand in every text by chance; a card's check digits are three.
 SHORTEST = 3
@@ -52,8 +51,7 @@ class Mask:
         if self._made is None:
             plain = set(self._values)
             for value in self._values:
-                plain |= {repr(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
-                plain |= {html.escape(value), html.escape(value, quote=False)}
+                plain |= spellings(value) | {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
             # Longest first: with "abcd" and "abcdef" known, the longer one must not leave "ef" behind.
             self._made = sorted(plain, key=len, reverse=True), [json.dumps(form)[1:-1] for form in plain]
         return self._made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Iterable
@@ -25,7 +24,7 @@ class Masking:
 
     def __init__(self, values: Iterable[str]) -> None:
         parts = {part for value in values for part in (value, *value.splitlines()) if len(part.strip()) >= masking.SHORTEST}
-        forms = parts | {repr(part)[1:-1] for part in parts} | {html.escape(part, quote=quote) for part in parts for quote in (True, False)}
+        forms = {form for part in parts for form in masking.spellings(part)}
         forms |= {json.dumps(form, ensure_ascii=escaped)[1:-1] for form in forms for escaped in (True, False)}
         # Longest first: with "abcd" and "abcdef" known, the longer one must not leave "ef" behind.
         self._pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True)))) if forms else None

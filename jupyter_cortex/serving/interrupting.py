@@ -131,7 +131,7 @@ class Interrupter:
             due = now + ENTERING_STEP_S
             for stage in self._stages:
                 request = stage.request
-                if request is not None and request.request_id in self.expected and self.expected.pop(request.request_id, self) is None:
+                if request is not None and self.is_cancelled(request.request_id):
                     self._ask(request, Cancelled, stage)
         for stage in self._stages:
             request = stage.request

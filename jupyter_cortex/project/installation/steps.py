@@ -74,14 +74,19 @@ def make(needs: Needs, prefix: Path, means: Means) -> Path:
 
 def _packages(python: Path, prefix: Path) -> Path:
     """Where its own packages lie. Raises InstallationFailed."""
-    argv = [str(python), "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    try:
-        found = Path(subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout.strip())
-    except (OSError, subprocess.SubprocessError) as error:
-        raise InstallationFailed(f"{python} was made and does not run: {error}") from None
+    found = Path(_said_by(python, "import sysconfig; print(sysconfig.get_path('purelib'))"))
     if not found.resolve().is_relative_to(prefix.resolve()):  # whatever is written there next would be written into somebody else's
         raise InstallationFailed(f"{python} keeps its packages in {found}, outside of {prefix}")
     return found
+
+
+def _said_by(python: Path, code: str) -> str:
+    """What a Python that was just made prints. Raises InstallationFailed."""
+    argv = [str(python), "-I", "-c", code]
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise InstallationFailed(f"{python} was made and does not run: {error}") from None
 
 
 def _write_pip(python: Path, base: Base, needs: Needs) -> None:
@@ -148,9 +153,8 @@ def _make_conda(needs: Needs, prefix: Path, means: Means) -> None:
     python = prefix / "bin" / "python"
     if not python.exists():
         raise InstallationFailed(f"{needs.conda} brought no Python: add python={ours} to it")
-    argv = [str(python), "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-    brought = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60).stdout.strip()
-    if brought and brought != ours:
+    brought = _said_by(python, "import sys; print('%d.%d' % sys.version_info[:2])")
+    if brought != ours:
         raise RequirementsError(
             f"{needs.conda} brought Python {brought}, and replicas run on Python {ours}, with which this is deployed: add python={ours} to it, or "
             f"deploy from a kernel with Python {brought}",
