@@ -77,12 +77,16 @@ async def changes(link: Link, events: dict[str, str], logs: dict[str, str], **op
 
 
 class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):  # type: ignore[misc]
-    """Frames: ``{"environment"?, "apis"?, "gone"?, "changes"?, "logs"?}``."""
+    """Frames: ``{"environment"?, "apis"?, "gone"?, "changes"?, "logs"?, "turn"?}``.
+
+    A page's messages: ``{"events"?, "logs"?, "turn"?}``. ``logs`` are all that it follows from then on, with the position behind which it wants the
+    lines, or null to go on where we are; ``turn`` numbers its messages, and a frame with lines says which of them it was made after.
+    """
 
     auth_resource = "cortex"
     _task: asyncio.Task[None] | None = None
     _news: asyncio.Event
-    _followed: dict[str, dict[str, str]]
+    _followed: dict[str, Any]
 
     @ws_authenticated
     @authorized
@@ -104,6 +108,9 @@ class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):  # type: 
         except BadRequest as error:
             self.close(1008, error.message)
             return
+        waiting = self._followed.get("logs", {})
+        if "logs" in said:
+            said["logs"] = {api: waiting.get(api) if position is None else position for api, position in said["logs"].items()}
         self._followed |= said
         self._news.set()
         if self._task is None:
@@ -131,30 +138,34 @@ class StreamHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):  # type: 
         await asyncio.wait_for(self.write_message(json.dumps(frame)), SEND_S)
 
 
-def _read(message: str | bytes) -> dict[str, dict[str, str]]:
-    """``events`` and ``logs`` of a page's message. Raises BadRequest."""
+def _read(message: str | bytes) -> dict[str, Any]:
+    """``events``, ``logs`` and ``turn`` of a page's message. Raises BadRequest."""
     try:
         said = json.loads(message) if len(message) <= MAX_MESSAGE else None
     except (ValueError, RecursionError):
         said = None
-    found = {key: said[key] for key in ("events", "logs") if key in said} if isinstance(said, dict) else {}
-    if not found:
+    if not isinstance(said, dict) or not (found := {key: said[key] for key in ("events", "logs") if key in said}):
         raise BadRequest('a message is {"events": {...}, "logs": {...}}')
-    for positions in found.values():
+    for key, positions in found.items():
         if not isinstance(positions, dict) or len(positions) > MAX_STREAMS:
             raise BadRequest("positions are an object: the name of an API, and where it is")
-        if not all(isinstance(position, str) and _POSITION.fullmatch(position) for position in positions.values()):
-            raise BadRequest('a position is the "seq" or "position" of an earlier answer, or "$"')
-    return found
+        given = [position for position in positions.values() if position is not None or key == "events"]
+        if not all(isinstance(position, str) and _POSITION.fullmatch(position) for position in given):
+            raise BadRequest('a position is the "seq" or "position" of an earlier answer, or "$"; null goes on with a log')
+    turn = said.get("turn", 0)
+    if type(turn) is not int or not 0 <= turn < 2**53:
+        raise BadRequest("a turn is a whole number")
+    return {**found, "turn": turn}
 
 
 class Listening:
     """What one page knows, and asking for what it does not know yet. ``followed``: what the page wished last; ``news``: it has wished anew."""
 
-    def __init__(self, link: Link, root: str | None, followed: dict[str, dict[str, str]], news: asyncio.Event, send: Any) -> None:
+    def __init__(self, link: Link, root: str | None, followed: dict[str, Any], news: asyncio.Event, send: Any) -> None:
         self._link, self._root, self._followed, self._news, self._send = link, root, followed, news, send
         self._events: dict[str, str] = {}
         self._logs: dict[str, str] = {}
+        self._turn = 0
         self._registry: int | None = None
         self._shown: dict[str, Any] = {}
         self._where: tuple[str, str] | None = None
@@ -185,7 +196,9 @@ class Listening:
     def _take_wishes(self) -> None:
         self._news.clear()
         self._events |= self._followed.pop("events", {})
-        self._logs = self._followed.pop("logs", self._logs)
+        wished = self._followed.pop("logs", dict.fromkeys(self._logs))
+        self._logs = {api: self._logs.get(api, NOW) if position is None else position for api, position in wished.items()}
+        self._turn = self._followed.pop("turn", self._turn)
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -251,6 +264,7 @@ class Listening:
             self._logs[api] = one["position"]
             one["gap"] = one["gap"] or self._moved
         frame |= {"changes": said["changes"], "logs": {api: one for api, one in said["logs"].items() if one["records"] or one["gap"]}}
+        frame["turn"] = self._turn if frame["logs"] else 0
         rows = {row["name"]: row for row in said["summaries"]}
         if said["complete"]:
             self._complete = time.monotonic()

@@ -41,7 +41,8 @@ export function Chart(props: { title: string; summary: string; times: number[]; 
         legend: { live: true },
         scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
         axes: [
-          { ...axis, space: 70, size: 26, values: (_, ticks) => ticks.map(tick => (props.times.length > 100 ? localTime(tick * 1000).slice(5, 16) : clock(tick * 1000).slice(0, 5))) },
+          // The plot stays while the time span changes: what it shows now decides.
+          { ...axis, space: 70, size: 26, values: (shown, ticks) => ticks.map(tick => (shown.data[0].length > 100 ? localTime(tick * 1000).slice(5, 16) : clock(tick * 1000).slice(0, 5))) },
           // A count has no half.
           { ...axis, size: 56, space: 26, ...(props.whole ? { incrs: WHOLE } : {}), values: (_, ticks) => ticks.map(tick => unit.current(tick)) }
         ],

@@ -4,6 +4,7 @@
 import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
 
+import { parseExact } from './exact';
 import type {
   IApiDetail,
   IChecked,
@@ -70,9 +71,10 @@ export class CortexClient {
     return this.json(`api/apis/${part(name)}/workloads${query({ ...options, status: options.status?.join(',') })}`);
   }
 
-  workload(name: string, id: string): Promise<IWorkloadDetails> {
+  async workload(name: string, id: string): Promise<IWorkloadDetails> {
     // Its lines are asked for by themselves; a failure keeps up to 1 MB of them.
-    return this.json(`api/apis/${part(name)}/workloads/${part(id)}${query({ logs: false })}`);
+    const answer = await this.request(`api/apis/${part(name)}/workloads/${part(id)}${query({ logs: false })}`);
+    return parseExact(await answer.text()) as IWorkloadDetails;
   }
 
   /** Some of its own lines: from number `first` on, else the last ones; with `q` of those that show this text. */
@@ -236,18 +238,24 @@ export class CortexClient {
   /** One JSON object a line: steps, then the result or a problem. */
   private async notebook<T>(verb: string, body: INotebookRequest, step: (said: IStep) => void, signal?: AbortSignal): Promise<T> {
     const answer = await this.request(`notebook/${verb}`, { method: 'POST', body: JSON.stringify(body), signal });
+    const cutOff = () => new Problem(problem('cut_off', 502, 'The connection ended before the answer; look in the list of APIs whether it went live.'));
     let result: { result: T } | null = null;
-    for await (const said of lines(answer)) {
-      if (said.problem) {
-        throw new Problem(said.problem);
-      } else if ('result' in said) {
-        result = said as { result: T };
-      } else {
-        step(said as IStep);
+    try {
+      for await (const said of lines(answer)) {
+        if (said.problem) {
+          throw new Problem(said.problem);
+        } else if ('result' in said) {
+          result = said as { result: T };
+        } else {
+          step(said as IStep);
+        }
       }
+    } catch (error) {
+      // A browser says "network error" where the connection breaks, and nothing of where.
+      throw error instanceof Problem || signal?.aborted ? error : cutOff();
     }
     if (!result) {
-      throw new Problem(problem('cut_off', 502, 'The connection ended before the answer; look in the list of APIs whether it went live.'));
+      throw cutOff();
     }
     return result.result;
   }

@@ -213,9 +213,9 @@ function addOpening({ app, model, notebooks, pages, labShell, rendermime }: IPar
 function addLifeCycle({ model, pages }: IParts, commands: CommandRegistry): void {
   commands.addCommand(CommandIDs.startEnvironment, {
     label: 'Start the Local Cortex Environment',
-    describedBy: described({}),
+    describedBy: described({ quiet: { type: 'boolean', description: 'A refusal is thrown, for whoever shows it beside its button' } }),
     isEnabled: () => !model.environment?.up,
-    execute: () => model.startEnvironment()
+    execute: args => (args.quiet ? model.startEnvironment() : saying('Start', () => model.startEnvironment()))
   });
   const act = (id: string, label: string, done: string, action: (name: string) => Promise<unknown>) =>
     commands.addCommand(id, {

@@ -5,6 +5,7 @@ import * as React from 'react';
 import { allExpanded, collapseAllNested, JsonView } from 'react-json-view-lite';
 
 import { asProblem, IPayload } from './client';
+import { hasBig, parseExact, written } from './exact';
 import { Failure, Remedies, Runs } from './failure';
 import { bytes, duration, localTime } from './format';
 import type { CortexModel, IChange } from './model';
@@ -110,7 +111,7 @@ export function Inspector({ model, name, id, close, openCell, run, openGroup }: 
           {value.status === 'completed' && (
             <div role="group" aria-label="Result">
               <h4>
-                Result <Copy text={JSON.stringify(value.result, null, 2)} what="the result" />
+                Result <Copy text={() => written(value.result, 2)} what="the result" />
               </h4>
               <Json value={value.result} label="Result" />
             </div>
@@ -201,7 +202,7 @@ function Payload({ model, name, row }: { model: CortexModel; name: string; row: 
         <span className="cx-dim">
           {row.content_type || 'no Content-Type'}, {bytes(row.size)}
         </span>{' '}
-        {value && <Copy text={curl(call, value)} what="this request as curl" label="Copy as curl" />}
+        {value && <Copy text={() => curl(call, value)} what="this request as curl" label="Copy as curl" />}
       </h4>
       {!row.payload_kept && (
         <p className="cx-dim">
@@ -268,13 +269,14 @@ function Picture({ payload }: { payload: IPayload }): JSX.Element {
 }
 
 export function Json({ value, label }: { value: unknown; label: string }): JSX.Element {
+  const [small, big] = React.useMemo(() => [written(value).length < 2000, hasBig(value)], [value]);
   if (value === null || typeof value !== 'object') {
-    return <pre className="cx-source" tabIndex={0} aria-label={label}>{JSON.stringify(value)}</pre>;
+    return <pre className="cx-source" tabIndex={0} aria-label={label}>{written(value)}</pre>;
   }
-  const small = JSON.stringify(value).length < 2000;
   return (
     <div className="cx-json">
       <JsonView data={value} aria-label={label} shouldExpandNode={small ? allExpanded : level => level < 1 || collapseAllNested(level)} clickToExpandNode style={TREE} />
+      {big && <p className="cx-dim">A whole number that ends with n is longer than a browser's own numbers; its digits are exact.</p>}
     </div>
   );
 }
@@ -326,7 +328,7 @@ export function textOf(raw: Uint8Array): string | null {
 
 function parsed(text: string): unknown {
   try {
-    const value = JSON.parse(text);
+    const value = parseExact(text);
     return value !== null && typeof value === 'object' ? value : undefined;
   } catch {
     return undefined;

@@ -75,17 +75,16 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
   const [follow, setFollow] = React.useState(true);
   const [level, setLevel] = React.useState(0);
   const [text, setText] = React.useState('');
-  const position = value?.position;
 
   React.useEffect(() => {
-    if (position === undefined) {
+    if (!value) {
       return;
     }
     add(null);
-    const following = model.followLogs(name, position);
+    const following = model.followLogs(name, value.position);
     const changed = (_: CortexModel, change: IChange) => {
       const batch = change.logs?.[name];
-      if (batch?.gap) {
+      if (change.reset || batch?.gap) {
         reload();
       } else if (batch?.records.length) {
         add(batch.records);
@@ -96,7 +95,7 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
       model.changed.disconnect(changed);
       following.dispose();
     };
-  }, [position]);
+  }, [value]);
 
   // A replica's name says its version, and the version which cell its third one was.
   const openRecord =

@@ -20,6 +20,8 @@ export interface IChange extends IFrame {
 
 /** Minutes of traffic that a summary keeps for its sparkline. */
 export const RECENT_MINUTES = 60;
+/** The position of a log's end. */
+const NOW = '$';
 /** Waits between two attempts to reach the server again, in ms; the last one repeats. */
 const BACK_OFF = [500, 1000, 2000, 4000, 8000, 15000];
 
@@ -89,6 +91,10 @@ export class CortexModel implements IDisposable {
       if (this._disposed) {
         return;
       }
+      if (this._environment !== null && !same(this._environment, snapshot.environment)) {
+        // Its logs are others, whatever their names; each view asks for the end of its own.
+        this._logs = Object.fromEntries(Object.keys(this._logs).map(name => [name, NOW]));
+      }
       this._environment = snapshot.environment;
       this._apis = new Map(snapshot.apis.map(api => [api.name, api]));
       this._seq = { ...snapshot.seq };
@@ -110,14 +116,16 @@ export class CortexModel implements IDisposable {
   followLogs(api: string, position: string): IDisposable {
     this._followers.set(api, (this._followers.get(api) ?? 0) + 1);
     this._logs[api] = position;
-    this._subscribe();
+    this._from[api] = this._turn + 1;
+    this._subscribe({ [api]: position });
     return new DisposableDelegate(() => {
       const left = (this._followers.get(api) ?? 1) - 1;
       this._followers.set(api, left);
       if (left === 0) {
         this._followers.delete(api);
         delete this._logs[api];
-        this._subscribe();
+        delete this._from[api];
+        this._subscribe({});
       }
     });
   }
@@ -132,7 +140,7 @@ export class CortexModel implements IDisposable {
     this._socket = socket;
     socket.onopen = () => {
       // The server goes on behind these, whatever happened in between.
-      socket.send(JSON.stringify({ events: this._seq, logs: this._logs }));
+      socket.send(JSON.stringify({ events: this._seq, logs: this._logs, turn: ++this._turn }));
     };
     socket.onmessage = event => {
       if (socket === this._socket) {
@@ -148,9 +156,11 @@ export class CortexModel implements IDisposable {
     };
   }
 
-  private _subscribe(): void {
+  /** The server knows better than we how far it has told those that it told before: only a new one comes with its position. */
+  private _subscribe(added: Record<string, string>): void {
+    const logs = Object.fromEntries(Object.keys(this._logs).map(name => [name, added[name] ?? null]));
     if (this._socket?.readyState === 1) {
-      this._socket.send(JSON.stringify({ logs: this._logs }));
+      this._socket.send(JSON.stringify({ logs, turn: ++this._turn }));
     }
   }
 
@@ -180,7 +190,11 @@ export class CortexModel implements IDisposable {
       return this.load();
     }
     try {
-      this._environment = await this.client.environment();
+      const environment = await this.client.environment();
+      if (!same(this._environment, environment)) {
+        return this.load();
+      }
+      this._environment = environment;
       this._connect();
       this._set(this._environment.up ? 'live' : 'down');
     } catch (error) {
@@ -205,7 +219,10 @@ export class CortexModel implements IDisposable {
       this._seq[name] = changes.seq;
     }
     for (const [name, batch] of Object.entries(frame.logs ?? {})) {
-      if (name in this._logs) {
+      if ((frame.turn ?? 0) < (this._from[name] ?? 0)) {
+        // On its way when this log was followed anew: its lines come again, behind the position that was asked for.
+        delete frame.logs![name];
+      } else if (name in this._logs) {
         this._logs[name] = batch.position;
       }
     }
@@ -225,11 +242,19 @@ export class CortexModel implements IDisposable {
   private _seq: Record<string, string> = {};
   private _logs: Record<string, string> = {};
   private _followers = new Map<string, number>();
+  /** How often the server was told what is followed; and for each log the first time that it was. */
+  private _turn = 0;
+  private _from: Record<string, number> = {};
   private _socket: WebSocket | null = null;
   private _attempt = 0;
   private _timer = 0;
   private _disposed = false;
   private readonly _changed = new Signal<this, IChange>(this);
+}
+
+/** Whether it is one environment: what was known of the first holds for the second. */
+function same(one: IEnvironment, other: IEnvironment): boolean {
+  return one.name === other.name && one.url === other.url;
 }
 
 /** A summary of a delta has the current minute only; the minutes before it are what was known. */

@@ -95,7 +95,7 @@ function Charts({ model, api }: { model: CortexModel; api: ISummary }): JSX.Elem
   // Anew a moment after traffic, but not with each of its moves: the points are minutes.
   React.useEffect(() => {
     const changed = (_: CortexModel, change: IChange) => {
-      if (change.changes?.[api.name] && !moved.current) {
+      if ((change.reset || change.changes?.[api.name]) && !moved.current) {
         moved.current = window.setTimeout(() => {
           moved.current = 0;
           again();

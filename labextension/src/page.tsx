@@ -106,6 +106,9 @@ export function Page({ model, commands, name, state, show, contents }: IPageProp
   const openCell = (cell: string, line: number, ids: Record<string, string>, notebook: string) => run(CommandIDs.openCell, { path: notebook, cell, line, ids });
   // There while a version is rehearsed; whoever is in it when that was decided is not thrown out.
   const tabs = PAGE_TABS.filter(id => id !== 'rehearsal' || api?.rehearsal || state.tab === 'rehearsal');
+  // Once it was looked at, the form and what was sent stay while other tabs are.
+  const tested = React.useRef(false);
+  tested.current ||= state.tab === 'test';
   const known = model.connection === 'live' || (model.connection === 'lost' && model.environment !== null) || (model.connection === 'down' && !!api);
   return (
     <div className="cx cx-page">
@@ -120,7 +123,7 @@ export function Page({ model, commands, name, state, show, contents }: IPageProp
           {api && <Button kind="warn" label="Delete" describe={`Delete ${name}`} onClick={() => run(CommandIDs.remove)} />}
         </div>
       </header>
-      <ConnectionState model={model} start={() => commands.execute(CommandIDs.startEnvironment)} />
+      <ConnectionState model={model} start={() => commands.execute(CommandIDs.startEnvironment, { quiet: true })} />
       {known && !api && (
         <Empty title={`${name} is not deployed`}>
           <p>It was deleted, or it was published in another environment. Deploy its notebook again to bring it back.</p>
@@ -141,7 +144,11 @@ export function Page({ model, commands, name, state, show, contents }: IPageProp
             {state.tab === 'logs' && <Logs model={model} name={name} openWorkload={workload => show({ tab: 'workloads', workload })} openCell={notebook ? (cell, line, ids) => openCell(cell, line, ids, notebook) : undefined} />}
             {state.tab === 'versions' && <Versions model={model} api={api} commands={commands} openCell={openCell} />}
             {state.tab === 'rehearsal' && <Rehearsal model={model} api={api} commands={commands} openWorkload={workload => show({ tab: 'workloads', workload })} openCell={openCell} />}
-            {state.tab === 'test' && <Test model={model} api={api} samples={samples} open={workload => show({ tab: 'workloads', workload })} />}
+            {tested.current && (
+              <div hidden={state.tab !== 'test'}>
+                <Test model={model} api={api} samples={samples} open={workload => show({ tab: 'workloads', workload })} />
+              </div>
+            )}
           </div>
         </>
       )}

@@ -60,7 +60,7 @@ export function Apis({ model, commands }: { model: CortexModel; commands: Comman
           </span>
         )}
       </header>
-      <ConnectionState model={model} start={() => commands.execute(CommandIDs.startEnvironment)} />
+      <ConnectionState model={model} start={() => commands.execute(CommandIDs.startEnvironment, { quiet: true })} />
       {known && !apis.length && (
         <Empty title="No APIs yet">
           <p>Open a notebook with a class <code>Handler</code>, run it, and press <strong>Deploy</strong> in its toolbar.</p>

@@ -118,10 +118,11 @@ export function Button(props: {
 }
 
 /** Copies a text and says so. `label` where more than one thing could be meant. */
-export function Copy({ text, what, label = 'Copy' }: { text: string; what: string; label?: string }): JSX.Element {
+/** `text`: or what makes it, where that is work that only a click is worth. */
+export function Copy({ text, what, label = 'Copy' }: { text: string | (() => string); what: string; label?: string }): JSX.Element {
   const [copied, setCopied] = React.useState(false);
   const copy = async () => {
-    await copyText(text);
+    await copyText(typeof text === 'string' ? text : text());
     setCopied(true);
     window.setTimeout(() => setCopied(false), 1500);
   };

@@ -34,12 +34,31 @@ export function refused(what: string, error: unknown): void {
 /** Which API, where a command from the palette does not say. */
 export async function ask(model: CortexModel): Promise<string | null> {
   model.start();
+  await answered(model);
+  if (model.connection !== 'live' && !model.apis.length) {
+    const why = model.problem?.detail ?? model.environment?.message;
+    Notification.error(why || 'The Cortex environment does not answer; the Cortex sidebar says more.', { autoClose: false });
+    return null;
+  }
   const items = model.apis.map(api => api.name);
   if (!items.length) {
     Notification.info('No API is deployed yet: open a notebook with a Handler and press Deploy.');
     return null;
   }
   return items.length === 1 ? items[0] : (await InputDialog.getItem({ title: 'Which API?', items })).value;
+}
+
+/** Until the first look has come back, whatever it brought. */
+async function answered(model: CortexModel): Promise<void> {
+  while (model.connection === 'loading') {
+    await new Promise<void>(resolve => {
+      const once = () => {
+        model.changed.disconnect(once);
+        resolve();
+      };
+      model.changed.connect(once);
+    });
+  }
 }
 
 export function described(properties: Record<string, object>, required: string[] = []): { args: ReadonlyJSONObject } {

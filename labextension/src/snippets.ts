@@ -2,6 +2,7 @@
  * How an API is called: from a shell, Python, JavaScript; always with what works from where the reader is.
  */
 import type { IPayload } from './client';
+import { hasBig, parseExact, written } from './exact';
 import type { CortexModel } from './model';
 
 /** Where to post to, and the headers that it takes. `through`: by way of the Jupyter server, with its token. */
@@ -53,7 +54,9 @@ print(requests.get(f"{url}/{request_id}", params={"wait": 30}, headers=headers).
 export function javascript(call: ICall, payload: IPayload = SAMPLE): string {
   const value = jsonOf(payload);
   const token = call.through ? ', Authorization: `token ${process.env.JUPYTER_TOKEN}`' : '';
-  const body = value === undefined ? `new Uint8Array([${[...payload.bytes].join(', ')}])` : `JSON.stringify(${JSON.stringify(value)})`;
+  // JavaScript has no number for what is beyond 2^53: there the text itself is sent.
+  const json = hasBig(value) ? JSON.stringify(written(value)) : `JSON.stringify(${JSON.stringify(value)})`;
+  const body = value === undefined ? `new Uint8Array([${[...payload.bytes].join(', ')}])` : json;
   return `const url = "${call.url}";
 const headers = { "Content-Type": ${JSON.stringify(payload.contentType)}${token} };
 const answer = await fetch(url, { method: "POST", headers, body: ${body} });
@@ -71,7 +74,7 @@ export function curlLookUp(call: ICall, id: string): string {
 function jsonOf(payload: IPayload): unknown {
   const text = payload.contentType.split(';')[0].trim() === 'application/json' ? plain(payload.bytes) : null;
   try {
-    return text === null ? undefined : JSON.parse(text);
+    return text === null ? undefined : parseExact(text);
   } catch {
     return undefined;
   }
@@ -85,7 +88,7 @@ export function literal(value: unknown): string {
   if (value !== null && typeof value === 'object') {
     return `{${Object.entries(value).map(([key, one]) => `${JSON.stringify(key)}: ${literal(one)}`).join(', ')}}`;
   }
-  return value === null ? 'None' : value === true ? 'True' : value === false ? 'False' : JSON.stringify(value);
+  return value === null ? 'None' : value === true ? 'True' : value === false ? 'False' : written(value);
 }
 
 function bytesLiteral(raw: Uint8Array): string {

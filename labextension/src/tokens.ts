@@ -309,6 +309,8 @@ export interface IFrame {
   gone?: string[];
   changes?: Record<string, IChanges>;
   logs?: Record<string, ILogBatch>;
+  /** The last message of the page that the server had taken when it made this. */
+  turn?: number;
 }
 
 export interface ISnapshot {

@@ -136,7 +136,7 @@ export function Test({ model, api, samples, open }: { model: CortexModel; api: I
           </label>
         )}
         <div className="cx-buttons">
-          <Copy text={curl(callOf(model, api.endpoint), { contentType: type, bytes: body() })} what="this request as curl" label="Copy as curl" />
+          <Copy text={() => curl(callOf(model, api.endpoint), { contentType: type, bytes: body() })} what="this request as curl" label="Copy as curl" />
           <button type="submit" className="cx-button jp-mod-styled jp-mod-accept" disabled={busy}>
             {busy ? 'Sending…' : 'Send'}
           </button>

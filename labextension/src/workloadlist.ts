@@ -7,6 +7,8 @@ import type { IChanges, IWorkload, WorkloadStatus } from './tokens';
 const PAGE = 500;
 /** Rows held in the browser; the oldest go. 50,000 are about 30 MB. */
 const LIMIT = 50_000;
+/** Pages that are asked for again after a burst; beyond them only the newest. */
+const RENEWED = 20;
 
 export class WorkloadList {
   constructor(
@@ -54,6 +56,40 @@ export class WorkloadList {
     await this._page(undefined);
   }
 
+  /** What is loaded, once more: more has moved than the stream tells one by one. */
+  async renew(): Promise<void> {
+    const pages = Math.max(1, Math.ceil(this._byId.size / PAGE));
+    if (pages > RENEWED) {
+      return this.reload();
+    }
+    const asked = this._asked;
+    this._loading++;
+    try {
+      let cursor: string | undefined;
+      for (let page = 0; page < pages; page++) {
+        const { workloads, next } = await this.client.workloads(this.api, { limit: PAGE, cursor });
+        if (asked !== this._asked) {
+          return; // somebody asks for something else meanwhile
+        }
+        this._take(workloads);
+        this._refill();
+        if (!this._status && !this._text) {
+          // From here on, also where rows below are known: between them may be some that are not.
+          this._next = next;
+        }
+        if (next === null) {
+          break;
+        }
+        cursor = next;
+      }
+    } finally {
+      this._loading--;
+    }
+    if (this._status || this._text) {
+      await this._page(undefined);
+    }
+  }
+
   /** Take a delta in; whether anything that is shown changed. */
   apply(changes: IChanges): boolean {
     // Put in after the loop: among rows in any order none is found by halving, and it would be there twice.
@@ -95,16 +131,20 @@ export class WorkloadList {
       if (asked !== this._asked) {
         return; // the filter changed meanwhile: another answer is on its way
       }
-      for (const row of page.workloads) {
-        const known = this._byId.get(row.id);
-        if (!known || !older(row, known)) {
-          this._byId.set(row.id, row);
-        }
-      }
+      this._take(page.workloads);
       this._next = page.next;
       this._refill();
     } finally {
       this._loading--;
+    }
+  }
+
+  private _take(rows: IWorkload[]): void {
+    for (const row of rows) {
+      const known = this._byId.get(row.id);
+      if (!known || !older(row, known)) {
+        this._byId.set(row.id, row);
+      }
     }
   }
 

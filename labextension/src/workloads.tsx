@@ -34,6 +34,7 @@ export function Workloads(props: IWorkloadsProps): JSX.Element {
   const [status, setStatus] = React.useState<WorkloadStatus | ''>('');
   const [text, setText] = React.useState('');
   const [problem, setProblem] = React.useState<IProblem | null>(null);
+  const grid = React.useRef<HTMLDivElement>(null);
   const [, draw] = React.useReducer((n: number) => n + 1, 0);
 
   const load = React.useCallback(
@@ -60,7 +61,7 @@ export function Workloads(props: IWorkloadsProps): JSX.Element {
       if (moved?.more && !behind) {
         behind = window.setTimeout(() => {
           behind = 0;
-          load(() => list.search());
+          load(() => list.renew());
         }, BEHIND_MS);
       }
     };
@@ -87,6 +88,11 @@ export function Workloads(props: IWorkloadsProps): JSX.Element {
     return () => window.clearTimeout(timer);
   }, [status, text]);
 
+  // Back to where the keyboard came from; the row that was open is still under its cursor.
+  const close = () => {
+    props.choose(null);
+    grid.current?.focus();
+  };
   const counts = model.api(name)?.workloads;
   return (
     <div className="cx-workloads">
@@ -117,11 +123,11 @@ export function Workloads(props: IWorkloadsProps): JSX.Element {
             <Button label="Try again" onClick={() => load(() => list.reload())} />
           </ProblemBox>
         )}
-        <Table list={list} chosen={props.chosen} choose={props.choose} more={() => load(() => list.more())} />
+        <Table box={grid} list={list} chosen={props.chosen} choose={props.choose} more={() => load(() => list.more())} />
         {!list.rows.length && !problem && (list.loading ? <Loading what="the workloads" /> : <Nothing filtered={!!status || !!text} test={props.test} />)}
       </div>
       {props.chosen && (
-        <Inspector key={props.chosen} model={model} name={name} id={props.chosen} close={() => props.choose(null)} openCell={props.openCell} run={props.run} openGroup={props.openGroup} />
+        <Inspector key={props.chosen} model={model} name={name} id={props.chosen} close={close} openCell={props.openCell} run={props.run} openGroup={props.openGroup} />
       )}
     </div>
   );
@@ -143,8 +149,7 @@ function Nothing({ filtered, test }: { filtered: boolean; test: () => void }): J
 const COLUMNS = ['Status', 'Request id', 'Age', 'Wait', 'Run', 'Version', 'Replica'];
 
 /** A grid as WAI-ARIA wants it: one stop for Tab, arrows move along the rows, Enter opens. */
-function Table({ list, chosen, choose, more }: { list: WorkloadList; chosen: string | null; choose: (id: string) => void; more: () => void }): JSX.Element {
-  const box = React.useRef<HTMLDivElement>(null);
+function Table({ box, list, chosen, choose, more }: { box: React.RefObject<HTMLDivElement>; list: WorkloadList; chosen: string | null; choose: (id: string) => void; more: () => void }): JSX.Element {
   const now = useNow();
   const rows = list.rows;
   const [cursor, setCursor] = React.useState<string | null>(chosen);

@@ -71,6 +71,14 @@ describe('the client', () => {
     expect((await server.client.deploy(REQUEST, () => undefined).catch(one => one)).code).toBe('cut_off');
   });
 
+  it('says where a connection broke, whatever the browser calls it', async () => {
+    const broken = new ReadableStream({ pull: stream => stream.error(new TypeError('network error')) });
+    const server = new Server().on('POST notebook/deploy', () => new Response(broken));
+    const problem = await server.client.deploy(REQUEST, () => undefined).catch(one => one);
+    expect(problem.code).toBe('cut_off');
+    expect(problem.message).toContain('look in the list of APIs');
+  });
+
   it('sends a payload’s bytes and type as they are', async () => {
     const server = new Server().on('POST run/iris', json({ id: 'abc' }));
     expect(await server.client.submit('/iris', 'hello', 'text/plain', 'my-id')).toBe('abc');

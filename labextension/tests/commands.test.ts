@@ -5,11 +5,11 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 
 import { addCommands } from '../src/commands';
 import { RunningApis } from '../src/running';
-import { CommandIDs } from '../src/tokens';
-import { json, Server, summary, until } from './server';
+import { CommandIDs, ISummary } from '../src/tokens';
+import { ENVIRONMENT, json, Server, summary, until } from './server';
 
-async function registry(server: Server, apis = [summary('iris', { workloads: { in_queue: 2, in_progress: 1, completed: 0, failed: 0, cancelled: 0 } })]) {
-  const model = await server.live(apis);
+async function registry(server: Server, apis: ISummary[] | null = [summary('iris', { workloads: { in_queue: 2, in_progress: 1, completed: 0, failed: 0, cancelled: 0 } })]) {
+  const model = apis ? await server.live(apis) : server.model();
   const commands = new CommandRegistry();
   const added: any[] = [];
   const opened: any[] = [];
@@ -29,6 +29,27 @@ async function registry(server: Server, apis = [summary('iris', { workloads: { i
 afterEach(() => Notification.dismiss());
 
 describe('the commands', () => {
+  it('say why no API can be chosen, and wait for the first answer before they say that there is none', async () => {
+    const said = () => Notification.manager.notifications.map(one => one.message);
+    const down = new Server();
+    const { commands, model } = await registry(down, []);
+    model.apply({ environment: { ...ENVIRONMENT, up: false, message: 'no environment runs; start it' } });
+    await commands.execute(CommandIDs.logs);
+    expect(said()).toEqual(['no environment runs; start it']);
+    Notification.dismiss();
+    down.on('POST environment/start', json({ code: 'port_in_use', title: 'x', detail: 'port 8780 is taken', status: 409 }, 409));
+    await commands.execute(CommandIDs.startEnvironment);
+    expect(said()).toEqual(['Start: port 8780 is taken']);
+    Notification.dismiss();
+    // Nobody has looked yet: the palette is the first to ask.
+    const server = new Server().on('GET snapshot', json({ environment: ENVIRONMENT, apis: [summary('iris')], seq: {} }));
+    const started: string[] = [];
+    server.on('POST api/apis/iris/start', () => (started.push('iris'), json({ message: 'ok' })));
+    const early = await registry(server, null);
+    await early.commands.execute(CommandIDs.start);
+    expect(started).toEqual(['iris']);
+  });
+
   it('delete an API only after asking, saying what is lost', async () => {
     const server = new Server().on('DELETE api/apis/iris', json({ message: 'deleting iris' }));
     const { commands } = await registry(server);

@@ -22,7 +22,7 @@ describe('the model', () => {
     model.start();
     expect(server.asked).toHaveLength(1);
     expect(server.sockets).toHaveLength(1);
-    expect(server.socket.sent[0]).toEqual({ events: { iris: '1-0' }, logs: {} });
+    expect(server.socket.sent[0]).toMatchObject({ events: { iris: '1-0' }, logs: {} });
   });
 
   it('keeps what deltas say: new, changed and gone APIs', async () => {
@@ -102,11 +102,52 @@ describe('the model', () => {
     const model = await server.live([summary('iris')]);
     const one = model.followLogs('iris', '5-0');
     const two = model.followLogs('iris', '6-0');
-    expect(server.socket.sent.at(-1)).toEqual({ logs: { iris: '6-0' } });
+    expect(server.socket.sent.at(-1).logs).toEqual({ iris: '6-0' });
     one.dispose();
-    expect(server.socket.sent.at(-1)).toEqual({ logs: { iris: '6-0' } });
+    expect(server.socket.sent.at(-1).logs).toEqual({ iris: '6-0' });
     two.dispose();
-    expect(server.socket.sent.at(-1)).toEqual({ logs: {} });
+    expect(server.socket.sent.at(-1).logs).toEqual({});
+  });
+
+  it('lets the server go on with the logs that it tells already when another one is followed', async () => {
+    const server = new Server();
+    const model = await server.live([summary('iris'), summary('mood')]);
+    model.followLogs('iris', '5-0');
+    model.followLogs('mood', '8-0');
+    // Lines of iris may be on their way: its position as we know it would have them told twice.
+    expect(server.socket.sent.at(-1).logs).toEqual({ iris: null, mood: '8-0' });
+  });
+
+  it('leaves out lines that were on their way when their log was followed anew: they come again', async () => {
+    const server = new Server();
+    const model = await server.live([summary('iris')]);
+    const told: unknown[] = [];
+    model.changed.connect((_, change) => told.push(...(change.logs?.iris?.records ?? [])));
+    const batch = (position: string, message: string) => ({ iris: { position, records: [{ message }], gap: false } });
+    const first = model.followLogs('iris', '5-0');
+    const { turn } = server.socket.sent.at(-1);
+    first.dispose();
+    model.followLogs('iris', '7-0');
+    server.socket.say({ turn, logs: batch('8-0', 'eighth') });
+    server.socket.say({ logs: batch('8-0', 'eighth') });
+    expect(told).toEqual([{ message: 'eighth' }]);
+  });
+
+  it('starts anew where the server has come back with another environment', async () => {
+    const other = { ...ENVIRONMENT, name: 'team', url: 'https://team.example', local: false };
+    const server = new Server().on('GET environment', json(other));
+    const model = await server.live([summary('iris')]);
+    model.followLogs('iris', '5-0');
+    const resets: boolean[] = [];
+    model.changed.connect((_, change) => resets.push(!!change.reset));
+    server.on('GET snapshot', json({ environment: other, apis: [summary('iris', { live: 9 })], seq: { iris: '900-0' } }));
+    server.socket.break();
+    await until(() => server.sockets.length === 2, 'a second socket');
+    server.socket.open();
+    expect(model.api('iris')!.live).toBe(9);
+    expect(resets.at(-1)).toBe(true);
+    // The first one's positions mean nothing to the second.
+    expect(server.socket.sent[0]).toMatchObject({ events: { iris: '900-0' }, logs: { iris: '$' } });
   });
 
   it('hands changes on with one signal a frame', async () => {

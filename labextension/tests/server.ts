@@ -100,8 +100,10 @@ export class FakeSocket {
     this.onopen?.();
   }
 
-  say(frame: unknown): void {
-    this.onmessage?.({ data: JSON.stringify(frame) });
+  /** A frame with log lines is made after everything that was sent, where the test does not say otherwise. */
+  say(frame: any): void {
+    const turn = frame.logs ? { turn: this.sent.at(-1)?.turn ?? 0 } : {};
+    this.onmessage?.({ data: JSON.stringify({ ...turn, ...frame }) });
   }
 
   break(): void {

@@ -1,5 +1,5 @@
 import { CommandRegistry } from '@lumino/commands';
-import { fireEvent, render, screen, waitFor, within } from '@testing-library/react';
+import { act, fireEvent, render, screen, waitFor, within } from '@testing-library/react';
 import * as React from 'react';
 import { describe, expect, it, vi } from 'vitest';
 
@@ -131,7 +131,29 @@ describe('the workloads', () => {
     fireEvent.keyDown(grid, { key: 'ArrowDown' });
     expect(grid.getAttribute('aria-activedescendant')).toBe('cx-row-bad-1');
     fireEvent.keyDown(grid, { key: 'Enter' });
-    expect(await screen.findByRole('region', { name: 'Workload bad-1' })).toBeTruthy();
+    const inspector = await screen.findByRole('region', { name: 'Workload bad-1' });
+    expect(document.activeElement?.tagName).toBe('H3');
+    fireEvent.keyDown(inspector, { key: 'Escape' });
+    await waitFor(() => expect(screen.queryByRole('region', { name: 'Workload bad-1' })).toBeNull());
+    expect(document.activeElement).toBe(grid);
+  });
+
+  it('show numbers that are longer than a browser’s own as they were written, also when they are copied', async () => {
+    const details = JSON.stringify({ ...workload('long-1'), result: { id: 0 }, payload_kept: true, failure: null });
+    const long = '1234567890123456789';
+    const copied: string[] = [];
+    vi.stubGlobal('navigator', { ...navigator, clipboard: { writeText: async (text: string) => void copied.push(text) } });
+    const server = serve(new Server())
+      .on('GET api/apis/iris/workloads/long-1', new Response(details.replace('"id":0', `"id":${long}`), { headers: { 'content-type': 'application/json' } }))
+      .on('GET api/apis/iris/workloads/long-1/logs', json({ records: [], first: 0, total: 0 }))
+      .on('GET api/apis/iris/workloads/long-1/payload', new Response(`{"of": ${long}1}`, { headers: { 'x-payload-content-type': 'application/json' } }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" workload="long-1" />);
+    expect(await screen.findByText(`${long}n`)).toBeTruthy();
+    expect(await screen.findByText(`${long}1n`)).toBeTruthy();
+    expect(screen.getAllByText(/its digits are exact/)).toHaveLength(2);
+    fireEvent.click(screen.getByRole('button', { name: 'Copy the result' }));
+    await waitFor(() => expect(copied).toEqual([`{\n  "id": ${long}\n}`]));
+    vi.unstubAllGlobals();
   });
 
   it('appear and end as the stream says, without a reload', async () => {
@@ -280,7 +302,7 @@ describe('the logs', () => {
     const { commands, ran } = commandsOf(CommandIDs.openCell);
     render(<Shown model={model} commands={commands} tab="logs" />);
     await screen.findByText('begun');
-    await waitFor(() => expect(server.socket.sent.at(-1)).toEqual({ logs: { iris: '5-0' } }));
+    await waitFor(() => expect(server.socket.sent.at(-1)).toMatchObject({ logs: { iris: '5-0' } }));
     server.socket.say({ logs: { iris: { position: '6-0', records: [line('boom', 'ERROR', 'req-12345678')], gap: false } } });
     expect(await screen.findByText('boom')).toBeTruthy();
     server.on('GET api/apis/iris/deployments/3/module', json({ path: 'handler.py', source: '', reasons: [], notebook: 'iris.ipynb', cells: { 'cell 2': 'id-2' } }));
@@ -290,8 +312,19 @@ describe('the logs', () => {
     fireEvent.change(screen.getByRole('combobox'), { target: { value: '3' } });
     expect(screen.queryByText('begun')).toBeNull();
     fireEvent.click(screen.getByRole('button', { name: 'Open workload req-12345678' }));
-    await waitFor(() => expect(server.socket.sent.at(-1)).toEqual({ logs: {} }));
+    await waitFor(() => expect(server.socket.sent.at(-1).logs).toEqual({}));
     expect(await screen.findByRole('region', { name: 'Workload req-12345678' })).toBeTruthy();
+  });
+
+  it('are loaded anew where everything may have changed', async () => {
+    const server = new Server().on('GET api/apis/iris/logs/tail', json({ records: [{ message: 'of this one' }], position: '5-0' }));
+    const model = await server.live([summary('iris')]);
+    render(<Shown model={model} commands={commandsOf().commands} tab="logs" />);
+    await screen.findByText('of this one');
+    server.on('GET api/apis/iris/logs/tail', json({ records: [{ message: 'of another' }], position: '5-0' }));
+    await act(() => model.load());
+    expect(await screen.findByText('of another')).toBeTruthy();
+    expect(screen.queryByText('of this one')).toBeNull();
   });
 });
 
@@ -327,6 +360,14 @@ describe('the Test tab', () => {
     server.on('GET api/apis/iris/workloads/w1', json({ ...workload('w1'), result: { label: 'setosa' }, failure: null, payload_kept: false }));
     server.socket.say({ changes: { iris: { seq: '9-0', moves: {}, workloads: [workload('w1')], more: 0, gap: false } } });
     expect(await screen.findByText('"setosa"')).toBeTruthy();
+    // A look at the log on the way takes neither the form nor the answers away.
+    server.on('GET api/apis/iris/logs/tail', json({ records: [], position: '5-0' }));
+    fireEvent.click(screen.getByRole('tab', { name: 'Logs' }));
+    expect(await screen.findByText('Nothing logged yet')).toBeTruthy();
+    expect(screen.queryByRole('button', { name: 'Send' })).toBeNull();
+    fireEvent.click(screen.getByRole('tab', { name: 'Test' }));
+    expect((screen.getByLabelText('Body') as HTMLTextAreaElement).value).toBe('{"petal": 1}');
+    expect(screen.getByText('"setosa"')).toBeTruthy();
   });
 
   it('shows why the gateway refused a payload', async () => {

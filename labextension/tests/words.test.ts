@@ -60,6 +60,13 @@ describe('snippets', () => {
     expect(javascript(call, payload('{"a": null}'))).toContain('JSON.stringify({"a":null})');
   });
 
+  it('keep every digit of a long number', () => {
+    const call = { url: 'http://x/iris', headers: {}, through: false };
+    const long = payload('{"id": 1234567890123456789}');
+    expect(python(call, long)).toContain('json={"id": 1234567890123456789}');
+    expect(javascript(call, long)).toContain('body: "{\\"id\\":1234567890123456789}"');
+  });
+
   it('pipe bytes that are no text', () => {
     expect(curl({ url: 'u', headers: {}, through: false }, { contentType: 'image/png', bytes: new Uint8Array([255, 0]) })).toBe(
       "printf '%s' '/wA=' | base64 -d | curl 'u' -H 'Content-Type: image/png' --data-binary @-"

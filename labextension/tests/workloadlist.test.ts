@@ -82,6 +82,25 @@ describe('the list of workloads', () => {
     expect(server.asked).toHaveLength(2);
   });
 
+  it('asks for all that is loaded once more after a burst, and goes on below it', async () => {
+    const of = (from: number, status: any, run = 1) => Array.from({ length: 500 }, (_, at) => workload(`w${from - at}`, status, from - at, { run }));
+    const server = new Server().on(PATH, json({ workloads: of(1000, 'failed'), next: 'c1', scanned: 500 }));
+    const list = new WorkloadList(server.client, 'iris');
+    await list.reload();
+    server.on(PATH, json({ workloads: of(500, 'failed'), next: null, scanned: 500 }));
+    await list.more();
+    // All are requeued at once, and 300 new ones come: none of it was told one by one.
+    const pages = [json({ workloads: of(1300, 'in_queue', 2), next: 'd1', scanned: 500 }), json({ workloads: of(800, 'in_queue', 2), next: 'd2', scanned: 500 })];
+    server.on(PATH, () => pages.shift()!);
+    await list.renew();
+    expect(list.rows).toHaveLength(1300);
+    expect(list.rows.filter(row => row.status === 'failed').map(row => row.id)[0]).toBe('w300');
+    server.on(PATH, json({ workloads: of(300, 'in_queue', 2).slice(0, 300), next: null, scanned: 300 }));
+    await list.more();
+    expect(server.asked.at(-1)!.path).toContain('cursor=d2');
+    expect(new Set(list.rows.map(row => row.status))).toEqual(new Set(['in_queue']));
+  });
+
   it('forgets the answer to a filter that was changed meanwhile', async () => {
     const { list, server } = await listOf();
     const answers: ((answer: Response) => void)[] = [];

@@ -202,7 +202,7 @@ class Page:
     frames: list[dict[str, Any]] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
 
-    def follow(self, **positions: dict[str, str]) -> None:
+    def follow(self, **positions: dict[str, str] | dict[str, str | None] | int) -> None:
         self.socket.send(json.dumps(positions))
 
     def frame(self, seconds: float = WAIT_S) -> dict[str, Any] | None:

@@ -251,6 +251,8 @@ def test_a_stream_is_closed_for_what_it_cannot_mean(lab: Lab) -> None:
         '{"events": []}',
         '{"events": {"a": 1}}',
         '{"logs": {"a": "x"}}',
+        '{"events": {"a": null}}',
+        '{"logs": {}, "turn": "1"}',
         "x" * 300_000,
         '{"events": {"a": "1-1\\n"}}',
     ):

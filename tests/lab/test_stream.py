@@ -154,6 +154,33 @@ def test_log_lines_come_while_they_are_followed(lab: Lab, environment: Environme
     page.close()
 
 
+def test_following_another_log_tells_no_line_of_the_first_twice(lab: Lab, environment: Environment, project: ProjectMaker) -> None:
+    handler = "class Handler:\n    def handle_async(self, payload):\n        print('line', payload)\n        return {}"
+    for name in ("once-a", "once-b"):
+        project(name, handler).deploy(environment)
+    page = lab.page(lab.get("snapshot").json()["seq"], {"once-a": "0-0"})
+
+    def lines(api: str) -> list[str]:
+        said = [record["message"] for frame in page.frames for record in frame.get("logs", {}).get(api, {}).get("records", ())]
+        return [line for line in said if line.startswith("line")]
+
+    environment.client().submit("once-a", "one")
+    page.until(lambda frame: lines("once-a") == ["line one"], "the line of the first")
+    # Two messages that the server may take as one: the place where the first stands is the server's.
+    page.follow(logs={"once-a": None}, turn=2)
+    page.follow(logs={"once-a": None, "once-b": "0-0"}, turn=3)
+    for name in ("once-a", "once-b"):
+        environment.client().submit(name, "two")
+    frame = page.until(lambda frame: "line two" in lines("once-a") and "line two" in lines("once-b"), "the lines of both")
+    assert lines("once-a") == ["line one", "line two"]
+    assert frame["turn"] == 3, "made after the last message"
+    # A position that has not been taken yet is not forgotten over a message that goes on with it.
+    page.follow(logs={"once-a": "0-0", "once-b": None}, turn=4)
+    page.follow(logs={"once-a": None}, turn=5)
+    page.until(lambda frame: lines("once-a") == ["line one", "line two", "line one", "line two"], "from its beginning")
+    page.close()
+
+
 def test_a_position_of_another_store_is_a_gap(lab: Lab, environment: Environment, project: ProjectMaker) -> None:
     project("gap").deploy(environment)
     page = lab.page({"gap": "9999999999999-0"})
