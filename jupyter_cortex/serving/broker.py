@@ -151,7 +151,7 @@ class CortexConsumer(Consumer):
         self._wait_link: Link | None = None
         self._link: Link | None = None
         #: Connections that were given up because nothing came any more: what lies in them may still reach the store, minutes later.
-        self._given_up: list[int] = []
+        self._given_up: list[tuple[str, int]] = []
         self._armed = False
         self._left = 1  # what the last fetch left in the queue; 1 = look
         self._source = "suspects"
@@ -252,7 +252,8 @@ class CortexConsumer(Consumer):
         self._news.again()
         prefix = keys.prefix(self._terms.api)
         # First no fetch of before may run any more: what it took would lie under our name, and nobody would know of it.
-        ended = [("CLIENT", "KILL", "ID", client_id) for client_id in self._given_up]
+        # (Of a server that has gone nothing lies in them, and another one's number may be a stranger's.)
+        ended = [("CLIENT", "KILL", "ID", client_id) for server, client_id in self._given_up if server == self._link.server]
         self._link.send(*ended, ("EVALSHA", RESYNC.sha, 1, prefix, self._terms.replica, *(d.name for d in self._hand.values())))
         replies: list[Any] = []
         while len(replies) <= len(ended):
@@ -267,7 +268,7 @@ class CortexConsumer(Consumer):
         if not self._closed:
             log.debug("connection to the store lost: %s", error)
         if isinstance(error, TimeoutError):
-            self._given_up += [link.id for link in (self._link, self._wait_link) if link is not None and link.id]
+            self._given_up += [(link.server, link.id) for link in (self._link, self._wait_link) if link is not None and link.id]
         self._disconnect()
         time.sleep(self._retry_s)
         self._retry_s = min(self._retry_s * 2, RECONNECT_S[1])

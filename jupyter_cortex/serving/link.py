@@ -7,6 +7,7 @@ redis-py's; packing and parsing are hiredis's, which cost about 1 µs a command 
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -18,6 +19,7 @@ from ..store.scripts import Script
 
 Argument = str | int | float | bytes
 
+_RUN = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 #: Seconds a send may take before the connection counts as dead.
 SEND_TIMEOUT = 10.0
 
@@ -37,11 +39,10 @@ class Link:
             for script in scripts:
                 self._connection.send_command("SCRIPT LOAD", script.source)
                 self._connection.read_response()
-            #: What the server calls this connection; 0 where this user may not ask.
-            self.id = 0
-            self._connection.send_command("CLIENT", "ID")
-            with contextlib.suppress(redis.ResponseError):
-                self.id = int(self._connection.read_response())
+            #: What the server calls this connection, 0 where this user may not ask; and which run of the server does: another gives the numbers anew.
+            self.id, self.server = int(self._asked("CLIENT", "ID") or 0), ""
+            if self.id and (run := _RUN.search(self._asked("INFO", "server") or b"")):
+                self.server = run[1].decode()
         except BaseException:
             self._connection.disconnect()
             raise
@@ -49,6 +50,13 @@ class Link:
         assert sock is not None
         self.sock: socket.socket = sock
         self._reader = hiredis.Reader()
+
+    def _asked(self, *command: str) -> Any:
+        """The reply, None where this user may not ask."""
+        self._connection.send_command(*command)
+        with contextlib.suppress(redis.ResponseError):
+            return self._connection.read_response()
+        return None
 
     def fileno(self) -> int:
         return self.sock.fileno()

@@ -119,7 +119,9 @@ def store_errors() -> Iterator[None]:
     except (redis.RedisError, OSError) as error:
         if not is_temporary(error):
             raise
-        raise StoreUnavailable(f"{explain(error)}; nothing was changed, try again", retry_after=1) from error
+        # Only who was refused knows that nothing happened: after a lost connection or a timeout it may have.
+        refused = isinstance(error, redis.ResponseError)
+        raise StoreUnavailable(f"{explain(error)}; {'nothing was changed, ' if refused else ''}try again", retry_after=1) from error
 
 
 def text(value: Any) -> Any:

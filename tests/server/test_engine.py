@@ -669,11 +669,17 @@ def test_before_it_settles_what_it_holds_a_consumer_ends_the_connections_that_it
     given_up = Link(home.redis_url())
     assert given_up.id
     consumer = CortexConsumer(home.redis_url(), Terms(API, "r1", 1), 1, lambda workload: None, list)
-    consumer._given_up = [given_up.id]
+    assert given_up.server == client.info("server")["run_id"]
+    another = Link(home.redis_url())
+    # The number of the second was given by a server that has ended since: here it is a stranger's.
+    consumer._given_up = [(given_up.server, given_up.id), ("0" * 40, another.id)]
     next(consumer)
     with pytest.raises(OSError, match="closed"):
         given_up.receive()
     assert not consumer._given_up
+    another.send(("PING",))
+    assert another.receive() == [b"PONG"]
+    another.close()
     given_up.close()
     consumer.close()
 

@@ -422,7 +422,8 @@ class Histories(RuleBasedStateMachine):
         self.seen["alive after all"] += 1
         replica = self.replicas[self._holder(draw)]
         self._reclaim(replica, [], keep=True)
-        self._beat(replica)
+        if draw(st.booleans(), label="its worker, too"):
+            self._beat(replica)
 
     def _reclaim(self, replica: Replica, ran: list[str], keep: bool) -> None:
         expected = self.model.reclaim(replica.name, ran, keep)
@@ -476,6 +477,7 @@ class Histories(RuleBasedStateMachine):
         assert shown.ids("suspects") == model.suspects
         held = {name: set(shown.ids(name)) for name in shown.values if name.startswith("held:")}
         assert held == {f"held:{name}": ids for name, ids in model.held.items() if ids}
+        assert {name.removeprefix("held:") for name in held} <= set(shown.ids("beats")), "who holds something is missed when it falls silent"
         places = Counter([*shown.ids("queue"), *shown.ids("suspects"), *itertools.chain(*held.values())])
         assert {name: places[name] for name in model.open()} == dict.fromkeys(model.open(), 1), "each open workload lies in exactly one place"
         for index in ("open", *FINAL):

@@ -86,6 +86,8 @@ if take > 0 and not retired and redis.call('EXISTS', p .. ':api') == 1 then
   end
   if #taken > 0 then
     redis.call('SADD', held, unpack(taken))
+    -- Who was taken for dead and lives may come without a beat, its worker gone: what it holds must be found when it does die.
+    redis.call('ZADD', p .. ':beats', 'NX', now, replica)
     for i, body in ipairs(redis.call('MGET', unpack(keys_of_bodies))) do out[4 * i + 1] = body or '' end
   end
 end
