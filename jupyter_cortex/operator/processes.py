@@ -19,6 +19,8 @@ from pathlib import Path
 
 #: Somebody who only looks has the lock for some microseconds: who wants to move in tries so often, 1 ms apart.
 LOOKS = 10
+#: Behind the id of who starts the process that is to live here; and how often, 1 ms apart, its own id is waited for.
+STARTING, STARTS = b"+", 1000
 
 
 class Slot:
@@ -34,22 +36,25 @@ class Slot:
             fd = os.open(self.path, os.O_RDWR)
         except FileNotFoundError:
             return None
+        text = b""
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # two who look at once do not take each other for one who lives here
-        except BlockingIOError:
-            # Between taking the lock and writing the id there are microseconds.
-            for _ in range(100):
-                if text := os.pread(fd, 32, 0).strip():
+            # Between taking the lock and writing the id there are microseconds, and until it is that of who is to live here a program starts.
+            for _ in range(STARTS):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # two who look at once do not take each other for one who lives here
+                    return None
+                if (text := os.pread(fd, 32, 0).strip()) and not text.endswith(STARTING):
                     return int(text)
                 time.sleep(0.001)
-            return None
-        else:
-            return None
+            return int(text.removesuffix(STARTING)) if text else None
         finally:
             os.close(fd)
 
     def take(self) -> int | None:
         """Lock the slot for this process; the descriptor, or None when it is taken."""
+        return self._take("")
+
+    def _take(self, mark: str) -> int | None:
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         for attempt in range(LOOKS):
             try:
@@ -61,23 +66,24 @@ class Slot:
                     return None
                 time.sleep(0.001)
         try:
-            self._write(fd, os.getpid())
+            self._write(fd, os.getpid(), mark)
         except OSError:
             os.close(fd)  # or this process would hold the lock as long as it lives
             raise
         return fd
 
     @staticmethod
-    def _write(fd: int, pid: int) -> None:
+    def _write(fd: int, pid: int, mark: str = "") -> None:
         # Over the old id, all of it at once: on a full disk a file that was emptied first would stay empty.
-        os.pwrite(fd, f"{pid:<16}".encode(), 0)
+        os.pwrite(fd, f"{pid}{mark}".ljust(16).encode(), 0)
 
     def spawn(self, argv: Sequence[str], env: Mapping[str, str], log: Path | None, cwd: Path) -> subprocess.Popen[bytes] | None:
         """Start a detached process in this slot; None when it is taken. Without ``log`` it writes to where we do.
 
         Raises OSError when the program cannot be started.
         """
-        fd = self.take()
+        # Whoever looks meanwhile must not take us for it: a signal would be for the wrong one.
+        fd = self._take(STARTING.decode())
         if fd is None:
             return None
         try:

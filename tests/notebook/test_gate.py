@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -211,7 +212,7 @@ def test_a_path_that_leaves_the_project_is_refused_and_nothing_is_written(tmp_pa
     files = [module, ProjectFile.made(path, b"x")] if place == "files" else [module]
     document = {"name": "a", "kind": "AsyncAPI", "handler": {"type": "python", "path": "handler.py"}}
     project = Project(tmp_path, [document], files, "here", meta={path: b"x"} if place == "meta" else {})
-    with pytest.raises(ProjectError, match=r"victim\.py"):
+    with pytest.raises(ProjectError, match=re.escape(path[:40])):
         gate.run(project, check_specs([document], ["handler.py"])[0], [])
     assert victim.read_text() == "mine"
 

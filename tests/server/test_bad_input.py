@@ -352,7 +352,9 @@ def test_a_workload_that_kills_its_replica_fails_after_three_deliveries_and_alon
             assert details["attempts"] <= 3
             told = wait_until(lambda ids=request_id: (said := errors_of(environment, name, ids))[2:] and said, "the log tells of each death")
             assert len(told) == 3
-            assert all(reason in one and "while it ran this request" in one for one in told), told
+            # Its neighbours' deaths are told as what they were; the last one it dies alone.
+            assert all((reason in one or threads > 1) and "while it ran this request" in one for one in told), told
+            assert reason in told[-1]
         assert ended(web, f"/{name}/{submit(web, name, 0)}").json()["status"] == "completed"
         assert environment.client().get_api(name)["exits"]
     finally:

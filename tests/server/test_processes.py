@@ -6,6 +6,8 @@ import errno
 import mmap
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -42,6 +44,33 @@ def test_those_who_look_at_an_empty_slot_at_once_all_see_it_empty(tmp_path: Path
     os.close(fd)  # its id stays in the file
     with ThreadPoolExecutor(8) as lookers:
         assert set(lookers.map(lambda _: slot.pid(), range(4000))) == {None}
+
+
+def test_who_starts_a_process_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looked in that moment, and sent a signal, ended the operator instead of a worker."""
+    slot, seen = Slot(tmp_path, "role"), []
+    start = subprocess.Popen
+
+    def slow(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        with ThreadPoolExecutor(1) as looker:
+            looking = looker.submit(slot.pid)
+            with pytest.raises(TimeoutError):
+                looking.result(timeout=0.2)  # it waits
+            process = start(*arguments, **options)
+            looker.submit(lambda: seen.append(looking.result()))
+            # As spawn does next.
+            with slot.path.open("r+b") as file:
+                file.write(f"{process.pid:<16}".encode())
+            return process
+
+    monkeypatch.setattr(subprocess, "Popen", slow)
+    process = slot.spawn([sys.executable, "-c", "import time; time.sleep(60)"], {}, None, tmp_path)
+    assert process
+    assert seen == [process.pid]
+    assert slot.pid() == process.pid
+    process.kill()
+    process.wait()
+    assert slot.pid() is None
 
 
 def test_a_worker_that_is_told_to_look_while_it_imports_lives_on(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
