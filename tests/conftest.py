@@ -26,9 +26,10 @@ from jupyter_cortex.operator import local
 from jupyter_cortex.operator.home import Home
 from jupyter_cortex.operator.processes import Slot
 
+from .spread import pytest_collection_modifyitems, pytest_xdist_auto_num_workers, pytest_xdist_make_scheduler
 from .suites import pytest_collect_directory
 
-__all__ = ["pytest_collect_directory"]
+__all__ = ["pytest_collect_directory", "pytest_collection_modifyitems", "pytest_xdist_auto_num_workers", "pytest_xdist_make_scheduler"]
 
 CI = os.environ.get("CI") == "true"
 # CI tries the same inputs at each run, so that what fails there fails here; at home each run tries others. Machines are too noisy for deadlines.

@@ -9,8 +9,10 @@ To debug in this process: ``CORTEX_SUITE=here pytest -p no:asyncio tests/browser
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,7 +115,8 @@ class Apart(FSCollector):
         self._report = directory / "report"
         self._report.write_text("")
         self._read = 0
-        argv = [sys.executable, "-m", "pytest", "-p", "tests.suite_report", "-p", "no:cacheprovider", "--tb=long", "--rootdir", str(ROOT), *arguments]
+        argv = [sys.executable, "-m", "pytest", "-p", "tests.suite_report", "-p", "no:cacheprovider", "--tb=long", "--rootdir", str(ROOT)]
+        argv += ["-o", "addopts=-ra --strict-markers", *arguments]  # one browser, one process
         env = {**environ(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CORTEX_SUITE_REPORT": str(self._report)}
         with said.open("wb") as out:
             # A session of its own: an interrupt at the terminal reaches it through _end, once.
@@ -162,20 +165,25 @@ class Apart(FSCollector):
 
 
 class Vitest(FSCollector):
-    """The extension's own tests, in Node: run once, while pytest collects."""
+    """The extension's own tests, in Node: run once, while pytest collects; where it collects in several processes, by the first of them."""
 
     def collect(self) -> Iterator[Tests]:
-        with tempfile.TemporaryDirectory(prefix="cx-vitest-") as directory:
-            report = Path(directory) / "report.json"
-            script = f"{sys.executable} bundle.py install && node node_modules/vitest/vitest.mjs run --reporter=json --outputFile={report}"
-            done = subprocess.run(
-                script, shell=True, cwd=LABEXTENSION, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-            )
-            if not report.is_file():
-                # No Node or no npm: one test that says so. Everything else is still to be run.
-                yield Tests.from_parent(self, path=self.path / "vitest", rows=[self._row("runs", "failed", done.stdout)])
-                return
-            results = json.loads(report.read_text())["testResults"]
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+        directory = Path(tempfile.gettempdir()) / f"cx-vitest-{os.getuid()}-{run}"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        self.config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+        report, said = directory / "report.json", directory / "said"
+        with (directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not said.exists():
+                script = f"{sys.executable} bundle.py install && node node_modules/vitest/vitest.mjs run --reporter=json --outputFile={report}"
+                with said.open("w") as out:
+                    subprocess.run(script, shell=True, cwd=LABEXTENSION, env=environ(), stdout=out, stderr=subprocess.STDOUT, check=False)
+        if not report.is_file():
+            # No Node or no npm: one test that says so. Everything else is still to be run.
+            yield Tests.from_parent(self, path=self.path / "vitest", rows=[self._row("runs", "failed", said.read_text())])
+            return
+        results = json.loads(report.read_text())["testResults"]
         for result in sorted(results, key=lambda one: str(one["name"])):
             rows = [
                 self._row(
@@ -186,7 +194,7 @@ class Vitest(FSCollector):
                 for test in result["assertionResults"]
             ]
             if result["status"] == "failed" and not any(test["status"] == "failed" for test in result["assertionResults"]):
-                rows.append(self._row("loads", "failed", result["message"] or done.stdout))
+                rows.append(self._row("loads", "failed", result["message"] or said.read_text()))
             yield Tests.from_parent(self, path=Path(result["name"]), rows=rows)
 
     @staticmethod
