@@ -183,7 +183,7 @@ class Reconciler:
                 self.slot(name, version).signal(signal.SIGUSR1)
                 if before:
                     self.slot(name, before).signal(signal.SIGUSR1)
-                self.registry.prune_bundles(name)
+                self.registry.prune(name)
                 self.registry.wake_operator()
         elif not running:
             self._burial.bury(name, version)

@@ -18,6 +18,8 @@ from .scripts import CHOOSE, DELETE, DEPLOY, MOVE, PROMOTE, PURGE, REHEARSE, REP
 
 #: Seconds for which a deploy waits for the delete before it. Workers that are told to end now take about one.
 DELETE_S = 10.0
+#: Of so many newest versions these are kept: what a rollback needs, what its check said, and what it was at all.
+BUNDLES_KEPT, REPORTS_KEPT, RECORDS_KEPT = 10, 10, 100
 #: What others are to look at must be said while the store's memory is full, too: a script may write once its first write was one that needs none.
 COUNT_UP = "redis.call('PERSIST', KEYS[1]) return redis.call('INCR', KEYS[1])"
 SAY = "redis.call('PERSIST', KEYS[1]) return redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])"
@@ -183,16 +185,24 @@ class Registry:
             # For good only once it is deployed; one that is there may be, and holds the same.
             self.client.set(keys.bundle(name, digest), data, ex=86400, nx=True)
 
-    def prune_bundles(self, name: str, newest: int = 10) -> None:
-        """Forget the archives that neither the newest versions nor running ones need: each may hold 32 MiB of the store's memory."""
+    def prune(self, name: str) -> None:
+        """Forget what neither the newest versions nor running ones need: archives of up to 32 MiB, reports, and with old records their ``.env``."""
         with store_errors():  # first: one that a deploy records meanwhile is not among them
             kept = {text(digest) for digest in self.client.smembers(keys.bundles(name))}  # type: ignore[union-attr]
-        needed = {deployment.digest for deployment in self.deployments(name, newest)}
-        needed |= {found.digest for version in self.active(name) if (found := self.find_deployment(name, version))}
+        active = set(self.active(name))
+        needed = {deployment.digest for deployment in self.deployments(name, BUNDLES_KEPT)}
+        needed |= {found.digest for version in active if (found := self.find_deployment(name, version))}
+        last = self._next(name)
         with store_errors():
+            pipe = self.client.pipeline(transaction=False)
             for digest in kept - needed:
-                self.client.unlink(keys.bundle(name, digest))
-                self.client.srem(keys.bundles(name), digest)
+                pipe.unlink(keys.bundle(name, digest))
+                pipe.srem(keys.bundles(name), digest)
+            # Those further back went long ago.
+            for version in range(max(1, last - 2 * RECORDS_KEPT), last - REPORTS_KEPT + 1):
+                if version not in active:
+                    pipe.unlink(keys.report(name, version), *([keys.deployment(name, version)] if version <= last - RECORDS_KEPT else []))
+            pipe.execute()
 
     def bundle(self, name: str, digest: str) -> bytes:
         with store_errors():
@@ -350,25 +360,31 @@ class Registry:
     def deployment(self, name: str, version: int) -> Deployment:
         found = self.find_deployment(name, version)
         if found is None:
-            raise DeploymentNotFound(f"{name} has no version {version}")
+            forgotten = f" any more; the newest {RECORDS_KEPT} are kept" if 0 < version < self._next(name) else ""
+            raise DeploymentNotFound(f"{name} has no version {version}{forgotten}")
         return found
 
     def deployments(self, name: str, newest: int = 10) -> list[Deployment]:
         """The newest deployments, newest first."""
-        with store_errors():
-            last = int(self.client.hget(keys.api(name), "next") or 0)  # type: ignore[arg-type]
+        last = self._next(name)
         found = (self.find_deployment(name, version) for version in range(last, max(0, last - newest), -1))
         return [deployment for deployment in found if deployment]
+
+    def _next(self, name: str) -> int:
+        """The number of the newest version."""
+        with store_errors():
+            return int(self.client.hget(keys.api(name), "next") or 0)  # type: ignore[arg-type]
 
     def live_before(self, name: str, version: int) -> int:
         """The version that was live before this one became it; 0 for none."""
         at = self.deployment(name, version).times.get("live_at", 0)
+        last = self._next(name)
         with store_errors():
-            last = int(self.client.hget(keys.api(name), "next") or 0)  # type: ignore[arg-type]
             pipe = self.client.pipeline(transaction=False)
-            for one in range(1, last + 1):
+            kept = range(max(1, last - RECORDS_KEPT + 1), last + 1)
+            for one in kept:
                 pipe.hget(keys.deployment(name, one), "live_at")
-            went_live = [(int(raw), one) for one, raw in enumerate(pipe.execute(), 1) if raw]
+            went_live = [(int(raw), one) for one, raw in zip(kept, pipe.execute(), strict=True) if raw]
         return max(((when, one) for when, one in went_live if (when, one) < (at, version)), default=(0, 0))[1]
 
     def active(self, name: str) -> list[int]:

@@ -10,18 +10,11 @@ from ..core.errors import DeploymentNotFound
 from . import keys
 from .connection import store_errors
 
-#: Reports of older versions are forgotten.
-KEPT = 10
-
 
 def put(client: redis.Redis, name: str, version: int, data: bytes) -> None:
-    """Keep a report (ipynb); notebooks compress to a tenth. Raises StoreUnavailable."""
+    """Keep a report (ipynb) until the registry forgets it; notebooks compress to a tenth. Raises StoreUnavailable."""
     with store_errors():
-        pipe = client.pipeline(transaction=False)
-        pipe.set(keys.report(name, version), zlib.compress(data))
-        if version > KEPT:
-            pipe.unlink(keys.report(name, version - KEPT))
-        pipe.execute()
+        client.set(keys.report(name, version), zlib.compress(data))
 
 
 def get(client: redis.Redis, name: str, version: int) -> bytes:

@@ -12,8 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from jupyter_cortex.core.errors import ApiNotFound, Conflict, CortexError
+from jupyter_cortex.core.errors import ApiNotFound, Conflict, CortexError, DeploymentNotFound
 from jupyter_cortex.project import bundle
+from jupyter_cortex.store import keys, reports
+from jupyter_cortex.store.registry import Registry
 from tests.conftest import ECHO, Environment, ProjectMaker, wait_until
 
 from .test_public_http import CALLS, ended, kept, refused, running, submit
@@ -478,3 +480,23 @@ def test_a_bundle_that_no_version_uses_any_more_does_not_stay_for_ever(environme
         wait_until(only_those, "bundles of forgotten versions are removed or expire", 15)
     finally:
         environment.client().delete("control-bundles")
+
+
+def test_reports_and_records_of_old_versions_are_forgotten_and_what_is_live_is_not(environment: Environment, project: ProjectMaker) -> None:
+    project("control-old").deploy(environment)
+    with environment.redis() as store:
+        registry = Registry(store)
+        prefix = keys.prefix("control-old")
+        # As if 119 deploys had failed since.
+        store.hset(keys.api("control-old"), "next", 120)
+        for version in range(2, 121):
+            store.copy(keys.deployment("control-old", 1), keys.deployment("control-old", version))
+            store.hset(keys.deployment("control-old", version), "state", "failed")
+        for version in (1, 5, 110, 111, 120):
+            reports.put(store, "control-old", version, b"{}")
+        registry.prune("control-old")
+        left = {key.decode().removeprefix(f"{prefix}:") for kind in ("dep", "report") for key in store.scan_iter(f"{prefix}:{kind}:*")}
+    assert left == {"report:1", "report:111", "report:120", "dep:1", *(f"dep:{version}" for version in range(21, 121))}
+    with pytest.raises(DeploymentNotFound, match="no version 20 any more; the newest 100 are kept"):
+        environment.client().module("control-old", 20)
+    environment.client().delete("control-old")
