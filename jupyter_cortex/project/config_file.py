@@ -65,6 +65,31 @@ def load(path: Path) -> list[dict[str, Any]]:
     return check_documents(_parse(_read(path), path.name), path.name)
 
 
+def doubled(path: Path) -> list[str]:
+    """A sentence for each key that stands twice in one map of a file that :func:`load` takes: YAML lets the last one count, and says nothing."""
+    found, nodes, seen = [], [yaml.compose(_read(path), Loader=_Loader)], set()
+    while nodes:
+        node = nodes.pop()
+        if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+            continue  # an alias leads to a node again
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+            continue
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            nodes.append(value)
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                line = key.start_mark.line + 1
+                if key.value in lines:
+                    shown = printable(key.value)
+                    found.append(
+                        (line, f"{path.name}: {shown} stands at line {lines[key.value]} and again at line {line}; only the last one counts.")
+                    )
+                lines[key.value] = line
+    return [sentence for _, sentence in sorted(found)]
+
+
 def value_of(text: str | bytes, source: str) -> Any:
     """One YAML value with the scalars of a config file: ``0.5``, ``[a, b]``, ``2024-01-01`` (a text). Raises SpecError (kind ``yaml``)."""
     return _parse(text.encode() if isinstance(text, str) else text, source)

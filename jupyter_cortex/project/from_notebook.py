@@ -253,7 +253,7 @@ def _with_config(
     notebook: Notebook, root: Path, document: dict[str, Any], module: ProjectFile, source: str, meta: dict[str, bytes], confirm: Confirm | None
 ) -> tuple[Project, list[Travels]]:
     """Beside a cortex.yaml: the project's files by its rules, with the module in the place of ``handler.path`` and without the notebook itself."""
-    warnings: list[str] = []
+    warnings = config_file.doubled(root / CONFIG)
     own = {module.path} | ({notebook.path.name} if notebook.path and notebook.path.parent == root else set())
     apart = artifacts.paths_of([document])
     shipped = files.list_files(root / CONFIG, confirm=confirm, warnings=warnings, apart=own | apart)

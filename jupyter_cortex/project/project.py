@@ -37,8 +37,8 @@ class Project:
 def from_config(config: Path, *, source: str = "", confirm: Confirm | None = None) -> Project:
     """The project of a config file. Raises ProjectError, SpecError."""
     path = Path(os.path.abspath(config))  # also without `..`, or one project would have two sources; links stay as they are
-    warnings: list[str] = []
     documents = models.with_files(config_file.load(path), path.parent)
+    warnings = config_file.doubled(path)
     shipped = files.list_files(path, confirm=confirm, warnings=warnings, apart=artifacts.paths_of(documents))
     return Project(path.parent, documents, shipped, source or str(path), path.name, warnings=warnings)
 

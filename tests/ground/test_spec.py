@@ -15,6 +15,7 @@ from jupyter_cortex.core.errors import CortexError, SpecError
 from jupyter_cortex.core.scalars import format_duration, parse_duration, parse_quantity
 from jupyter_cortex.core.spec import RESERVED_ENDPOINTS, APISpec, check_specs
 from jupyter_cortex.project.config_file import load, read_specs
+from jupyter_cortex.project.project import from_config
 
 CASES = yaml.safe_load((Path(__file__).parents[1] / "contract" / "config.yaml").read_text("utf-8"))["cases"]
 
@@ -398,6 +399,23 @@ def test_merges_work_but_not_those_that_explode(tmp_path: Path) -> None:
     else:
         said = "merges too many keys" if all(value == {"k": 1} for value in merged[0].values()) else "it grew"
     assert "merges too many keys" in said
+
+
+def test_a_key_that_stands_twice_is_told_since_yaml_lets_the_last_one_count(tmp_path: Path) -> None:
+    config = tmp_path / "cortex.yaml"
+    config.write_text(
+        "- name: a\n  kind: AsyncAPI\n  handler: &h\n    type: python\n    path: handler.py\n    config: {depth: 3}\n    config: {depth: 4, rate: 1, rate: 2}\n"
+        "- name: b\n  kind: AsyncAPI\n  handler:\n    <<: *h\n    <<: *h\n    path: other.py\n"
+    )
+    (tmp_path / "handler.py").write_text("class Handler: ...\n")
+    (tmp_path / "other.py").write_text("class Handler: ...\n")
+    assert load(config)[0]["handler"]["config"] == {"depth": 4, "rate": 2}
+    assert from_config(config).warnings == [
+        "cortex.yaml: config stands at line 6 and again at line 7; only the last one counts.",
+        "cortex.yaml: rate stands at line 7 and again at line 7; only the last one counts.",
+    ]
+    config.write_text("- name: a\n  kind: AsyncAPI\n  handler: {type: python, path: handler.py}\n")
+    assert from_config(config).warnings == []
 
 
 def test_no_document_brings_out_another_kind_of_error() -> None:
