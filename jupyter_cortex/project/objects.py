@@ -169,7 +169,8 @@ def add_artifact(config: Path, name: str, path: str) -> bool:
     known = before[at].get("artifacts") or []
     if path in known or any(isinstance(one, dict) and one.get("path") == path for one in known):
         return True
-    lines = text.split("\n")
+    end = "\r" if "\r\n" in text else ""
+    lines = (text if text.endswith("\n") else f"{text}{end}\n").split("\n")
     found = next((pair for pair in entry.value if pair[0].value == "artifacts"), None)
     indent = " " * entry.start_mark.column
     if found is None:
@@ -178,7 +179,6 @@ def add_artifact(config: Path, name: str, path: str) -> bool:
         new, where = [f"{' ' * found[1].start_mark.column}- {path}"], _end_of(found[1], lines)
     else:
         return False
-    end = "\r" if "\r\n" in text else ""
     changed = "\n".join([*lines[:where], *(line + end for line in new), *lines[where:]])
     wanted = json.loads(json.dumps(before, default=str))
     wanted[at].setdefault("artifacts", []).append(path)

@@ -404,7 +404,8 @@ def test_merges_work_but_not_those_that_explode(tmp_path: Path) -> None:
 def test_a_key_that_stands_twice_is_told_since_yaml_lets_the_last_one_count(tmp_path: Path) -> None:
     config = tmp_path / "cortex.yaml"
     config.write_text(
-        "- name: a\n  kind: AsyncAPI\n  handler: &h\n    type: python\n    path: handler.py\n    config: {depth: 3}\n    config: {depth: 4, rate: 1, rate: 2}\n"
+        "- name: a\n  kind: AsyncAPI\n  handler: &h\n    type: python\n    path: handler.py\n    config: {depth: 3}\n"
+        "    config: {depth: 4, rate: 1, rate: 2}\n"
         "- name: b\n  kind: AsyncAPI\n  handler:\n    <<: *h\n    <<: *h\n    path: other.py\n"
     )
     (tmp_path / "handler.py").write_text("class Handler: ...\n")

@@ -533,6 +533,10 @@ def test_a_large_object_is_named_in_cortex_yaml_which_stays_as_it_was_written(sh
     assert Path("cortex.yaml").stat().st_mode & 0o777 == 0o640
     assert not list(Path().glob(".cortex.yaml*"))
     assert "artifact" in shell.text
+    # Where its last line has no end, it gets one of the same kind.
+    Path("cortex.yaml").write_bytes(text.partition("\n#" if end == "\n" else "\r\n#")[0].rstrip().encode())
+    shell.run("%cortex save weights --force")
+    assert Path("cortex.yaml").read_bytes().decode().endswith(f"path: handler.py{end}  artifacts:{end}    - weights.npy{end}")
 
 
 # Refusals -----------------------------------------------------------------------------------------------------------------------------------
