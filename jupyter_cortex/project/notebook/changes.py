@@ -223,7 +223,7 @@ def _call(call: ast.Call, *, discarded: bool, looked_at: bool) -> Iterator[Chang
     if isinstance(function, ast.Attribute) and (owner := root_name(function.value)):
         in_place = any(keyword.arg == "inplace" and getattr(keyword.value, "value", None) is True for keyword in call.keywords)
         kind = _kind(function, discarded=discarded)
-        if in_place or _is_changing(called):
+        if in_place or is_changing(called):
             yield Change(owner, call, call.lineno, True, kind)
         elif kind is Kind.SETTING or (discarded and called not in LOOKING):
             # Its value goes nowhere, so it is there for what it does; the last line of a cell may be there to be looked at.
@@ -267,7 +267,8 @@ def _is_setting(function: str) -> bool:
     return function in SETTING or function.startswith(SETTING_PREFIXES)
 
 
-def _is_changing(method: str) -> bool:
+def is_changing(method: str) -> bool:
+    """Whether a method of this name changes what it is called on, as far as a name tells."""
     in_place = method.endswith("_") and not method.endswith("__") and len(method) > 1
     return method in CHANGING or in_place or method.startswith(CHANGING_PREFIXES)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .changes import Change
 
@@ -26,8 +26,21 @@ class Call:
     @property
     def text(self) -> str:
         if self.handed:
-            return f"...({self.function})"
+            return f"...({self.function}.{self.method})" if self.method else f"...({self.function})"
         return f"{self.function}.{self.method}(...)" if self.method else f"{self.function}(...)"
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """Calling ``name`` is this call, with its own arguments behind the first so many: ``add = rows.append``, ``job = partial(fill, cache)``."""
+
+    name: str
+    call: Call
+    before: int
+
+    def called(self, call: Call) -> Call:
+        behind = ((at + self.before if isinstance(at, int) else at, name) for at, name in call.passed)
+        return replace(self.call, passed=(*self.call.passed, *behind), line=call.line)
 
 
 @dataclass
@@ -53,6 +66,14 @@ class Outcome:
 
     def change(self, name: str, setting: bool = True) -> None:
         self.changes[name] = self.changes.get(name, False) or setting
+
+    def merge(self, other: Outcome) -> None:
+        self.known = self.known or other.known
+        self.binds |= other.binds
+        self.doubtful |= other.doubtful
+        self.draws |= other.draws
+        for name, setting in other.changes.items():
+            self.change(name, setting)
 
 
 def passed_name(call: Call, parameter: str, position: int) -> str:

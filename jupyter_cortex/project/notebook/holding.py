@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .bindings import bound_in
 from .changes import KEEPING, part_of, root_name
+from .effects import Call, StandIn
 from .tree import walk
 
 _DISPLAYS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred, ast.IfExp, ast.BoolOp)
@@ -62,6 +63,24 @@ def held(statement: ast.stmt) -> list[Held]:
         values = [value for inner in statement.body for _, value in _assigned(inner)]
         found += [Held(part, statement.name, by) for value in values for part, by in _parts(value, direct=True)]
     return [one for one in dict.fromkeys(found) if one.part != one.whole]
+
+
+def stand_ins(statement: ast.stmt) -> list[StandIn]:
+    """The names that this statement makes stand for a call."""
+    found = []
+    for target, value in (pair for assigned in _assigned(statement) for pair in _paired(*assigned)):
+        given: list[ast.expr] = []
+        if isinstance(value, ast.Call) and value.args and getattr(value.func, "attr", getattr(value.func, "id", "")) == "partial":
+            value, *given = value.args
+            if isinstance(value, ast.Name) and isinstance(target, ast.Name) and value.id != target.id:
+                found.append(StandIn(target.id, Call(value.id, "", _passed(given, 0)), len(given)))
+        if isinstance(value, ast.Attribute) and isinstance(target, ast.Name) and (owner := root_name(value.value)) not in ("", target.id):
+            found.append(StandIn(target.id, Call(owner, value.attr, ((0, owner), *_passed(given, 1))), 1 + len(given)))
+    return found
+
+
+def _passed(arguments: list[ast.expr], first: int) -> tuple[tuple[int | str, str], ...]:
+    return tuple((at, name) for at, argument in enumerate(arguments, first) if (name := root_name(argument)))
 
 
 def _assigned(statement: ast.stmt) -> Iterator[tuple[ast.expr, ast.expr]]:

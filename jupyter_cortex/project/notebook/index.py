@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from .changes import Change, Kind, root_name
-from .effects import Call, Effects, Outcome, passed_name
-from .holding import aliases, held
+from .changes import Change, Kind, is_changing, root_name
+from .effects import Call, Effects, Outcome, StandIn, passed_name
+from .holding import aliases, held, stand_ins
 from .steps import Step
 
 END = 1 << 60
@@ -43,6 +43,8 @@ class Index:
         self._parts: dict[str, set[str]] = defaultdict(set)
         self._paths: dict[tuple[frozenset[int], str], int] = {}  # (whole, expression) -> the object that it takes out
         self._trials: set[str] = set()
+        self._stand_ins: dict[str, list[StandIn]] = defaultdict(list)
+        self._standing: set[str] = set()  # those whose call is being looked at
         for step in steps:
             self._add(step, star_names)
 
@@ -148,6 +150,7 @@ class Index:
         before = {old: self._objects[old] or {-step.index - 1} for _, old in renamed}
         for name, sure in step.names.binds.items():
             if sure:
+                self._stand_ins.pop(name, None)
                 self._objects[name] = set()
                 for part in self._parts.pop(name, ()):
                     self._wholes[part].pop(name, None)
@@ -163,6 +166,9 @@ class Index:
             if old not in step.names.binds:
                 self._objects[old] = before[old]
             self._objects[new] = before[old]
+        for stand_in in stand_ins(step.node):
+            self._outcomes.clear()  # of functions that call it
+            self._stand_ins[stand_in.name].append(stand_in)
         for one in held(step.node):
             if not self.is_module(one.whole, step.index) and not self.is_module(one.part, step.index):
                 self.shared[one.part].append(step.index)
@@ -218,6 +224,16 @@ class Index:
     def outcome(self, call: Call, before: int) -> Outcome:
         """What one call does, in terms of the names that it passes."""
         outcome = Outcome()
+        for stand_in in self._stand_ins.get(call.function, ()) if not call.method and call.function not in self._standing else ():
+            self._standing.add(call.function)
+            meant = stand_in.called(call)
+            outcome.merge(self.outcome(meant, before))
+            self._standing.discard(call.function)
+            if meant.method and is_changing(meant.method):
+                outcome.known = True
+                outcome.change(meant.function, setting=False)
+        if call.handed and call.method and is_changing(call.method):
+            outcome.doubtful.add(call.function)
         for effects in self._functions(call, before):
             inside = self._of_function(effects, before)
             outcome.known = True

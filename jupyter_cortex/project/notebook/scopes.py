@@ -144,6 +144,9 @@ class Scopes(ast.NodeVisitor):
             if isinstance(argument, ast.Name):
                 if self._is_global(argument.id) and (self.deferred or argument.id not in self.bound):
                     self._called(Call(argument.id, "", (), node.lineno, handed=True))
+            elif isinstance(argument, ast.Attribute) and (owner := root_name(argument.value)):
+                if self._is_global(owner) and (self.deferred or owner not in self.bound):
+                    self._called(Call(owner, argument.attr, ((0, owner),), node.lineno, handed=True))
             elif isinstance(argument, ast.Lambda):
                 own = {one.arg for one in _arguments(argument.args)}
                 may = [change for change in changes_in([ast.Return(argument.body)], set()) if change.name not in own and self._is_global(change.name)]
