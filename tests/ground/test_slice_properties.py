@@ -251,6 +251,17 @@ class Author:
         name, registry = f"h_{self.new()}_reg", self.of(list)
         return f"def {name}(f):\n    {registry}.append(f.__name__)\n    return f\n@{name}\ndef f_{self.new()}():\n    return 1"
 
+    def do_bound_method(self) -> str:
+        return f"h_{self.new()}_add = {self.of(list)}.append"
+
+    def do_call_of_bound_method(self) -> str:
+        names = [name for name in self.alive() if name.endswith("_add")]
+        return f"{self.chance.choice(names)}({self.number()})" if names else "missing()"
+
+    def do_partial(self) -> str:
+        function = self.chance.choice([name for name in self.alive() if name.endswith("_of")] or ["missing"])
+        return f"import functools\nh_{self.new()} = functools.partial({function}, {self.of(list)})"
+
     def do_print(self) -> str:
         return f"print(len(str({self.of(list, dict)})))"
 

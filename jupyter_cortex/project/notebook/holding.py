@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .bindings import bound_in
+from .bindings import bound_in, shallow
 from .changes import KEEPING, part_of, root_name
 from .effects import Call, StandIn
 from .tree import walk
@@ -84,10 +84,12 @@ def _passed(arguments: list[ast.expr], first: int) -> tuple[tuple[int | str, str
 
 
 def _assigned(statement: ast.stmt) -> Iterator[tuple[ast.expr, ast.expr]]:
-    if isinstance(statement, ast.Assign):
-        yield from ((target, statement.value) for target in statement.targets)
-    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        yield statement.target, statement.value
+    """What it assigns to what, in its branches and loops too."""
+    for node in shallow([statement]):
+        if isinstance(node, ast.Assign):
+            yield from ((target, node.value) for target in node.targets)
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            yield node.target, node.value
 
 
 def _paired(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:

@@ -165,7 +165,7 @@ class Index:
             self.shared[old].append(step.index)
             if old not in step.names.binds:
                 self._objects[old] = before[old]
-            self._objects[new] = before[old]
+            self._objects[new] = before[old] if step.names.binds.get(new) else self._objects[new] | before[old]
         for stand_in in stand_ins(step.node):
             self._outcomes.clear()  # of functions that call it
             self._stand_ins[stand_in.name].append(stand_in)
