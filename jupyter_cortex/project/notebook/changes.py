@@ -143,8 +143,8 @@ def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.s
                 if isinstance(decorator, ast.Attribute) and decorator.attr.startswith(("register", "add_", "set_")):
                     found += _call(ast.copy_location(ast.Call(decorator, [], []), decorator), discarded=True, looked_at=False)
         elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
-            for target in _names(node.target):
-                views[target] |= set(_roots(node.iter))
+            for target in targets(node.target):
+                views[target] |= set(roots(node.iter))
         elif isinstance(node, ast.Assign) and not (len(statements) == 1 and node is statements[0]):
             for target in (target.id for target in node.targets if isinstance(target, ast.Name)):
                 views[target] |= {part_of(node.value)} - {""}
@@ -201,19 +201,20 @@ def part_of(node: ast.expr) -> str:
     return node.id
 
 
-def _roots(node: ast.expr) -> Iterator[str]:
+def roots(node: ast.expr) -> Iterator[str]:
     """What an iterable hands on the items of."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.func.id in _ITERATING:
             for argument in node.args:
-                yield from _roots(argument)
+                yield from roots(argument)
     elif isinstance(node, (ast.List, ast.Tuple, ast.Set)):
         yield from filter(None, map(root_name, node.elts))
     elif name := root_name(node):
         yield name
 
 
-def _names(node: ast.expr) -> Iterator[str]:
+def targets(node: ast.expr) -> Iterator[str]:
+    """The names that a target binds."""
     return (part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .bindings import bound_in, shallow
-from .changes import KEEPING, part_of, root_name
+from .changes import KEEPING, part_of, root_name, roots, targets
 from .effects import Call, StandIn
 from .tree import walk
 
@@ -57,12 +57,14 @@ def held(statement: ast.stmt) -> list[Held]:
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
         defaults = [*statement.args.defaults, *filter(None, statement.args.kw_defaults)]
         found += [Held(part, statement.name, by) for default in defaults for part, by in _parts(default, direct=True)]
+    elif isinstance(statement, (ast.For, ast.AsyncFor)):  # after the loop its variable is still the last item
+        found += [Held(name, whole) for whole in roots(statement.iter) for name in targets(statement.target)]
     elif isinstance(statement, ast.Match) and (whole := root_name(statement.subject)):
         found += [Held(name, whole) for case in statement.cases for name in bound_in([case.pattern])]
     elif isinstance(statement, ast.ClassDef):
         values = [value for inner in statement.body for _, value in _assigned(inner)]
         found += [Held(part, statement.name, by) for value in values for part, by in _parts(value, direct=True)]
-    return [one for one in dict.fromkeys(found) if one.part != one.whole]
+    return [one for one in dict.fromkeys(found) if one.part != one.whole or one.path]
 
 
 def stand_ins(statement: ast.stmt) -> list[StandIn]:

@@ -147,15 +147,12 @@ class Index:
         if isinstance(step.node, ast.AugAssign):
             return  # a list stays the list that it was
         renamed = aliases(step.node)
+        holding = held(step.node)
         before = {old: self._objects[old] or {-step.index - 1} for _, old in renamed}
+        before |= {one.whole: set(self._objects[one.whole]) for one in holding if one.whole not in before}
         for name, sure in step.names.binds.items():
             if sure:
-                self._stand_ins.pop(name, None)
-                self._objects[name] = set()
-                for part in self._parts.pop(name, ()):
-                    self._wholes[part].pop(name, None)
-                for whole in self._wholes.pop(name, ()):
-                    self._parts[whole].discard(name)
+                self._forget(name)
             self._objects[name] = self._objects[name] | {step.index}
             if trial and not step.defines:
                 self._trials.add(name)
@@ -169,15 +166,35 @@ class Index:
         for stand_in in stand_ins(step.node):
             self._outcomes.clear()  # of functions that call it
             self._stand_ins[stand_in.name].append(stand_in)
-        for one in held(step.node):
+        for one in holding:
             if not self.is_module(one.whole, step.index) and not self.is_module(one.part, step.index):
                 self.shared[one.part].append(step.index)
                 if one.path:
-                    key = (frozenset(self._objects[one.whole]), one.path)
+                    key = (frozenset(before[one.whole]), one.path)
                     self._objects[one.part] = self._objects[one.part] | {self._paths.setdefault(key, -len(self._paths) - (1 << 30))}
+                if one.part == one.whole:  # `row = row["next"]`
+                    continue
                 certain = not one.by or any(self.steps[place].defines for place in self.reach(one.by, step.index))
                 self._parts[one.whole].add(one.part)
                 self._wholes[one.part][one.whole] = certain or self._wholes[one.part].get(one.whole, False)
+
+    def _forget(self, name: str) -> None:
+        """It names something else from now on. What is known of its object is known of the object's other names."""
+        others = self._together(name) - {name}
+        for part in self._parts.pop(name, ()):
+            sure = self._wholes[part].pop(name, False)
+            for other in others - {part}:
+                self._parts[other].add(part)
+                self._wholes[part][other] = sure or self._wholes[part].get(other, False)
+        for whole, sure in self._wholes.pop(name, {}).items():
+            self._parts[whole].discard(name)
+            for other in others - {whole}:
+                self._parts[whole].add(other)
+                self._wholes[other][whole] = sure or self._wholes[other].get(whole, False)
+        self._objects[name] = set()
+        self._stand_ins.pop(name, None)
+        for stand_ins_of in self._stand_ins.values():
+            stand_ins_of[:] = [one for one in stand_ins_of if name not in (one.call.function, *(given for _, given in one.call.passed))]
 
     def _together(self, name: str) -> set[str]:
         """All names of the object that this name names, as far as anybody can tell."""
