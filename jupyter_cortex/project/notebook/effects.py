@@ -37,6 +37,12 @@ class StandIn:
     name: str
     call: Call
     before: int
+    at: int = 0  #: the index of the statement that makes it so
+
+    def renamed(self, old: str, new: str) -> StandIn:
+        """The same, where an object that it is about has another name as well."""
+        passed = tuple((at, new if name == old else name) for at, name in self.call.passed)
+        return replace(self, call=replace(self.call, function=new if self.call.function == old else self.call.function, passed=passed))
 
     def called(self, call: Call) -> Call:
         behind = ((at + self.before if isinstance(at, int) else at, name) for at, name in call.passed)

@@ -6,6 +6,7 @@ import ast
 import bisect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 from .changes import Change, Kind, is_changing, root_name
@@ -44,7 +45,9 @@ class Index:
         self._paths: dict[tuple[frozenset[int], str], int] = {}  # (whole, expression) -> the object that it takes out
         self._trials: set[str] = set()
         self._stand_ins: dict[str, list[StandIn]] = defaultdict(list)
-        self._standing: set[str] = set()  # those whose call is being looked at
+        self._calling: set[str] = set()  # those whose call is being looked at
+        #: The statements that made a name stand for a call, and what they gave to it.
+        self.given: dict[int, set[str]] = defaultdict(set)
         for step in steps:
             self._add(step, star_names)
 
@@ -165,7 +168,8 @@ class Index:
             self._objects[new] = before[old] if step.names.binds.get(new) else self._objects[new] | before[old]
         for stand_in in stand_ins(step.node):
             self._outcomes.clear()  # of functions that call it
-            self._stand_ins[stand_in.name].append(stand_in)
+            self.given[step.index] |= {name for _, name in stand_in.call.passed}
+            self._stand_ins[stand_in.name].append(replace(stand_in, at=step.index))
         for one in holding:
             if not self.is_module(one.whole, step.index) and not self.is_module(one.part, step.index):
                 self.shared[one.part].append(step.index)
@@ -193,8 +197,12 @@ class Index:
                 self._wholes[other][whole] = sure or self._wholes[other].get(whole, False)
         self._objects[name] = set()
         self._stand_ins.pop(name, None)
-        for stand_ins_of in self._stand_ins.values():
-            stand_ins_of[:] = [one for one in stand_ins_of if name not in (one.call.function, *(given for _, given in one.call.passed))]
+        another = min(others, default="")
+        for standing in self._stand_ins.values():
+            about = [one for one in standing if any(given == name for _, given in one.call.passed)]
+            for one in about:
+                standing.remove(one)
+                standing += [one.renamed(name, another)] if another else []
 
     def _together(self, name: str) -> set[str]:
         """All names of the object that this name names, as far as anybody can tell."""
@@ -241,11 +249,11 @@ class Index:
     def outcome(self, call: Call, before: int) -> Outcome:
         """What one call does, in terms of the names that it passes."""
         outcome = Outcome()
-        for stand_in in self._stand_ins.get(call.function, ()) if not call.method and call.function not in self._standing else ():
-            self._standing.add(call.function)
+        for stand_in in self._stand_ins.get(call.function, ()) if not call.method and call.function not in self._calling else ():
+            self._calling.add(call.function)
             meant = stand_in.called(call)
-            outcome.merge(self.outcome(meant, before))
-            self._standing.discard(call.function)
+            outcome.merge(self.outcome(meant, stand_in.at))  # the function that it was made with, whatever its name means now
+            self._calling.discard(call.function)
             if meant.method and is_changing(meant.method):
                 outcome.known = True
                 outcome.change(meant.function, setting=False)

@@ -157,7 +157,7 @@ class _Slicer:
             # What a function found here looks up later is looked up now if this statement calls it.
             for place in found:
                 for use in self.steps[place].names.uses:
-                    if use.deferred and self.index.reach(use.name, before):
+                    if (use.deferred or use.name in self.index.given.get(place, ())) and self.index.reach(use.name, before):
                         self._need(use.name, before, user, _by(self.steps[place], use), True)
 
     def _take(self, name: str, place: int, before: int, user: int, by: str) -> None:
@@ -238,8 +238,9 @@ class _Slicer:
             then = [self._first_alike(place, depth + 1) for place in self.index.reach(name, earlier.index)]
             if now != then or changed(name, earlier.index):
                 return False
-            # What a function looks up when it is called is an input of the statement that calls it.
-            new = {use.name for place in reached for use in self.steps[place].names.uses if use.deferred} - names - set(step.names.binds)
+            # What a function looks up when it is called is an input of the statement that calls it; so is what a partial call was given.
+            uses = (use for place in reached for use in self.steps[place].names.uses if use.deferred or use.name in self.index.given.get(place, ()))
+            new = {use.name for use in uses} - names - set(step.names.binds)
             names |= new
             waiting += new
         return True
