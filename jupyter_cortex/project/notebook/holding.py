@@ -73,9 +73,10 @@ def stand_ins(statement: ast.stmt) -> list[StandIn]:
     for target, value in (pair for assigned in _assigned(statement) for pair in _paired(*assigned)):
         given: list[ast.expr] = []
         if isinstance(value, ast.Call) and value.args and getattr(value.func, "attr", getattr(value.func, "id", "")) == "partial":
+            named = tuple((one.arg, name) for one in value.keywords if one.arg and (name := root_name(one.value)))
             value, *given = value.args
             if isinstance(value, ast.Name) and isinstance(target, ast.Name) and value.id != target.id:
-                found.append(StandIn(target.id, Call(value.id, "", _passed(given, 0)), len(given)))
+                found.append(StandIn(target.id, Call(value.id, "", (*_passed(given, 0), *named)), len(given)))
         if isinstance(value, ast.Attribute) and isinstance(target, ast.Name) and (owner := root_name(value.value)) not in ("", target.id):
             found.append(StandIn(target.id, Call(owner, value.attr, ((0, owner), *_passed(given, 1))), 1 + len(given)))
     return found

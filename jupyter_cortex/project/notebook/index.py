@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
-from .changes import Change, Kind, is_changing, root_name
+from .changes import KEEPING, Change, Kind, is_changing, root_name, targets
 from .effects import Call, Effects, Outcome, StandIn, passed_name
 from .holding import aliases, held, stand_ins
 from .steps import Step
 
 END = 1 << 60
+#: How deep calls stand for calls, and how many a name may stand for.
+DEPTH = 3
 #: Asked for a star import's names: module -> its names, None when that cannot be told.
 StarNames = Callable[[str], set[str] | None]
 #: Of a module only these are changes of it; what else is called on it computes with its arguments.
@@ -48,6 +50,10 @@ class Index:
         self._calling: set[str] = set()  # those whose call is being looked at
         #: The statements that made a name stand for a call, and what they gave to it.
         self.given: dict[int, set[str]] = defaultdict(set)
+        made = [effects for step in steps for effects in step.names.effects.values()]
+        calls = [call for calls in (*(step.names.calls for step in steps), *(effects.calls for effects in made)) for call in calls if not call.method]
+        self._called = {call.function for call in calls if not call.handed}
+        self._handed = {call.function for call in calls if call.handed}
         for step in steps:
             self._add(step, star_names)
 
@@ -83,6 +89,10 @@ class Index:
 
     def _add(self, step: Step, star_names: StarNames) -> None:
         index, names = step.index, step.names
+        if isinstance(step.node, (ast.For, ast.AsyncFor)):
+            for name in targets(step.node.target):  # what this loop does to it is done to what this one goes through
+                for whole in self._wholes.pop(name, ()):
+                    self._parts[whole].discard(name)
         for name in {**names.binds, **dict.fromkeys(names.deletes)}:
             self.binders[name].append(index)
         for module in names.stars:
@@ -166,7 +176,7 @@ class Index:
             if old not in step.names.binds:
                 self._objects[old] = before[old]
             self._objects[new] = before[old] if step.names.binds.get(new) else self._objects[new] | before[old]
-        for stand_in in stand_ins(step.node):
+        for stand_in in filter(self._matters, stand_ins(step.node)):
             self._outcomes.clear()  # of functions that call it
             self.given[step.index] |= {name for _, name in stand_in.call.passed}
             self._stand_ins[stand_in.name].append(replace(stand_in, at=step.index))
@@ -182,9 +192,17 @@ class Index:
                 self._parts[one.whole].add(one.part)
                 self._wholes[one.part][one.whole] = certain or self._wholes[one.part].get(one.whole, False)
 
+    def _matters(self, stand_in: StandIn) -> bool:
+        """Whether anything calls it, or it is handed to something that may, and it does anything."""
+        call = stand_in.call
+        if call.method and not (is_changing(call.method) or call.method in self._methods):
+            return False  # `shape = X.shape`
+        return stand_in.name in self._called or (stand_in.name in self._handed and (not call.method or call.method in KEEPING))
+
     def _forget(self, name: str) -> None:
         """It names something else from now on. What is known of its object is known of the object's other names."""
-        others = self._together(name) - {name}
+        known = self._parts.get(name) or self._wholes.get(name) or self._stand_ins
+        others = self._together(name) - {name} if known else set()
         for part in self._parts.pop(name, ()):
             sure = self._wholes[part].pop(name, False)
             for other in others - {part}:
@@ -196,6 +214,8 @@ class Index:
                 self._parts[whole].add(other)
                 self._wholes[other][whole] = sure or self._wholes[other].get(whole, False)
         self._objects[name] = set()
+        if self._stand_ins:
+            self._outcomes.clear()  # of functions that call one of them
         self._stand_ins.pop(name, None)
         another = min(others, default="")
         for standing in self._stand_ins.values():
@@ -246,20 +266,26 @@ class Index:
                 found += [above for above in self.reach(base, one) if self.steps[above].defines and above not in found]
         return found
 
-    def outcome(self, call: Call, before: int) -> Outcome:
-        """What one call does, in terms of the names that it passes."""
+    def _stand_ins_of(self, call: Call) -> list[StandIn]:
+        if call.method or call.function in self._calling or len(self._calling) >= DEPTH:
+            return []
+        return self._stand_ins.get(call.function, [])[-DEPTH:]
+
+    def outcome(self, call: Call, before: int, made: int | None = None) -> Outcome:
+        """What one call does, in terms of the names that it passes. ``made``: where its function was taken, when that is not where it is called."""
         outcome = Outcome()
-        for stand_in in self._stand_ins.get(call.function, ()) if not call.method and call.function not in self._calling else ():
+        for stand_in in self._stand_ins_of(call):
             self._calling.add(call.function)
             meant = stand_in.called(call)
-            outcome.merge(self.outcome(meant, stand_in.at))  # the function that it was made with, whatever its name means now
+            # The function that it was made with, whatever its name means now.
+            outcome.merge(self.outcome(meant, before, stand_in.at))
             self._calling.discard(call.function)
             if meant.method and is_changing(meant.method):
-                outcome.known = True
+                outcome.known = outcome.known or meant.method in KEEPING
                 outcome.change(meant.function, setting=False)
-        if call.handed and call.method and is_changing(call.method):
+        if call.handed and call.method in KEEPING:
             outcome.doubtful.add(call.function)
-        for effects in self._functions(call, before):
+        for effects in self._functions(call, before if made is None else made):
             inside = self._of_function(effects, before)
             outcome.known = True
             outcome.binds |= inside.binds
