@@ -48,7 +48,8 @@ class Shell(Verbs):
             if any(word in ("json", "-ojson", "--output=json") for word in words):
                 row = commands.error_row(error)
                 # deploy's answer has one shape, whether it worked or not.
-                click.echo(json.dumps([{"api": None, "message": "", "error": error.message}] if words[:1] == ["deploy"] else row))
+                rows = [*map(commands.deployed_row, error.deployed), {"api": None, "message": "", "error": error.message}]
+                click.echo(json.dumps(rows if words[:1] == ["deploy"] else row))
             render.explain(Console(stderr=True, soft_wrap=True, highlight=False), error)
             ctx.exit(1)
         except KeyboardInterrupt:

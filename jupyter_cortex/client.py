@@ -17,6 +17,7 @@ import platform
 import sys
 import time
 import types
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +26,21 @@ from urllib.parse import quote, unquote
 
 import httpx
 
-from .core.errors import BadRequest, Conflict, CortexError, DeployFailed, EnvironmentDown, PayloadError, from_problem
+from .core.errors import (
+    BadRequest,
+    Conflict,
+    CortexError,
+    DeployFailed,
+    EnvironmentDown,
+    EnvironmentProblem,
+    PayloadError,
+    StoreUnavailable,
+    from_problem,
+)
 from .core.settings import Settings
 from .core.spec import check_specs
 from .core.workload import FINAL
-from .environments import LOCAL, Environment, Environments, start_local
+from .environments import LOCAL, SETTINGS, Environment, Environments, start_local
 from .project import artifacts, bundle, dotenv, files, from_class, provenance
 from .project import project as projects
 from .project.installation import lock as locking
@@ -44,11 +55,17 @@ UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 REPORT_BYTES = 16 * artifacts.CHUNK
 #: The longest wait of one long poll; longer waits are made of several.
 POLL_S = 20.0
+#: Groups of failures that are kept at most.
+GROUPS = 1000
 #: Ids that one call requeues.
 REQUEUED_AT_ONCE = 1000
 #: An event stream says something every 15 s; its loss is borne so many times in a row, this many seconds apart: a gateway that is started anew.
 EVENTS_TIMEOUT = httpx.Timeout(45.0, connect=5.0)
 RECONNECTS, RECONNECT_S = 40, 0.25
+#: Seconds that one who waits bears a gateway or a store that has answered before and is away.
+AWAY_S = RECONNECTS * RECONNECT_S
+#: Seconds that the path of an API is remembered.
+ENDPOINT_S = 30.0
 #: Seconds between two looks at a deployment that starts.
 LOOK_S = 0.05
 #: The same for a rehearsal, which tells twice a second how far it is.
@@ -127,7 +144,8 @@ class Client:
         self.settings = settings or Settings.read()
         self.environment = environment or Environments(self.settings).find()
         self._http: httpx.Client | None = None
-        self._endpoints: dict[str, str] = {}
+        self._endpoints: dict[str, tuple[str, float]] = {}  # and when each was looked up
+        self._answered = False
 
     # The wire ----------------------------------------------------------------------------------------------------------------------------
 
@@ -136,9 +154,13 @@ class Client:
             url = self.environment.url
             if not url:
                 raise EnvironmentDown("no local environment runs; start it with `cortex up`")
-            # A proxy for the outside world must not see calls to this machine.
-            direct = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
-            self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=not direct)
+            try:
+                # A proxy for the outside world must not see calls to this machine.
+                direct = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
+                self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=not direct)
+            except httpx.InvalidURL as error:
+                where = "JUPYTER_CORTEX_URL" if self.environment.name == SETTINGS else f"the URL of the environment {self.environment.name}"
+                raise EnvironmentProblem(f"{where} is no URL of a gateway ({error}); it looks like https://host:port") from None
         return self._http
 
     def _call(self, method: str, path: str, *, token: str = "", **options: Any) -> httpx.Response:
@@ -147,13 +169,15 @@ class Client:
             headers["authorization"] = f"Bearer {token}"
         try:
             answer = self._connection().request(method, path, headers=headers, **options)
-        except httpx.LocalProtocolError as error:
-            raise BadRequest(f"this cannot be sent: {error}") from error
+        except (httpx.LocalProtocolError, UnicodeEncodeError):
+            # Its own words repeat the header, which may be the token.
+            raise BadRequest("this cannot be sent: the Content-Type, the request id or the token has a character that HTTP does not carry") from None
         except httpx.TransportError as error:
             if self.environment.name == LOCAL and isinstance(error, httpx.ConnectError):
                 raise EnvironmentDown(f"the local environment ({self.environment.url}) is not running; start it with `cortex up`") from error
             hint = "start it with `cortex up`" if self.environment.name == LOCAL else "check its URL with `cortex env list`"
             raise EnvironmentDown(f"{self.environment.url} does not answer ({type(error).__name__}); {hint}") from error
+        self._answered = True
         if not answer.is_success:
             raise _error(answer)
         return answer
@@ -234,6 +258,7 @@ class Client:
     ) -> list[Deployed]:
         """Publish a project that is a value already; see :meth:`deploy` for the rest.
 
+        Of several APIs each is tried: what is raised then names those that were refused, and has the others as ``deployed``.
         ``distributions``: what `provenance.distributions` says of its files, where that was asked already. ``rehearse``: run so many of the last
         kept requests first, in the shadow (see :meth:`rehearsal`); the version then waits for `promote` or `drop`.
         """
@@ -247,16 +272,21 @@ class Client:
         specs = check_specs(project.documents, packed.names, project.config_name)
         env_file = _read_env(project.files, specs)
         contents = artifacts.read(project.documents, project.artifact_sources(), self.settings.home / "digests.json")
-        deployed = []
-        for document, spec in zip(project.documents, specs, strict=True):
+        for spec in specs:
             provenance.check_surroundings(project, spec, here=self.environment.name == LOCAL)
+        deployed: list[Deployed] = []
+        refused: dict[str, CortexError] = {}
+        for document, spec in zip(project.documents, specs, strict=True):
             notes = [*warnings, *spec.warnings, *provenance.undeclared(project, spec, made_with)]
-            self._upload_artifacts([artifact.path for artifact in spec.artifacts], contents, progress)
-            document = artifacts.sent(document, contents)
-            deployed.append(self._deploy_one(document, spec.name, project, packed, env_file, made_with, force, take_over, notes, progress, rehearse))
-        if wait:
-            for one in deployed:
+            with _gathered(spec.name, refused):
+                self._upload_artifacts([artifact.path for artifact in spec.artifacts], contents, progress)
+                sent = artifacts.sent(document, contents)
+                deployed.append(self._deploy_one(sent, spec.name, project, packed, env_file, made_with, force, take_over, notes, progress, rehearse))
+        for one in deployed if wait else ():
+            with _gathered(one.api, refused):
                 (self.wait_rehearsed if rehearse else self.wait_live)(one.api, one.version, progress)
+        if refused:
+            raise _of_several(refused, [one for one in deployed if one.api not in refused], len(specs))
         return deployed
 
     def _deploy_one(
@@ -288,8 +318,7 @@ class Client:
             **provenance.interpreter(),
         }
         said = self._control("PUT", f"/apis/{quoted(name)}", json=body)
-        if not rehearse:
-            self._endpoints[name] = said["endpoint"]
+        self._endpoints.pop(name, None)  # it may get another one, once it is live
         if said.get("stopped"):
             notes.append(f"{name} is stopped: requests are accepted and wait until `cortex start {name}`")
         return Deployed(name, said["outcome"], said["version"], said["message"], said["endpoint"], self.environment.url + said["endpoint"], notes)
@@ -321,14 +350,19 @@ class Client:
         return self.publish(project, force=force, **options)[0]
 
     def wait_live(self, name: str, version: int, progress: Progress = lambda step: None) -> None:
-        """Until the version is live (or a newer one took its place). Raises DeployFailed with the reason and the last log lines."""
+        """Until the version is live (or a newer one took its place).
+
+        Raises DeployFailed with the reason and the last log lines, Conflict when another deploy, or a delete, ended it before it was live.
+        """
         progress(f"starting {name}")
         while True:
             deployment = self._control("GET", f"/apis/{quoted(name)}/deployments/{version}")
             state = deployment["state"]
-            if state in ("live", "draining", "stopped"):
+            if state == "live" or (state in ("draining", "stopped") and deployment["times"].get("live_at")):
                 progress(f"{name} is live")
                 return
+            if state in ("draining", "stopped"):
+                raise Conflict(f"version {version} of {name} was replaced before it was live; `cortex get {name}` says by what")
             if state == "failed":
                 raise _did_not_start(name, version, deployment["error"])
             if deployment.get("installing"):
@@ -399,7 +433,7 @@ class Client:
 
     def _again(self, said: dict[str, Any], wait: bool, progress: Progress = lambda step: None) -> Deployed:
         deployed = Deployed(said["api"], said["outcome"], said["version"], said["message"], said["endpoint"], self.environment.url + said["endpoint"])
-        self._endpoints[deployed.api] = deployed.endpoint
+        self._endpoints.pop(deployed.api, None)
         if wait:
             self.wait_live(deployed.api, deployed.version, progress)
         return deployed
@@ -476,7 +510,7 @@ class Client:
 
         ``since``: in ms since the epoch, as the times of workloads are; without it, all that are kept.
         """
-        params = {} if since is None else {"since": _seconds_since(since)}
+        params = {"limit": GROUPS, **({} if since is None else {"since": _seconds_since(since)})}
         return list(self._control("GET", f"/apis/{quoted(name)}/failures", params=params)["groups"])
 
     def requeue(
@@ -540,9 +574,12 @@ class Client:
     # Calling -----------------------------------------------------------------------------------------------------------------------------
 
     def _path(self, name: str) -> str:
-        if name not in self._endpoints:
-            self._endpoints[name] = self.get_api(name)["endpoint"]
-        return self._endpoints[name]
+        """Where it is published. Not remembered for long: somebody may publish it elsewhere, and another API in its place."""
+        endpoint, at = self._endpoints.get(name, ("", 0.0))
+        if not endpoint or time.monotonic() - at > ENDPOINT_S:
+            endpoint = self.get_api(name)["endpoint"]
+            self._endpoints[name] = endpoint, time.monotonic()
+        return endpoint
 
     def url(self, name: str) -> str:
         """Where callers post to."""
@@ -565,20 +602,42 @@ class Client:
         """
         body, default = _body(payload)
         headers: dict[str, str | bytes] = {"content-type": (content_type or default).encode("utf-8", "replace")}
-        if request_id is not None:
-            headers["x-request-id"] = request_id.encode("utf-8", "replace")  # the gateway says what is wrong with it
+        # With an id of ours it is accepted once, however often a lost answer has it sent. (What is wrong with a given one the gateway says.)
+        headers["x-request-id"] = (str(uuid.uuid4()) if request_id is None else request_id).encode("utf-8", "replace")
         for header, seconds in (("cortex-timeout", timeout), ("cortex-queue-timeout", queue_timeout)):
             if seconds is not None:
                 headers[header] = f"{seconds:f}"
-        return str(_document(self._call("POST", self._path(name), token=self.settings.call_token, content=body, headers=headers), "id")["id"])
+        path, sent, began = self._path(name), False, time.monotonic()
+        while True:
+            try:
+                answer = self._call("POST", path, token=self.settings.call_token, content=body, headers=headers)
+                return str(_document(answer, "id")["id"])
+            except EnvironmentDown as error:
+                # One that never heard of it is told so at once; where the answer was lost, the gateway is perhaps being started anew.
+                sent = sent or not isinstance(error.__cause__, (httpx.ConnectError, httpx.ConnectTimeout))
+                if not sent or time.monotonic() - began > AWAY_S:
+                    raise
+                time.sleep(RECONNECT_S)
 
     def result(self, name: str, request_id: str, wait: float = 0) -> Workload:
-        """Status and result; with ``wait``, not before the workload has ended or the seconds are over."""
-        deadline = time.monotonic() + wait
+        """Status and result; with ``wait``, not before the workload has ended or the seconds are over.
+
+        While it waits, a gateway or a store that goes away is borne for 10 s. Raises BadRequest for a wait that is no number of seconds.
+        """
+        if not math.isfinite(wait):
+            raise BadRequest(f"a wait is a number of seconds, not {wait}")
+        deadline, heard = time.monotonic() + wait, time.monotonic()
         while True:
             left = max(0.0, deadline - time.monotonic())
             params = {"wait": min(left, POLL_S)} if left else {}
-            answer = self._call("GET", f"{self._path(name)}/{quoted(request_id)}", token=self.settings.call_token, params=params)
+            try:
+                answer = self._call("GET", f"{self._path(name)}/{quoted(request_id)}", token=self.settings.call_token, params=params)
+            except (EnvironmentDown, StoreUnavailable):
+                if not self._answered or not left or time.monotonic() - heard > AWAY_S:
+                    raise
+                time.sleep(RECONNECT_S)
+                continue
+            heard = time.monotonic()
             workload = _workload(_document(answer, "id", "status"))
             if workload.status not in ("in_queue", "in_progress") or time.monotonic() >= deadline:
                 return workload
@@ -601,9 +660,11 @@ class Client:
                         return
                 if stop():
                     return
-            except httpx.TransportError as error:
+            except (httpx.TransportError, EnvironmentDown, StoreUnavailable) as error:
                 misses += 1
-                if misses > RECONNECTS:
+                if misses > RECONNECTS or not self._answered:
+                    if isinstance(error, CortexError):
+                        raise
                     raise EnvironmentDown(f"{self.environment.url} does not answer any more ({type(error).__name__})") from error
             time.sleep(RECONNECT_S)
 
@@ -612,6 +673,7 @@ class Client:
         headers = {**({"authorization": f"Bearer {token}"} if token else {}), **({"last-event-id": last} if last else {})}
         path, params = f"{self._path(name)}/{quoted(request_id)}/events", {"logs": "true"} if logs else {}
         with self._connection().stream("GET", path, headers=headers, params=params, timeout=EVENTS_TIMEOUT) as answer:
+            self._answered = True
             if answer.is_error:
                 answer.read()
                 raise _error(answer)
@@ -631,6 +693,26 @@ class Client:
         """Take a workload back; what it had ended as, when it was over already."""
         answer = self._call("DELETE", f"{self._path(name)}/{quoted(request_id)}", token=self.settings.call_token)
         return _workload(_document(answer, "id", "status"))
+
+
+@contextlib.contextmanager
+def _gathered(name: str, refused: dict[str, CortexError]) -> Iterator[None]:
+    """A refusal of one API of several is kept for the end."""
+    try:
+        yield
+    except CortexError as error:
+        refused[name] = error
+
+
+def _of_several(refused: dict[str, CortexError], deployed: list[Deployed], count: int) -> CortexError:
+    """The first refusal; of several APIs with what became of each."""
+    error = next(iter(refused.values()))
+    error.deployed = tuple(deployed)
+    if count > 1:
+        lines = [f"{name}: {one.message}" for name, one in refused.items()]
+        lines += [f"Deployed all the same: {', '.join(f'{one.api} (version {one.version})' for one in deployed)}."] if deployed else []
+        error.message = "\n".join(lines)
+    return error
 
 
 def _workload(answer: dict[str, Any]) -> Workload:

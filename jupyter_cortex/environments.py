@@ -11,9 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .core.errors import EnvironmentDown, EnvironmentProblem
-from .core.settings import Settings
+from .core.settings import Settings, is_token
 
 LOCAL = "local"
+#: The one that the setting JUPYTER_CORTEX_URL names.
+SETTINGS = "settings"
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,13 @@ class Environments:
 
     def _read(self) -> dict[str, Any]:
         try:
-            return dict(json.loads(self._path.read_text()))
+            document = json.loads(self._path.read_text())
+            if not all(isinstance(entry[key], str) for entry in document["environments"].values() for key in ("url", "token")):
+                raise TypeError("a URL or token is no text")
+            return {"used": str(document["used"]), "environments": dict(document["environments"])}
         except FileNotFoundError:
             return {"used": LOCAL, "environments": {}}
-        except ValueError as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise EnvironmentProblem(f"{self._path} is damaged ({error}); remove it and add your environments again") from None
 
     def _write(self, document: dict[str, Any]) -> None:
@@ -50,17 +55,29 @@ class Environments:
     def list(self) -> list[dict[str, Any]]:
         document = self._read()
         address = self._settings.local_address()
-        rows = [{"name": LOCAL, "url": address[0] if address else "", "used": document["used"] == LOCAL}]
-        rows += [{"name": name, "url": entry["url"], "used": document["used"] == name} for name, entry in document["environments"].items()]
+        # The setting wins over what was chosen.
+        used = SETTINGS if self._settings.url else document["used"]
+        rows = [{"name": SETTINGS, "url": self._settings.url, "used": True}] if self._settings.url else []
+        rows += [{"name": LOCAL, "url": address[0] if address else "", "used": used == LOCAL}]
+        rows += [{"name": name, "url": entry["url"], "used": used == name} for name, entry in document["environments"].items()]
         return rows
 
     def add(self, name: str, url: str, token: str) -> None:
         """Raises EnvironmentProblem for a name or URL that cannot be used."""
-        if name == LOCAL or not name.replace("-", "").replace("_", "").isalnum():
-            raise EnvironmentProblem(f"{name!r} cannot name an environment: use letters, digits, dashes and underscores, and not `local`")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if name in (LOCAL, SETTINGS) or not name.replace("-", "").replace("_", "").isalnum():
+            raise EnvironmentProblem(
+                f"{name!r} cannot name an environment: use letters, digits, dashes and underscores, and neither `local` nor `settings`"
+            )
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0  # the port is read here, too
+        except ValueError:
+            usable = False
+        if not usable:
             raise EnvironmentProblem(f"{url!r} is no gateway URL; it looks like https://host:port")
+        token = token.strip()
+        if not is_token(token):
+            raise EnvironmentProblem("the token has characters that no token has (blanks, line ends, letters beyond ASCII); copy it again")
         document = self._read()
         document["environments"][name] = {"url": url.rstrip("/"), "token": token}
         self._write(document)
@@ -68,6 +85,8 @@ class Environments:
     def use(self, name: str) -> None:
         document = self._read()
         self._known(document, name)
+        if self._settings.url:
+            raise EnvironmentProblem("JUPYTER_CORTEX_URL is set and decides which environment is used; unset it first")
         document["used"] = name
         self._write(document)
 
@@ -89,7 +108,7 @@ class Environments:
     def find(self, name: str | None = None) -> Environment:
         """The named one, else the one that settings or `use` say, else the local one."""
         if name is None and self._settings.url:
-            return Environment("settings", self._settings.url.rstrip("/"), self._settings.token)
+            return Environment(SETTINGS, self._settings.url.rstrip("/"), self._settings.token)
         document = self._read()
         name = name or document["used"]
         self._known(document, name)

@@ -61,9 +61,15 @@ def read_payload(payload: str | None, file: str | None, content_type: str | None
             body = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         except OSError as error:
             raise BadRequest(f"cannot read {file}: {error.strerror}") from None
-        return body, content_type or mimetypes.guess_type(file)[0] or "application/octet-stream"
+        return body, content_type or guessed_type(file)
     assert payload is not None
     return payload, content_type or ("application/json" if is_json(payload) else None)
+
+
+def guessed_type(file: str) -> str:
+    """The Content-Type of a file by its name. What is compressed is bytes: `rows.json.gz` is no JSON."""
+    kind, encoding = mimetypes.guess_type(file)
+    return kind if kind and not encoding else "application/octet-stream"
 
 
 def is_json(text: str) -> bool:

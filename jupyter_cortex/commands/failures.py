@@ -32,8 +32,8 @@ def read_since(text: str | None) -> float | None:
     if text is None:
         return None
     found = _DURATION.fullmatch(text.strip())
-    if not found:
-        raise BadRequest(f"--since {text}: write a number and s, m, h or d, as in `--since 1h`")
+    if not found or len(found[1]) > 9:
+        raise BadRequest(f"--since {text[:40]}: write a number and s, m, h or d, as in `--since 1h`")
     return float(found[1]) * _SECONDS[found[2]]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -216,14 +216,22 @@ def publish_built(
         made_with = beside.submit(provenance.distributions, [*project.files, *_notebook_sources(project)])
         here = client.environment.name == LOCAL
         passed = run_gate(project, notebook, progress, client.settings, always=notebook is not None, here=here) if check else {}
-        deployed = client.publish(project, confirm=confirm, progress=progress, distributions=made_with.result(), **options)
+        try:
+            deployed = client.publish(project, confirm=confirm, progress=progress, distributions=made_with.result(), **options)
+        except CortexError as error:
+            _keep_reports(client, error.deployed, passed)
+            raise
+    _keep_reports(client, deployed, passed)
+    return deployed, sample_to_paste(samples_of(project, notebook)) if check else None
+
+
+def _keep_reports(client: Client, deployed: Iterable[Deployed], passed: dict[str, Any]) -> None:
     for one in deployed:
         if one.api in passed and passed[one.api].report:
             try:
                 client.put_report(one.api, one.version, passed[one.api].report)
             except (CortexError, ValueError) as error:  # the API is live already
                 one.warnings.append(f"the report of the checks was not kept: {error}")
-    return deployed, sample_to_paste(samples_of(project, notebook)) if check else None
 
 
 def samples_of(project: Project, notebook: NotebookProject | None) -> list[samples.Sample]:

@@ -256,7 +256,14 @@ def submit(
     if not seconds:
         door.show("workload", {"id": sent}, name=name, command=door.command)
         return
-    if door.follow(client, name, sent, seconds).get("status") == "failed" and not door.in_cell:
+    try:
+        seen = door.follow(client, name, sent, seconds)
+    except CortexError as error:
+        # Who does not know that it was accepted sends it again.
+        error.message = f"{error.message}\nThe request was accepted as {sent}; `{door.command} result {name} {sent}` says what became of it."
+        error.details["id"] = sent
+        raise
+    if seen.get("status") == "failed" and not door.in_cell:
         raise click.exceptions.Exit(1)
 
 

@@ -22,7 +22,7 @@ The family::
     ├── ApiNotFound, WorkloadNotFound, PayloadGone, NotebookGone, DeploymentNotFound, NotebookNotFound, RouteNotFound 404, MethodNotAllowed 405
     ├── IdConflict, Conflict    409
     ├── NotebookUnreadable      422
-    ├── NotLive, QueueFull, TooManyConnections, TooManyBodies, BodyCheckFailed, StoreUnavailable 503
+    ├── NotLive, QueueFull, TooManyConnections, TooManyBodies, TooManyPages, BodyCheckFailed, StoreUnavailable 503
     │   ├── StoreFull              its memory is needed for what was accepted
     │   └── ArtifactsUnavailable   the disk or URL that holds artifacts
     ├── EnvironmentDown, EnvironmentProblem, DeployFailed   the client's side
@@ -42,6 +42,8 @@ class CortexError(Exception):
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
+    #: Of a deploy of several APIs: those that were deployed all the same.
+    deployed: tuple[Any, ...] = ()
 
     def __init__(self, message: str = "", **details: Any) -> None:
         super().__init__(message or self.title())
@@ -300,6 +302,13 @@ class TooManyBodies(CortexError):
     """Too many large bodies are on their way"""
 
     code = "too_many_bodies"
+    status = 503
+
+
+class TooManyPages(CortexError):
+    """Too many notebooks wait to be made pages"""
+
+    code = "too_many_pages"
     status = 503
 
 

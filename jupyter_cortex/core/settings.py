@@ -9,11 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import EnvironmentProblem
 
 PREFIX = "JUPYTER_CORTEX_"
+
+
+def is_token(text: str) -> bool:
+    """Whether a header can carry it: visible ASCII."""
+    return all("!" <= letter <= "~" for letter in text)
 
 
 class Settings(BaseModel):
@@ -88,6 +93,15 @@ class Settings(BaseModel):
     )
     replicas_per_cpu: int = Field(2, ge=1, le=64, description="What caps an API's replicas on this machine: so many for each core")
 
+    @field_validator("token", "call_token")
+    @classmethod
+    def _is_token(cls, token: str) -> str:
+        """A file's last line end is none of its token."""
+        token = token.strip()
+        if not is_token(token):
+            raise ValueError("a token has no blanks, no line ends and no letters beyond ASCII")
+        return token
+
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """From the environment variables. Raises EnvironmentProblem naming the variable and what it may hold, never its value."""
@@ -99,7 +113,8 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             variable = PREFIX + str(first["loc"][0]).upper()
-            raise EnvironmentProblem(f"{variable} is not valid: {first['msg'][0].lower()}{first['msg'][1:]}", variable=variable) from None
+            why = first["msg"].removeprefix("Value error, ")
+            raise EnvironmentProblem(f"{variable} is not valid: {why[0].lower()}{why[1:]}", variable=variable) from None
         return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
 
     def replica_limits(self) -> dict[str, int]:

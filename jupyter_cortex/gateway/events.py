@@ -28,11 +28,11 @@ import redis
 
 from ..core.errors import BadRequest, CortexError
 from ..core.workload import FINAL
-from ..serving.intake import Found, Intake, Sight
+from ..serving.intake import Intake, Sight
 from ..store import logs
 from ..store.records import PLACES
 from .answers import without_mark, workload_body
-from .polls import AGAIN_S, Polls, WaitOver
+from .polls import AGAIN_S, Polls, WaitOver, gone
 
 #: Seconds of silence after which a comment is sent: proxies cut what is silent for a minute, and a caller that is gone is noticed by writing.
 HEARTBEAT_S = 15.0
@@ -142,8 +142,11 @@ class Follower:
                 yield line
         for event in story(sight, fresh=self._rank is None):
             if self._rank is None or event.rank > self._rank:
+                data = await self._data(event, sight)
+                # Told only now: while the store was away it would else count as told, and the stream end without its end.
                 self._rank = event.rank
-                yield self._frame(event.kind, await self._data(event, sight))
+                if data:
+                    yield self._frame(event.kind, data)
 
     async def _data(self, event: Event, sight: Sight) -> bytes:
         head = f'{{"id": "{self.request_id}", "status": "{event.kind}"'.encode()
@@ -153,7 +156,7 @@ class Follower:
             return said[:-1] + (b', "partial": ' + partial if partial else b"") + b"}"
         if event.kind in FINAL:
             found = await self._intake.get(self._api, self.request_id)
-            return workload_body(self.request_id, found or Found(sight.status, sight.error, None, sight.finished))
+            return workload_body(self.request_id, found) if found else b""  # it was deleted in between
         return head + b", " + event.data + b"}"
 
     async def _lines(self, sight: Sight) -> AsyncIterator[bytes]:
@@ -220,10 +223,10 @@ async def stream(follower: Follower, polls: Polls, receive: Any, send: Any, head
         pieces = [piece async for piece in follower.once()]
         await send({"type": "http.response.body", "body": again + b"".join(pieces)})
         return
-    gone = asyncio.ensure_future(_gone(receive))
+    left = asyncio.ensure_future(gone(receive))
     telling = asyncio.ensure_future(_hold(follower, polls, send))
     try:
-        await asyncio.wait({gone, telling}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({left, telling}, return_when=asyncio.FIRST_COMPLETED)
         last = b""
         if telling.done():
             with contextlib.suppress(WaitOver):
@@ -231,7 +234,7 @@ async def stream(follower: Follower, polls: Polls, receive: Any, send: Any, head
             last = again if isinstance(telling.exception(), WaitOver) else b""
         await send({"type": "http.response.body", "body": last})
     finally:
-        for task in (gone, telling):
+        for task in (left, telling):
             task.cancel()
 
 
@@ -248,9 +251,3 @@ async def _tell(follower: Follower, send: Any) -> None:
             continue
         spoke = now
         await send({"type": "http.response.body", "body": piece or b": still here\n\n", "more_body": True})
-
-
-async def _gone(receive: Any) -> None:
-    """Until the caller closes the connection."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -168,7 +168,9 @@ async def _follow(control: Control, name: str, first: str, position: str) -> Asy
     yield first or "\n"
     quiet = 0.0
     while True:
-        lines, position = await run_in_threadpool(logs.after, control.client, name, position)
+        lines: list[str] = []
+        with contextlib.suppress(CortexError):  # the store is away: who follows waits, as those do whose workloads it has
+            lines, position = await run_in_threadpool(logs.after, control.client, name, position)
         if lines:
             yield "".join(f"{line}\n" for line in lines)
             quiet = 0.0

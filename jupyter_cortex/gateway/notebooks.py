@@ -7,15 +7,17 @@ no browser may take it for a page of this origin.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import redis
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from ..core.errors import NotebookUnreadable
+from ..core.errors import NotebookUnreadable, TooManyPages
 from ..store import notebooks
 from .answers import Headers, respond
 from .control import Control
@@ -25,10 +27,12 @@ IPYNB, HTML = "notebook.ipynb", "notebook.html"
 TYPES = {IPYNB: "application/x-ipynb+json", HTML: "text/html; charset=utf-8"}
 #: Pages made at once, each in a process of its own, and seconds that one may take.
 AT_ONCE, PATIENCE_S = 2, 60.0
+#: Pages that may wait for their turn.
+WAITING = 32
 #: Nothing in the page runs, and nothing is fetched for it; the sandbox makes its origin nobody's.
 POLICY = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 
-_slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = weakref.WeakKeyDictionary()
+_slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Semaphore, list[None]]] = weakref.WeakKeyDictionary()
 
 
 def asked(path: str) -> tuple[str, str] | None:
@@ -43,11 +47,12 @@ class Notebooks:
 
     async def file(self, api: str, request_id: str, name: str) -> tuple[bytes, dict[str, str]]:
         """The file and its headers. Raises WorkloadNotFound, NotebookGone, NotebookUnreadable, StoreUnavailable."""
-        data = await run_in_threadpool(notebooks.get, self._client, api, request_id)
         safe = {"x-content-type-options": "nosniff", "content-security-policy": POLICY, "referrer-policy": "no-referrer"}
         if name == IPYNB:
+            data = await run_in_threadpool(notebooks.get, self._client, api, request_id)
             return data, {**safe, "content-disposition": f'attachment; filename="{request_id}.ipynb"'}
-        return await page_of(data), safe
+        async with _slot():  # only then is it read: it may have 8 MiB
+            return await page_of(await run_in_threadpool(notebooks.get, self._client, api, request_id)), safe
 
     async def answer(self, api: str, wanted: tuple[str, str], send: Any, cors: Headers) -> None:
         data, headers = await self.file(api, *wanted)
@@ -55,28 +60,43 @@ class Notebooks:
         await respond(send, 200, data, [*cors, *extra], TYPES[wanted[1]].encode())
 
 
+@contextlib.asynccontextmanager
+async def _slot() -> AsyncIterator[None]:
+    """One of those who may make a page. Raises TooManyPages where enough wait for that."""
+    slots, waiting = _slots.setdefault(asyncio.get_running_loop(), (asyncio.Semaphore(AT_ONCE), []))
+    if len(waiting) >= WAITING:
+        raise TooManyPages(f"{WAITING} notebooks wait to be made pages; try again, or take {IPYNB}")
+    waiting.append(None)
+    try:
+        await slots.acquire()
+    finally:
+        waiting.pop()
+    try:
+        yield
+    finally:
+        slots.release()
+
+
 async def page_of(data: bytes) -> bytes:
     """The notebook as HTML. A process of its own makes it: reading a stranger's Markdown must not hold up who calls. Raises NotebookUnreadable."""
-    loop = asyncio.get_running_loop()
-    async with _slots.setdefault(loop, asyncio.Semaphore(AT_ONCE)):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "jupyter_cortex.gateway.notebook_page",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                page, _ = await process.communicate(data)
-        except TimeoutError:
-            page = b""
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-m",
+        "jupyter_cortex.gateway.notebook_page",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            page, _ = await process.communicate(data)
+    except TimeoutError:
+        page = b""
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode or not page:
         raise NotebookUnreadable(f"this notebook cannot be made a page; {IPYNB} has it")
     return page

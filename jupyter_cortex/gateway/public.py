@@ -283,7 +283,8 @@ class PublicDoor:
         # A handler's plain `requests.post("http://api-x:8888/")` carries no token; that it comes from a process of this user says as much.
         if chained is not None and is_own(request.scope.get("client")):
             return
-        if not _bearer(request, self._guard.call_token, self._guard.internal_token):
+        # Who may see the log lines of what was called may call it.
+        if not _bearer(request, self._guard.call_token, self._guard.internal_token, self._guard.token):
             raise Unauthorized("this gateway wants a call token: send `Authorization: Bearer <token>`")
 
     async def _answer(self, request: Request, route: Route, rest: str, receive: Any, send: Any, cors: list[tuple[bytes, bytes]]) -> None:
@@ -308,7 +309,7 @@ class PublicDoor:
                 return
             raise RouteNotFound(f"{rest[:200]} below {route.endpoint} is no request id")
         if method == "GET":
-            await self._look_up(request, route, request_id, send, cors)
+            await self._look_up(request, route, request_id, receive, send, cors)
         elif method == "DELETE":
             status = await self._intake.cancel(route.api, request_id, route.ttl, route.keep_payload)
             if status == "unknown":
@@ -317,7 +318,7 @@ class PublicDoor:
         else:
             raise MethodNotAllowed(f"GET {route.endpoint}/<id> for status and result, DELETE to cancel", allow="GET, DELETE")
 
-    async def _look_up(self, request: Request, route: Route, request_id: str, send: Any, cors: list[tuple[bytes, bytes]]) -> None:
+    async def _look_up(self, request: Request, route: Route, request_id: str, receive: Any, send: Any, cors: list[tuple[bytes, bytes]]) -> None:
         query = request.scope["query_string"]
         seconds = _wait_of(query) if query else 0.0
         if not seconds:
@@ -327,7 +328,7 @@ class PublicDoor:
             cors = [*cors, AGAIN]
         else:
             try:
-                found = await self._polls.hold(self._intake.wait(route.api, request_id, seconds))
+                found = await self._polls.hold(self._intake.wait(route.api, request_id, seconds), receive)
             except WaitOver:
                 found = await self._intake.get(route.api, request_id)
         if found is None:
@@ -518,7 +519,7 @@ def _bearer(request: Request, *allowed: str) -> bool:
     """Whether the request carries one of these tokens."""
     scheme, _, token = request.authorization.partition(" ")
     given = token.strip().encode("latin-1")
-    return scheme.lower() == "bearer" and any(hmac.compare_digest(given, wanted.encode()) for wanted in allowed)
+    return scheme.lower() == "bearer" and any(wanted and hmac.compare_digest(given, wanted.encode()) for wanted in allowed)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -51,16 +51,22 @@ class Version:
 
 
 def fetch(session: Session, client: Client, api: str, number: int) -> Version:
-    """A version, fetched once per kernel. Raises DeploymentNotFound for one that there never was."""
+    """A version, its files fetched once per kernel. Raises DeploymentNotFound for one that there never was."""
     key = (client.environment.url, api, number)
-    if key not in session.versions:
-        facts = client.deployment(api, number)
-        try:
-            session.versions[key] = Version(number, facts, Deployed(client.bundle(api, number), facts["spec"]))
-        except CortexError as error:
-            return Version(number, facts, None, error.message)
-    found: Version = session.versions[key]
-    return found
+    facts = client.deployment(api, number)
+    known: Version | None = session.versions.get(key)
+    if known is not None:
+        # After a delete the versions of an API that has the same name begin at 1 again.
+        if (known.facts["digest"], known.facts["times"]["created"]) == (facts["digest"], facts["times"]["created"]):
+            known.facts = facts
+            return known
+        del session.versions[key]
+        known.close()
+    try:
+        made = session.versions[key] = Version(number, facts, Deployed(client.bundle(api, number), facts["spec"]))
+    except CortexError as error:
+        return Version(number, facts, None, error.message)
+    return made
 
 
 # Who runs it --------------------------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import mimetypes
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +55,7 @@ def payload(door: CellDoor, content_type: str | None, file: str | None, headers:
 def _body(text: str | None, file: str | None, content_type: str | None) -> tuple[bytes, str]:
     if file is not None:
         try:
-            guessed = mimetypes.guess_type(file)[0] or "application/octet-stream"
-            return Path(file).expanduser().read_bytes(), guessed if content_type is None else content_type
+            return Path(file).expanduser().read_bytes(), commands.guessed_type(file) if content_type is None else content_type
         except OSError as error:
             raise BadRequest(f"cannot read {file}: {error.strerror}") from None
     assert text is not None

@@ -22,6 +22,7 @@ from typing import Any
 import redis
 
 from .. import __version__
+from ..core.checks import NAME
 from ..core.errors import CortexError, DeploymentNotFound, EnvironmentProblem
 from ..core.settings import PREFIX, Settings
 from ..project import environment
@@ -220,6 +221,8 @@ def end_names(home: Home) -> None:
 def run(settings: Settings, name: str, redis_url: str, replicas: int, *, serve_names: bool = True) -> int:
     """Serve ``name`` with ``replicas`` on this machine. Raises StoreUnavailable, ApiNotFound or EnvironmentProblem."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if not NAME.fullmatch(name):
+        raise EnvironmentProblem(f"{name[:100]!r} is no API's name (small letters, digits, dashes): `cortex worker iris`, not its endpoint")
     home = Home(Path(settings.home) / "elsewhere")
     home.make()
     check(redis_url)
