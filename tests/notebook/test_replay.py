@@ -9,12 +9,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
-from ..conftest import Environment, wait_until
+from jupyter_cortex.magics import replay
+
+from ..conftest import Environment, ProjectMaker, wait_until
 from .conftest import WAIT_S, Kernel, KernelMaker, Ran, Shell
 from .test_widgets import FrontEnd
 
@@ -567,3 +570,16 @@ def test_the_shell_looks_keeps_and_requeues_too(story: StoryMaker) -> None:
     assert one.client.result(one.name, bad, wait=60).status == "completed"
     refused = cortex("requeue", good, "--yes", cwd=one.root, check=False)
     assert (refused.returncode, "refused:" in refused.stdout) == (1, True)
+
+
+def test_a_version_of_an_api_that_was_deleted_is_not_taken_for_that_of_its_successor(environment: Environment, project: ProjectMaker) -> None:
+    session = SimpleNamespace(versions={})
+    client = environment.client()
+    for life in ("first", "second"):
+        project("two-lives", f"class Handler:\n    def handle_async(self, payload):\n        return {{'life': '{life}'}}").deploy(environment)
+        version = replay.fetch(session, client, "two-lives", 1)  # type: ignore[arg-type]
+        assert version is replay.fetch(session, client, "two-lives", 1)  # type: ignore[arg-type]
+        assert version.deployed
+        assert f"'{life}'" in (version.deployed.project / "handler.py").read_text()
+        client.delete("two-lives")
+    session.versions.popitem()[1].close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import random
@@ -17,6 +19,10 @@ import httpx
 import pytest
 import redis
 
+from jupyter_cortex.core.errors import StoreUnavailable
+from jupyter_cortex.gateway.events import Follower
+from jupyter_cortex.serving.ends import Pulse
+from jupyter_cortex.serving.intake import Found, Sight
 from jupyter_cortex.store import keys
 from jupyter_cortex.store.scripts import COMMIT, PROGRESS, RECLAIM
 
@@ -268,6 +274,50 @@ def test_a_stream_outlives_the_stores_absence(own_environment: Any) -> None:
         wait_until(lambda: environment.slot("store").pid() not in (None, store), "the store is back")
         wait_until(lambda: _completed(made, request_id), "it takes writes")
         assert kinds(list(stream))[-1] == "completed"
+
+
+def test_an_end_whose_result_cannot_be_read_just_then_is_told_once_it_can() -> None:
+    """The stream ended cleanly without it: a reader took that for the end."""
+    sight = Sight("completed", None, 2, 3, 1, 1, None, 1, 0)
+
+    class Away:
+        looked = 0
+
+        async def see(self, *_: str) -> Sight:
+            return sight
+
+        async def get(self, *_: str) -> Found:
+            self.looked += 1
+            if self.looked == 1:
+                raise StoreUnavailable("the store is away")
+            return Found("completed", None, b'{"n": 1}', 3)
+
+        @contextlib.asynccontextmanager
+        async def hear(self, *_: str) -> Any:
+            yield Pulse()
+
+    async def told() -> list[bytes]:
+        follower = Follower(Away(), "a", "x", None, "")  # type: ignore[arg-type]
+        return [piece async for piece in follower.told()]
+
+    pieces = asyncio.run(told())
+    assert [b"event: completed" in piece and b'"n": 1' in piece for piece in pieces if piece] == [True]
+
+
+def test_following_an_api_s_log_outlives_the_stores_absence(own_environment: Any, project: ProjectMaker) -> None:
+    environment = own_environment()
+    project("logged", "class Handler:\n    def handle_async(self, payload):\n        print('line', payload)\n        return {}").deploy(environment)
+    client = environment.client()
+    lines = client.stream_api_logs("logged", 0)
+    client.submit("logged", 1)
+    assert next(line["message"] for line in lines if "line" in str(line["message"])) == "line 1"
+    store = environment.slot("store").pid()
+    os.kill(store, signal.SIGKILL)
+    wait_until(lambda: environment.slot("store").pid() not in (None, store), "the store is back")
+    other = environment.client()
+    other.result("logged", other.submit("logged", 2), wait=60)
+    assert next(line["message"] for line in lines if "line" in str(line["message"])) == "line 2"
+    assert "Traceback" not in (environment.home / "logs" / "gateway.log").read_text()
 
 
 def _completed(made: Staged, request_id: str) -> bool:

@@ -420,6 +420,23 @@ def test_polls_beyond_the_cap_are_answered_at_once_and_told_when_to_ask_again(ow
             assert "retry-after" not in web.get(path, params={"wait": 50}).headers
 
 
+def test_who_hangs_up_leaves_his_place_among_those_who_wait(own_environment: Maker) -> None:
+    environment = own_environment(max_polls="3")
+    with environment.redis() as store, environment.http() as web:
+        api = Staged(store, "left")
+        path = f"/{api.name}/{api.submit()}"
+        known(environment, api.name)
+        address = (web.base_url.host, web.base_url.port or 80)
+        callers = [socket.create_connection(address) for _ in range(3)]
+        for caller in callers:
+            caller.sendall(f"GET {path}?wait=50 HTTP/1.1\r\nhost: {address[0]}:{address[1]}\r\n\r\n".encode())
+        full = lambda: "retry-after" in web.get(path, params={"wait": 0.01}).headers  # noqa: E731
+        wait_until(full, "all three wait")
+        for caller in callers:
+            caller.close()
+        wait_until(lambda: not full(), "their places are free", 30)
+
+
 def test_changes_beyond_the_cap_are_answered_at_once(own_environment: Maker) -> None:
     environment = own_environment(max_polls="0")
     with environment.http(headers={"authorization": f"Bearer {environment.token}"}) as control:

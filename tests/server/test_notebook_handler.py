@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,7 +14,8 @@ import psutil
 import pytest
 
 from jupyter_cortex.client import Client
-from jupyter_cortex.core.errors import NotebookGone, SpecError, WorkloadNotFound
+from jupyter_cortex.core.errors import NotebookGone, SpecError, TooManyPages, WorkloadNotFound
+from jupyter_cortex.gateway import notebooks
 from jupyter_cortex.store import keys
 from tests.conftest import Environment, runs, wait_until
 
@@ -340,3 +342,26 @@ def test_the_next_notebook_is_rehearsed_with_the_requests_that_the_live_one_had(
     wait_until(lambda: client.get_api("rehearsed")["live"] == made.version, "it is live")
     assert run(client, "rehearsed", {"x": 0})[1].result == {"y": 10.0}
     client.delete("rehearsed")
+
+
+def test_no_more_notebooks_wait_to_be_made_pages_than_may() -> None:
+    async def crowd() -> list[str]:
+        free, said = asyncio.Event(), []
+
+        async def one() -> None:
+            try:
+                async with notebooks._slot():
+                    await free.wait()
+                    said.append("made")
+            except TooManyPages as error:
+                said.append(error.code)
+
+        tasks = [asyncio.create_task(one()) for _ in range(notebooks.AT_ONCE + notebooks.WAITING + 3)]
+        while len(said) < 3:
+            await asyncio.sleep(0)
+        free.set()
+        await asyncio.gather(*tasks)
+        return said
+
+    said = asyncio.run(crowd())
+    assert said == ["too_many_pages"] * 3 + ["made"] * (notebooks.AT_ONCE + notebooks.WAITING)
