@@ -238,21 +238,17 @@ export class CortexClient {
   /** One JSON object a line: steps, then the result or a problem. */
   private async notebook<T>(verb: string, body: INotebookRequest, step: (said: IStep) => void, signal?: AbortSignal): Promise<T> {
     const answer = await this.request(`notebook/${verb}`, { method: 'POST', body: JSON.stringify(body), signal });
-    const cutOff = () => new Problem(problem('cut_off', 502, 'The connection ended before the answer; look in the list of APIs whether it went live.'));
+    const look = verb === 'deploy' ? 'look in the list of APIs whether it went live.' : 'try again.';
+    const cutOff = () => new Problem(problem('cut_off', 502, `The connection ended before the answer; ${look}`));
     let result: { result: T } | null = null;
-    try {
-      for await (const said of lines(answer)) {
-        if (said.problem) {
-          throw new Problem(said.problem);
-        } else if ('result' in said) {
-          result = said as { result: T };
-        } else {
-          step(said as IStep);
-        }
+    for await (const said of lines(answer, error => (signal?.aborted ? error : cutOff()))) {
+      if (said.problem) {
+        throw new Problem(said.problem);
+      } else if ('result' in said) {
+        result = said as { result: T };
+      } else {
+        step(said as IStep);
       }
-    } catch (error) {
-      // A browser says "network error" where the connection breaks, and nothing of where.
-      throw error instanceof Problem || signal?.aborted ? error : cutOff();
     }
     if (!result) {
       throw cutOff();
@@ -284,13 +280,15 @@ export interface IWorkloadPage {
   scanned: number;
 }
 
-/** Objects of an NDJSON answer as they arrive. */
-async function* lines(answer: Response): AsyncGenerator<any> {
+/** Objects of an NDJSON answer as they arrive. `broken`: what is thrown where the connection breaks; a browser says "network error". */
+async function* lines(answer: Response, broken: (error: unknown) => unknown): AsyncGenerator<any> {
   const decoder = new TextDecoder();
   const reader = answer.body!.getReader();
   let rest = '';
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch(error => {
+      throw broken(error);
+    });
     rest += decoder.decode(value, { stream: !done });
     const whole = rest.split('\n');
     rest = done ? '' : whole.pop()!;

@@ -3,8 +3,8 @@
  */
 import { isInteger, parse, stringify } from 'lossless-json';
 
-/** 2^53 has 16 digits: a text without so many in a row has nothing to lose. */
-const LONG = /\d{16}/;
+/** 2^53 has 16 digits: a text without so many in a row, other than behind a point, has nothing to lose. */
+const LONG = /(?<![\d.])\d{16}/;
 
 /** The value of a JSON text; whole numbers that a number cannot hold are bigints. Throws SyntaxError. */
 export function parseExact(text: string): unknown {
@@ -12,9 +12,9 @@ export function parseExact(text: string): unknown {
     return JSON.parse(text);
   }
   try {
-    return parse(text, undefined, exact);
+    // Of a key that comes twice the last one counts, as everywhere.
+    return parse(text, undefined, { parseNumber: exact, onDuplicateKey: ({ newValue }) => newValue });
   } catch {
-    // What only the browser's parser takes, such as a key that comes twice.
     return JSON.parse(text);
   }
 }

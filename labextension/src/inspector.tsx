@@ -238,13 +238,14 @@ const WAYS: Record<string, string> = { image: 'Image', tree: 'Tree', text: 'Text
 
 export function PayloadView({ payload }: { payload: IPayload }): JSX.Element {
   const ways = React.useMemo(() => waysOf(payload), [payload]);
+  const tree = React.useMemo(() => parsed(textOf(payload.bytes) ?? ''), [payload]);
   const [way, choose] = React.useState(ways[0]);
   return (
     <>
       <Tabs id="cx-payload" label="How the payload is shown" tabs={ways.map(id => ({ id, label: WAYS[id] }))} chosen={way} choose={choose} />
       <div id="cx-payload-panel" role="tabpanel" aria-labelledby={`cx-payload-tab-${way}`}>
         {way === 'image' && <Picture payload={payload} />}
-        {way === 'tree' && <Json value={parsed(textOf(payload.bytes) ?? '')} label="Payload" />}
+        {way === 'tree' && <Json value={tree} label="Payload" />}
         {way === 'text' && <Cut text={textOf(payload.bytes) ?? ''} label="Payload as text" />}
         {way === 'hex' && <Cut text={hex(payload.bytes.subarray(0, SHOWN / 4))} label="Payload as hex" more={payload.bytes.length > SHOWN / 4} />}
       </div>

@@ -91,11 +91,11 @@ export class CortexModel implements IDisposable {
       if (this._disposed) {
         return;
       }
-      if (this._environment !== null && !same(this._environment, snapshot.environment)) {
+      if (this._known !== null && !same(this._known, snapshot.environment)) {
         // Its logs are others, whatever their names; each view asks for the end of its own.
         this._logs = Object.fromEntries(Object.keys(this._logs).map(name => [name, NOW]));
       }
-      this._environment = snapshot.environment;
+      this._environment = this._known = snapshot.environment;
       this._apis = new Map(snapshot.apis.map(api => [api.name, api]));
       this._seq = { ...snapshot.seq };
       this._attempt = 0;
@@ -186,12 +186,12 @@ export class CortexModel implements IDisposable {
   /** A socket's failure does not say why, an ordinary request does. */
   private async _retry(): Promise<void> {
     clearTimeout(this._timer);
-    if (this._environment === null) {
+    if (this._known === null) {
       return this.load();
     }
     try {
       const environment = await this.client.environment();
-      if (!same(this._environment, environment)) {
+      if (!same(this._known, environment)) {
         return this.load();
       }
       this._environment = environment;
@@ -207,6 +207,7 @@ export class CortexModel implements IDisposable {
     if (frame.environment) {
       this._environment = frame.environment;
       this._connection = frame.environment.up ? 'live' : 'down';
+      this._known = frame.environment.up ? frame.environment : this._known;
     }
     for (const summary of frame.apis ?? []) {
       this._apis.set(summary.name, withRecent(summary, this._apis.get(summary.name)));
@@ -219,7 +220,7 @@ export class CortexModel implements IDisposable {
       this._seq[name] = changes.seq;
     }
     for (const [name, batch] of Object.entries(frame.logs ?? {})) {
-      if ((frame.turn ?? 0) < (this._from[name] ?? 0)) {
+      if ((frame.turn ?? 0) < (this._from[name] ?? 0) && !batch.gap) {
         // On its way when this log was followed anew: its lines come again, behind the position that was asked for.
         delete frame.logs![name];
       } else if (name in this._logs) {
@@ -238,6 +239,8 @@ export class CortexModel implements IDisposable {
   private _connection: Connection = 'idle';
   private _problem: IProblem | null = null;
   private _environment: IEnvironment | null = null;
+  /** The one whose APIs and positions these are: one that is down has told none. */
+  private _known: IEnvironment | null = null;
   private _apis = new Map<string, ISummary>();
   private _seq: Record<string, string> = {};
   private _logs: Record<string, string> = {};

@@ -146,7 +146,7 @@ export function Page({ model, commands, name, state, show, contents }: IPageProp
             {state.tab === 'rehearsal' && <Rehearsal model={model} api={api} commands={commands} openWorkload={workload => show({ tab: 'workloads', workload })} openCell={openCell} />}
             {tested.current && (
               <div hidden={state.tab !== 'test'}>
-                <Test model={model} api={api} samples={samples} open={workload => show({ tab: 'workloads', workload })} />
+                <Test key={model.environment?.url} model={model} api={api} samples={samples} open={workload => show({ tab: 'workloads', workload })} />
               </div>
             )}
           </div>

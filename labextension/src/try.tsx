@@ -152,7 +152,10 @@ export function Test({ model, api, samples, open }: { model: CortexModel; api: I
   );
 }
 
-function Answer({ sent, open }: { sent: ISent; open: (id: string) => void }): JSX.Element {
+/** Drawn anew only with news of its own: a result may have many items, and the tab is kept while others are looked at. */
+const Answer = React.memo(AnswerOf, (before, now) => before.sent === now.sent);
+
+function AnswerOf({ sent, open }: { sent: ISent; open: (id: string) => void }): JSX.Element {
   const { id, details } = sent;
   return (
     <article className="cx-answer" aria-label={`Request ${id}`}>

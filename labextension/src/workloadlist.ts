@@ -1,13 +1,13 @@
 /**
  * The rows of one API's table: pages from the server, kept true by the stream's deltas, filtered.
  */
-import type { CortexClient } from './client';
+import type { CortexClient, IWorkloadPage } from './client';
 import type { IChanges, IWorkload, WorkloadStatus } from './tokens';
 
 const PAGE = 500;
 /** Rows held in the browser; the oldest go. 50,000 are about 30 MB. */
 const LIMIT = 50_000;
-/** Pages that are asked for again after a burst; beyond them only the newest. */
+/** Pages that are asked for again after a burst. */
 const RENEWED = 20;
 
 export class WorkloadList {
@@ -56,37 +56,42 @@ export class WorkloadList {
     await this._page(undefined);
   }
 
-  /** What is loaded, once more: more has moved than the stream tells one by one. */
+  /** What is loaded, once more: more has moved than the stream tells one by one. One at a time; who asks meanwhile has it done once more. */
   async renew(): Promise<void> {
-    const pages = Math.max(1, Math.ceil(this._byId.size / PAGE));
-    if (pages > RENEWED) {
-      return this.reload();
-    }
-    const asked = this._asked;
-    this._loading++;
-    try {
-      let cursor: string | undefined;
-      for (let page = 0; page < pages; page++) {
-        const { workloads, next } = await this.client.workloads(this.api, { limit: PAGE, cursor });
-        if (asked !== this._asked) {
-          return; // somebody asks for something else meanwhile
-        }
-        this._take(workloads);
+    this._behind = true;
+    this._renewing ??= this._renew().finally(() => {
+      this._renewing = null;
+    });
+    return this._renewing;
+  }
+
+  private async _renew(): Promise<void> {
+    while (this._behind) {
+      this._behind = false;
+      const asked = this._asked;
+      const oldest = [...this._byId.values()].reduce((least, row) => Math.min(least, row.accepted), Infinity);
+      let next: string | null = null;
+      let last: IWorkload | undefined;
+      for (let page = 0; page < RENEWED && (page === 0 || (next !== null && last!.accepted >= oldest)); page++) {
+        const answer: IWorkloadPage = await this.client.workloads(this.api, { limit: PAGE, cursor: next ?? undefined });
+        this._take(answer.workloads);
         this._refill();
-        if (!this._status && !this._text) {
-          // From here on, also where rows below are known: between them may be some that are not.
-          this._next = next;
-        }
-        if (next === null) {
-          break;
-        }
-        cursor = next;
+        next = answer.next;
+        last = answer.workloads[answer.workloads.length - 1] ?? last;
       }
-    } finally {
-      this._loading--;
-    }
-    if (this._status || this._text) {
-      await this._page(undefined);
+      if (next !== null && last && last.accepted >= oldest) {
+        // So far down nothing was asked for again: it comes as it is scrolled to.
+        for (const row of [...this._byId.values()].filter(one => newestFirst(last!, one) < 0)) {
+          this._byId.delete(row.id);
+        }
+        this._refill();
+      }
+      if (this._status || this._text) {
+        await this._page(undefined);
+      } else if (asked === this._asked) {
+        // From here on, also where rows below are known: between them may be some that are not.
+        this._next = next;
+      }
     }
   }
 
@@ -196,6 +201,8 @@ export class WorkloadList {
   private _next: string | null = null;
   private _loading = 0;
   private _asked = 0;
+  private _behind = false;
+  private _renewing: Promise<void> | null = null;
 }
 
 function newestFirst(a: IWorkload, b: IWorkload): number {

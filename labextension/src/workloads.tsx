@@ -88,11 +88,18 @@ export function Workloads(props: IWorkloadsProps): JSX.Element {
     return () => window.clearTimeout(timer);
   }, [status, text]);
 
-  // Back to where the keyboard came from; the row that was open is still under its cursor.
+  // Back to where the keyboard came from, once it is there again; the row that was open is still under its cursor.
+  const back = React.useRef(false);
   const close = () => {
+    back.current = true;
     props.choose(null);
-    grid.current?.focus();
   };
+  React.useEffect(() => {
+    if (!props.chosen && back.current) {
+      back.current = false;
+      grid.current?.focus();
+    }
+  }, [props.chosen]);
   const counts = model.api(name)?.workloads;
   return (
     <div className="cx-workloads">

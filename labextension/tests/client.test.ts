@@ -77,6 +77,11 @@ describe('the client', () => {
     const problem = await server.client.deploy(REQUEST, () => undefined).catch(one => one);
     expect(problem.code).toBe('cut_off');
     expect(problem.message).toContain('look in the list of APIs');
+    server.on('POST notebook/show', () => new Response(new ReadableStream({ pull: stream => stream.error(new TypeError('network error')) })));
+    expect((await server.client.show(REQUEST, () => undefined).catch(one => one)).message).toContain('try again');
+    server.on('POST notebook/show', ndjson({ step: 'slicing' }));
+    const mistake = new Error('of the one who draws the step');
+    expect(await server.client.show(REQUEST, () => { throw mistake; }).catch(one => one)).toBe(mistake);
   });
 
   it('sends a payload’s bytes and type as they are', async () => {

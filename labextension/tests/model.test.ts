@@ -150,6 +150,30 @@ describe('the model', () => {
     expect(server.socket.sent[0]).toMatchObject({ events: { iris: '900-0' }, logs: { iris: '$' } });
   });
 
+  it('starts anew also where the other environment was first heard of as down', async () => {
+    const other = { ...ENVIRONMENT, name: 'team', url: 'https://team.example', local: false };
+    const server = new Server().on('GET environment', json(other));
+    const model = await server.live([summary('iris')]);
+    server.on('GET snapshot', json({ environment: other, apis: [], seq: {} }));
+    server.socket.say({ environment: { ...other, up: false } });
+    server.socket.break();
+    await until(() => server.sockets.length === 2, 'a second socket');
+    expect(model.apis).toEqual([]);
+  });
+
+  it('lets a view know that it must load anew, however old the frame is that says so', async () => {
+    const server = new Server();
+    const model = await server.live([summary('iris')]);
+    const gaps: unknown[] = [];
+    model.changed.connect((_, change) => gaps.push(change.logs?.iris?.gap));
+    const first = model.followLogs('iris', '5-0');
+    const { turn } = server.socket.sent.at(-1);
+    first.dispose();
+    model.followLogs('iris', '7-0');
+    server.socket.say({ turn, logs: { iris: { position: '8-0', records: [], gap: true } } });
+    expect(gaps).toEqual([true]);
+  });
+
   it('hands changes on with one signal a frame', async () => {
     const server = new Server();
     const model = await server.live([summary('iris')]);

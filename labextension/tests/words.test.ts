@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
+import { parseExact } from '../src/exact';
 import { age, bytes, duration, localTime } from '../src/format';
 import { hex, textOf } from '../src/inspector';
 import { messageOf } from '../src/logs';
@@ -63,6 +64,7 @@ describe('snippets', () => {
   it('keep every digit of a long number', () => {
     const call = { url: 'http://x/iris', headers: {}, through: false };
     const long = payload('{"id": 1234567890123456789}');
+    expect(literal(parseExact('{"id": 1, "id": 1234567890123456789, "x": 0.5}'))).toBe('{"id": 1234567890123456789, "x": 0.5}');
     expect(python(call, long)).toContain('json={"id": 1234567890123456789}');
     expect(javascript(call, long)).toContain('body: "{\\"id\\":1234567890123456789}"');
   });

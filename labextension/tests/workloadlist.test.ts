@@ -82,23 +82,53 @@ describe('the list of workloads', () => {
     expect(server.asked).toHaveLength(2);
   });
 
-  it('asks for all that is loaded once more after a burst, and goes on below it', async () => {
-    const of = (from: number, status: any, run = 1) => Array.from({ length: 500 }, (_, at) => workload(`w${from - at}`, status, from - at, { run }));
-    const server = new Server().on(PATH, json({ workloads: of(1000, 'failed'), next: 'c1', scanned: 500 }));
+  const rows = (from: number, status: any, run = 1) => Array.from({ length: 500 }, (_, at) => workload(`w${from - at}`, status, from - at, { run }));
+
+  it('asks for all that is loaded once more after a burst, also for what the burst pushed down', async () => {
+    const server = new Server().on(PATH, json({ workloads: rows(500, 'failed'), next: null, scanned: 500 }));
     const list = new WorkloadList(server.client, 'iris');
     await list.reload();
-    server.on(PATH, json({ workloads: of(500, 'failed'), next: null, scanned: 500 }));
-    await list.more();
-    // All are requeued at once, and 300 new ones come: none of it was told one by one.
-    const pages = [json({ workloads: of(1300, 'in_queue', 2), next: 'd1', scanned: 500 }), json({ workloads: of(800, 'in_queue', 2), next: 'd2', scanned: 500 })];
+    // All are requeued at once, and 1,000 new ones come: none of it was told one by one.
+    const pages = [1500, 1000, 500].map(from => json({ workloads: rows(from, 'in_queue', 2), next: from > 500 ? `below${from}` : null, scanned: 500 }));
     server.on(PATH, () => pages.shift()!);
     await list.renew();
-    expect(list.rows).toHaveLength(1300);
-    expect(list.rows.filter(row => row.status === 'failed').map(row => row.id)[0]).toBe('w300');
-    server.on(PATH, json({ workloads: of(300, 'in_queue', 2).slice(0, 300), next: null, scanned: 300 }));
-    await list.more();
-    expect(server.asked.at(-1)!.path).toContain('cursor=d2');
+    expect(list.rows).toHaveLength(1500);
     expect(new Set(list.rows.map(row => row.status))).toEqual(new Set(['in_queue']));
+    expect(list.complete).toBe(true);
+  });
+
+  it('forgets what lies too far down to be asked for again, without emptying the table, and goes on there', async () => {
+    const server = new Server().on(PATH, json({ workloads: rows(500, 'in_queue'), next: null, scanned: 500 }));
+    const list = new WorkloadList(server.client, 'iris');
+    await list.reload();
+    let from = 50_000;
+    const sizes: number[] = [];
+    server.on(PATH, () => {
+      sizes.push(list.rows.length);
+      const page = json({ workloads: rows(from, 'completed'), next: `below${from - 500}`, scanned: 500 });
+      from -= 500;
+      return page;
+    });
+    await list.renew();
+    expect(Math.min(...sizes)).toBe(500);
+    expect(list.rows).toHaveLength(10_000);
+    expect(list.rows.at(-1)!.id).toBe('w40001');
+    await list.more();
+    expect(server.asked.at(-1)!.path).toContain('cursor=below40000');
+  });
+
+  it('asks once more where a burst goes on while it asks, and not twice at a time', async () => {
+    const { list, server } = await listOf(workload('a'));
+    const before = server.asked.length;
+    let open = 0;
+    server.on(PATH, async () => {
+      expect(++open).toBe(1);
+      await new Promise(resolve => setTimeout(resolve, 5));
+      open--;
+      return json({ workloads: [workload('a')], next: null, scanned: 1 });
+    });
+    await Promise.all([list.renew(), list.renew(), list.renew()]);
+    expect(server.asked.length - before).toBe(2);
   });
 
   it('forgets the answer to a filter that was changed meanwhile', async () => {
