@@ -168,8 +168,8 @@ class Vitest(FSCollector):
     """The extension's own tests, in Node: run once, while pytest collects; where it collects in several processes, by the first of them."""
 
     def collect(self) -> Iterator[Tests]:
-        run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-        directory = Path(tempfile.gettempdir()) / f"cx-vitest-{os.getuid()}-{run}"
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+        directory = Path(tempfile.gettempdir()) / f"cx-vitest-{os.getuid()}-{run}" if run else Path(tempfile.mkdtemp(prefix="cx-vitest-"))
         directory.mkdir(mode=0o700, exist_ok=True)
         self.config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
         report, said = directory / "report.json", directory / "said"

@@ -23,6 +23,16 @@ LOOKS = 10
 STARTING, STARTS = b"+", 1000
 
 
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 class Slot:
     """The place of one process: at most one lives in it."""
 
@@ -45,10 +55,19 @@ class Slot:
                     return None
                 if (text := os.pread(fd, 32, 0).strip()) and not text.endswith(STARTING):
                     return int(text)
+                if text and not _lives(int(text.removesuffix(STARTING))):
+                    break  # killed just then: nobody will write the other's id any more
                 time.sleep(0.001)
             return int(text.removesuffix(STARTING)) if text else None
         finally:
             os.close(fd)
+
+    def _settled(self) -> bool:
+        """Whether the file says who lives here, rather than who starts it."""
+        try:
+            return not self.path.read_bytes().strip().endswith(STARTING)
+        except FileNotFoundError:
+            return False
 
     def take(self) -> int | None:
         """Lock the slot for this process; the descriptor, or None when it is taken."""
@@ -102,7 +121,7 @@ class Slot:
 
     def signal(self, number: signal.Signals) -> bool:
         pid = self.pid()
-        if pid is None:
+        if pid is None or not self._settled():
             return False
         try:
             os.kill(pid, number)

@@ -76,17 +76,16 @@ def doubled(path: Path) -> list[str]:
         if isinstance(node, yaml.SequenceNode):
             nodes += node.value
             continue
-        lines: dict[str, int] = {}
+        lines: dict[tuple[str, str], int] = {}
         for key, value in node.value:
             nodes.append(value)
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 line = key.start_mark.line + 1
-                if key.value in lines:
-                    shown = printable(key.value)
-                    found.append(
-                        (line, f"{path.name}: {shown} stands at line {lines[key.value]} and again at line {line}; only the last one counts.")
-                    )
-                lines[key.value] = line
+                same = key.tag, key.value  # 1 and '1' are two keys
+                if same in lines:
+                    places = f"{printable(key.value)} stands at line {lines[same]} and again at line {line}"
+                    found.append((line, f"{path.name}: {places}; only the last one counts."))
+                lines[same] = line
     return [sentence for _, sentence in sorted(found)]
 
 

@@ -198,8 +198,7 @@ class Registry:
             for digest in kept - needed:
                 pipe.unlink(keys.bundle(name, digest))
                 pipe.srem(keys.bundles(name), digest)
-            # Those further back went long ago.
-            for version in range(max(1, last - 2 * RECORDS_KEPT), last - REPORTS_KEPT + 1):
+            for version in range(1, last - REPORTS_KEPT + 1):
                 if version not in active:
                     pipe.unlink(keys.report(name, version), *([keys.deployment(name, version)] if version <= last - RECORDS_KEPT else []))
             pipe.execute()
@@ -381,7 +380,7 @@ class Registry:
         last = self._next(name)
         with store_errors():
             pipe = self.client.pipeline(transaction=False)
-            kept = range(max(1, last - RECORDS_KEPT + 1), last + 1)
+            kept = range(max(1, min(version, last) - RECORDS_KEPT), last + 1)
             for one in kept:
                 pipe.hget(keys.deployment(name, one), "live_at")
             went_live = [(int(raw), one) for one, raw in zip(kept, pipe.execute(), strict=True) if raw]

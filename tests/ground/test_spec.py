@@ -14,7 +14,7 @@ import yaml
 from jupyter_cortex.core.errors import CortexError, SpecError
 from jupyter_cortex.core.scalars import format_duration, parse_duration, parse_quantity
 from jupyter_cortex.core.spec import RESERVED_ENDPOINTS, APISpec, check_specs
-from jupyter_cortex.project.config_file import load, read_specs
+from jupyter_cortex.project.config_file import doubled, load, read_specs
 from jupyter_cortex.project.project import from_config
 
 CASES = yaml.safe_load((Path(__file__).parents[1] / "contract" / "config.yaml").read_text("utf-8"))["cases"]
@@ -415,8 +415,8 @@ def test_a_key_that_stands_twice_is_told_since_yaml_lets_the_last_one_count(tmp_
         "cortex.yaml: config stands at line 6 and again at line 7; only the last one counts.",
         "cortex.yaml: rate stands at line 7 and again at line 7; only the last one counts.",
     ]
-    config.write_text("- name: a\n  kind: AsyncAPI\n  handler: {type: python, path: handler.py}\n")
-    assert from_config(config).warnings == []
+    config.write_text("- name: a\n  kind: AsyncAPI\n  handler: {type: python, path: handler.py, config: {1: one, '1': text}}\n")
+    assert doubled(config) == []
 
 
 def test_no_document_brings_out_another_kind_of_error() -> None:

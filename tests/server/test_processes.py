@@ -73,6 +73,21 @@ def test_who_starts_a_process_is_not_taken_for_it(tmp_path: Path, monkeypatch: p
     assert slot.pid() is None
 
 
+def test_one_whose_starter_was_killed_just_then_is_there_and_nobody_else_is_signalled_for_it(tmp_path: Path) -> None:
+    slot = Slot(tmp_path, "role")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    fd = slot.take()
+    assert fd is not None
+    slot._write(fd, gone.pid, "+")
+    assert slot.pid() == gone.pid, "it is taken"
+    assert not slot.signal(signal.SIGTERM)
+    slot._write(fd, os.getpid(), "+")
+    assert not slot.signal(signal.SIGTERM), "a slow start: the starter is not meant"
+    os.close(fd)
+    assert slot.pid() is None
+
+
 def test_a_worker_that_is_told_to_look_while_it_imports_lives_on(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
     environment = own_environment()
     project("imports").deploy(environment)
