@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import Conflict
-from ..core.workload import staying
+from ..core.workload import DeploymentState, staying
 from ..store.registry import Api, Registry
 
 
@@ -54,7 +54,8 @@ class RouteTable:
         version = self._registry.version()
         if version == self._version:
             return
-        routes = [route_of(api) for api in self._registry.all()]
+        # One that never came to be live gives way where it stands at the place of one that is.
+        routes = [route_of(api) for api in sorted(self._registry.all(), key=lambda api: api.live > 0)]
         self._by_path = {route.endpoint: route for route in routes}
         self._by_name = {route.api: route for route in routes}
         self._version = version
@@ -87,6 +88,8 @@ def check_endpoint(registry: Registry, name: str, spec: dict[str, Any]) -> None:
     endpoint = spec["networking"]["endpoint"]
     for other in registry.all():
         coming = registry.find_deployment(other.name, other.wanted) if other.wanted != other.live else None
-        taken = {other.endpoint.strip("/"), coming.spec["networking"]["endpoint"].strip("/") if coming else ""}
+        if coming and coming.state in (DeploymentState.FAILED, DeploymentState.STOPPED):
+            coming = None  # it never came there
+        taken = {other.endpoint.strip("/") if other.live else None, coming.spec["networking"]["endpoint"].strip("/") if coming else None}
         if other.name != name and endpoint.strip("/") in taken:
             raise Conflict(f"networking.endpoint: {endpoint} belongs to the API {other.name}; choose another one for {name}")

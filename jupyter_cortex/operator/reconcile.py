@@ -177,7 +177,13 @@ class Reconciler:
         # Stopped or started since it was pending: a version must not take over before it has the replicas that are wanted now.
         needed = self._cap_replicas(api, deployment)
         if status and status["ready"] >= needed:
-            before = self.registry.promote(name, version, deployment.spec["networking"]["endpoint"])
+            endpoint = deployment.spec["networking"]["endpoint"]
+            if owner := self._owner_of(endpoint, name):
+                # Both were deployed in the same moment, and each found the place free.
+                sentence = f"networking.endpoint: {endpoint} belongs to the API {owner} by now; choose another one for {name}"
+                self.registry.move(name, version, (State.STARTING,), State.FAILED, error={"message": sentence})
+                return
+            before = self.registry.promote(name, version, endpoint)
             if before >= 0:
                 log.info("%s version %d is live", name, version)
                 self.slot(name, version).signal(signal.SIGUSR1)
@@ -192,6 +198,11 @@ class Reconciler:
                 self.registry.move(name, version, (State.STARTING,), State.FAILED, error={"message": sentence})
                 return
             self._start(name, version)
+
+    def _owner_of(self, endpoint: str, name: str) -> str:
+        """The other API that is live at this endpoint, "" for none."""
+        others = (api for api in self.registry.all() if api.live and api.name != name and api.endpoint.strip("/") == endpoint.strip("/"))
+        return next((api.name for api in others), "")
 
     def _start(self, name: str, version: int) -> None:
         """Start a worker, with growing distance when it keeps ending."""

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from jupyter_cortex.core.errors import ApiNotFound, Conflict, CortexError, DeploymentNotFound
+from jupyter_cortex.core.errors import ApiNotFound, Conflict, CortexError, DeployFailed, DeploymentNotFound
 from jupyter_cortex.project import bundle
 from jupyter_cortex.store import keys, reports
 from jupyter_cortex.store.registry import Registry
@@ -480,6 +480,31 @@ def test_a_bundle_that_no_version_uses_any_more_does_not_stay_for_ever(environme
         wait_until(only_those, "bundles of forgotten versions are removed or expire", 15)
     finally:
         environment.client().delete("control-bundles")
+
+
+def test_of_two_apis_that_were_deployed_to_one_place_in_one_moment_the_later_is_refused(environment: Environment, project: ProjectMaker) -> None:
+    for name in ("place-first", "place-later"):
+        project(name).deploy(environment)
+    with environment.redis() as store:
+        registry = Registry(store)
+        one = registry.deployment("place-later", 1)
+        spec = {**one.spec, "networking": {**one.spec["networking"], "endpoint": "/place-first"}}
+        # As a deploy that has looked before the other one was there.
+        facts = {"python_version": one.python_version, "host": one.host}
+        options = {"dotenv": "", "source": registry.get("place-later").source, "interpreter": one.interpreter, "facts": facts}
+        assert registry.deploy("place-later", spec, one.digest, anew=True, **options)[1] == 2
+        registry.wake_operator()
+    client = environment.client()
+    with pytest.raises(DeployFailed, match="/place-first belongs to the API place-first by now"):
+        client.wait_live("place-later", 2)
+    assert client.get_api("place-later")["endpoint"] == "/place-later"
+    # What never came there keeps nobody else away.
+    project("place-third", spec="networking: {endpoint: /place-fourth}").write("raise RuntimeError('no')").deploy(environment, wait=False)
+    with pytest.raises(DeployFailed):
+        client.wait_live("place-third", 1)
+    project("place-fourth").deploy(environment)
+    for name in ("place-first", "place-later", "place-third", "place-fourth"):
+        client.delete(name)
 
 
 def test_reports_and_records_of_old_versions_are_forgotten_and_what_is_live_is_not(environment: Environment, project: ProjectMaker) -> None:
