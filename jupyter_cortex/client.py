@@ -27,6 +27,7 @@ from urllib.parse import quote, unquote
 import httpx
 
 from .core.errors import (
+    ArtifactsUnavailable,
     BadRequest,
     Conflict,
     CortexError,
@@ -35,6 +36,7 @@ from .core.errors import (
     EnvironmentProblem,
     PayloadError,
     StoreUnavailable,
+    Unauthorized,
     from_problem,
 )
 from .core.settings import Settings
@@ -59,11 +61,12 @@ POLL_S = 20.0
 GROUPS = 1000
 #: Ids that one call requeues.
 REQUEUED_AT_ONCE = 1000
-#: An event stream says something every 15 s; its loss is borne so many times in a row, this many seconds apart: a gateway that is started anew.
+#: An event stream says something every 15 s.
 EVENTS_TIMEOUT = httpx.Timeout(45.0, connect=5.0)
-RECONNECTS, RECONNECT_S = 40, 0.25
-#: Seconds that one who waits bears a gateway or a store that has answered before and is away.
-AWAY_S = RECONNECTS * RECONNECT_S
+#: What says nothing of the API that it met first: the next one would meet it, too.
+NOT_OF_ONE = (EnvironmentDown, Unauthorized, StoreUnavailable, ArtifactsUnavailable)
+#: Seconds that one who waits bears a gateway or a store that has answered before and is away, and between two attempts.
+AWAY_S, RECONNECT_S = 10.0, 0.25
 #: Seconds that the path of an API is remembered.
 ENDPOINT_S = 30.0
 #: Seconds between two looks at a deployment that starts.
@@ -278,6 +281,8 @@ class Client:
         refused: dict[str, CortexError] = {}
         for document, spec in zip(project.documents, specs, strict=True):
             notes = [*warnings, *spec.warnings, *provenance.undeclared(project, spec, made_with)]
+            if any(isinstance(one, NOT_OF_ONE) for one in refused.values()):
+                break  # it would be the same with the next
             with _gathered(spec.name, refused):
                 self._upload_artifacts([artifact.path for artifact in spec.artifacts], contents, progress)
                 sent = artifacts.sent(document, contents)
@@ -286,7 +291,8 @@ class Client:
             with _gathered(one.api, refused):
                 (self.wait_rehearsed if rehearse else self.wait_live)(one.api, one.version, progress)
         if refused:
-            raise _of_several(refused, [one for one in deployed if one.api not in refused], len(specs))
+            done = [one for one in deployed if one.api not in refused]
+            raise _of_several(refused, done, [spec.name for spec in specs], "Rehearsed" if rehearse else "Deployed")
         return deployed
 
     def _deploy_one(
@@ -607,7 +613,7 @@ class Client:
         for header, seconds in (("cortex-timeout", timeout), ("cortex-queue-timeout", queue_timeout)):
             if seconds is not None:
                 headers[header] = f"{seconds:f}"
-        path, sent, began = self._path(name), False, time.monotonic()
+        path, sent, away = self._path(name), False, Absence()
         while True:
             try:
                 answer = self._call("POST", path, token=self.settings.call_token, content=body, headers=headers)
@@ -615,9 +621,9 @@ class Client:
             except EnvironmentDown as error:
                 # One that never heard of it is told so at once; where the answer was lost, the gateway is perhaps being started anew.
                 sent = sent or not isinstance(error.__cause__, (httpx.ConnectError, httpx.ConnectTimeout))
-                if not sent or time.monotonic() - began > AWAY_S:
+                if not sent:
                     raise
-                time.sleep(RECONNECT_S)
+                away.bear(error)
 
     def result(self, name: str, request_id: str, wait: float = 0) -> Workload:
         """Status and result; with ``wait``, not before the workload has ended or the seconds are over.
@@ -626,18 +632,18 @@ class Client:
         """
         if not math.isfinite(wait):
             raise BadRequest(f"a wait is a number of seconds, not {wait}")
-        deadline, heard = time.monotonic() + wait, time.monotonic()
+        deadline, away = time.monotonic() + wait, Absence()
         while True:
             left = max(0.0, deadline - time.monotonic())
             params = {"wait": min(left, POLL_S)} if left else {}
             try:
                 answer = self._call("GET", f"{self._path(name)}/{quoted(request_id)}", token=self.settings.call_token, params=params)
-            except (EnvironmentDown, StoreUnavailable):
-                if not self._answered or not left or time.monotonic() - heard > AWAY_S:
+            except (EnvironmentDown, StoreUnavailable) as error:
+                if not self._answered or not left:
                     raise
-                time.sleep(RECONNECT_S)
+                away.bear(error)
                 continue
-            heard = time.monotonic()
+            away.over()
             workload = _workload(_document(answer, "id", "status"))
             if workload.status not in ("in_queue", "in_progress") or time.monotonic() >= deadline:
                 return workload
@@ -650,25 +656,26 @@ class Client:
         ``logs``: its log lines, too (wants the environment's token). ``stop`` is asked whenever the gateway says anything, at least every 15 s.
         Raises WorkloadNotFound, and EnvironmentDown when the gateway stays away.
         """
-        last, misses = "", 0
+        last, away = "", Absence()
         while not stop():
             try:
-                for event in self._events_after(name, request_id, last, logs, stop):
+                for event in self._events_after(name, request_id, last, logs, stop, away.over):
                     yield event
-                    last, misses = event.id, 0
+                    last = event.id
                     if event.kind in FINAL:
                         return
-                if stop():
-                    return
-            except (httpx.TransportError, EnvironmentDown, StoreUnavailable) as error:
-                misses += 1
-                if misses > RECONNECTS or not self._answered:
-                    if isinstance(error, CortexError):
-                        raise
-                    raise EnvironmentDown(f"{self.environment.url} does not answer any more ({type(error).__name__})") from error
-            time.sleep(RECONNECT_S)
+                if not stop():
+                    time.sleep(RECONNECT_S)
+            except httpx.TransportError as error:
+                away.bear(EnvironmentDown(f"{self.environment.url} does not answer any more ({type(error).__name__})"))
+            except (EnvironmentDown, StoreUnavailable) as error:
+                if not self._answered:
+                    raise
+                away.bear(error)
 
-    def _events_after(self, name: str, request_id: str, last: str, logs: bool, stop: Callable[[], bool]) -> Iterator[Event]:
+    def _events_after(
+        self, name: str, request_id: str, last: str, logs: bool, stop: Callable[[], bool], opened: Callable[[], None]
+    ) -> Iterator[Event]:
         token = self.environment.token if logs else self.settings.call_token
         headers = {**({"authorization": f"Bearer {token}"} if token else {}), **({"last-event-id": last} if last else {})}
         path, params = f"{self._path(name)}/{quoted(request_id)}/events", {"logs": "true"} if logs else {}
@@ -677,6 +684,7 @@ class Client:
             if answer.is_error:
                 answer.read()
                 raise _error(answer)
+            opened()
             fields: dict[str, str] = {}
             for line in answer.iter_lines():
                 if stop():
@@ -695,6 +703,23 @@ class Client:
         return _workload(_document(answer, "id", "status"))
 
 
+class Absence:
+    """Of a gateway or a store that has answered before: borne for AWAY_S from when it was noticed."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+
+    def bear(self, error: CortexError) -> None:
+        """Wait a little; when it has been away for too long, raise the error."""
+        self._since = self._since or time.monotonic()
+        if time.monotonic() - self._since > AWAY_S:
+            raise error
+        time.sleep(RECONNECT_S)
+
+    def over(self) -> None:
+        self._since = 0.0
+
+
 @contextlib.contextmanager
 def _gathered(name: str, refused: dict[str, CortexError]) -> Iterator[None]:
     """A refusal of one API of several is kept for the end."""
@@ -704,13 +729,16 @@ def _gathered(name: str, refused: dict[str, CortexError]) -> Iterator[None]:
         refused[name] = error
 
 
-def _of_several(refused: dict[str, CortexError], deployed: list[Deployed], count: int) -> CortexError:
+def _of_several(refused: dict[str, CortexError], deployed: list[Deployed], names: list[str], done: str) -> CortexError:
     """The first refusal; of several APIs with what became of each."""
     error = next(iter(refused.values()))
     error.deployed = tuple(deployed)
-    if count > 1:
+    if len(names) > 1:
+        untried = [name for name in names if name not in {*refused, *(one.api for one in deployed)}]
         lines = [f"{name}: {one.message}" for name, one in refused.items()]
-        lines += [f"Deployed all the same: {', '.join(f'{one.api} (version {one.version})' for one in deployed)}."] if deployed else []
+        lines += [f"{done} all the same: {', '.join(f'{one.api} (version {one.version})' for one in deployed)}."] if deployed else []
+        lines += [f"{one.api}: {warning}" for one in deployed for warning in one.warnings]
+        lines += [f"Not tried: {', '.join(untried)}."] if untried else []
         error.message = "\n".join(lines)
     return error
 

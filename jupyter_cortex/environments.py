@@ -107,7 +107,7 @@ class Environments:
 
     def find(self, name: str | None = None) -> Environment:
         """The named one, else the one that settings or `use` say, else the local one."""
-        if name is None and self._settings.url:
+        if name in (None, SETTINGS) and self._settings.url:
             return Environment(SETTINGS, self._settings.url.rstrip("/"), self._settings.token)
         document = self._read()
         name = name or document["used"]

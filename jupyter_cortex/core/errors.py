@@ -51,6 +51,9 @@ class CortexError(Exception):
         #: Machine-readable facts beside the sentence: ``path``, ``line``, ``kind``... They travel in problem documents.
         self.details: dict[str, Any] = {key: value for key, value in details.items() if value is not None}
 
+    def __str__(self) -> str:
+        return self.message
+
     @classmethod
     def title(cls) -> str:
         return (cls.__doc__ or cls.__name__).strip().splitlines()[0]

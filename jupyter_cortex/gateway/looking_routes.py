@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -20,6 +21,9 @@ from ..store.records import Record
 from .answers import Json
 from .control import Control
 from .described import answers
+
+#: Seconds without a line after which one who follows a log is sent an empty one.
+QUIET_S = 10.0
 
 
 def add_looking_routes(router: APIRouter, control: Control) -> None:
@@ -166,20 +170,19 @@ def _add_logs(router: APIRouter, control: Control) -> None:
 
 async def _follow(control: Control, name: str, first: str, position: str) -> AsyncIterator[str]:
     yield first or "\n"
-    quiet = 0.0
+    told = time.monotonic()
     while True:
         lines: list[str] = []
         with contextlib.suppress(CortexError):  # the store is away: who follows waits, as those do whose workloads it has
             lines, position = await run_in_threadpool(logs.after, control.client, name, position)
         if lines:
             yield "".join(f"{line}\n" for line in lines)
-            quiet = 0.0
+            told = time.monotonic()
             continue
         await asyncio.sleep(0.2)
-        quiet += 0.2
-        if quiet >= 10:
+        if time.monotonic() - told >= QUIET_S:
             # An empty line now and then: a caller that is gone is only noticed by writing.
-            quiet = 0.0
+            told = time.monotonic()
             yield "\n"
             with contextlib.suppress(CortexError):
                 if await run_in_threadpool(control.registry.find, name) is None:

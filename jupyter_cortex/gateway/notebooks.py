@@ -68,7 +68,10 @@ async def _slot() -> AsyncIterator[None]:
         raise TooManyPages(f"{WAITING} notebooks wait to be made pages; try again, or take {IPYNB}")
     waiting.append(None)
     try:
-        await slots.acquire()
+        async with asyncio.timeout(PATIENCE_S):
+            await slots.acquire()
+    except TimeoutError:
+        raise TooManyPages(f"other notebooks are being made pages; try again, or take {IPYNB}") from None
     finally:
         waiting.pop()
     try:

@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 #: Somebody who only looks has the lock for some microseconds: who wants to move in tries so often, 1 ms apart.
 LOOKS = 10
 #: Behind the id of who starts the process that is to live here; and how often, 1 ms apart, its own id is waited for.
@@ -56,18 +58,31 @@ class Slot:
                 if (text := os.pread(fd, 32, 0).strip()) and not text.endswith(STARTING):
                     return int(text)
                 if text and not _lives(int(text.removesuffix(STARTING))):
-                    break  # killed just then: nobody will write the other's id any more
+                    # Killed just then: nobody will write the other's id any more.
+                    if holder := self._holder():
+                        self._write(fd, holder)
+                    return holder or int(text.removesuffix(STARTING))
                 time.sleep(0.001)
             return int(text.removesuffix(STARTING)) if text else None
         finally:
             os.close(fd)
 
-    def _settled(self) -> bool:
-        """Whether the file says who lives here, rather than who starts it."""
+    def _settled(self, pid: int) -> bool:
+        """Whether the file says that this one lives here, rather than that it starts who is to."""
         try:
-            return not self.path.read_bytes().strip().endswith(STARTING)
+            return self.path.read_bytes().strip() == str(pid).encode()
         except FileNotFoundError:
             return False
+
+    def _holder(self) -> int | None:
+        """The oldest process that has the lock's file open, as Linux shows it."""
+        found = []
+        for process in psutil.process_iter(["pid", "create_time"]):
+            with contextlib.suppress(OSError):
+                fds = Path(f"/proc/{process.pid}/fd")
+                if process.pid != os.getpid() and any(os.readlink(fd) == str(self.path) for fd in fds.iterdir()):
+                    found.append((process.info["create_time"], process.pid))
+        return min(found)[1] if found else None
 
     def take(self) -> int | None:
         """Lock the slot for this process; the descriptor, or None when it is taken."""
@@ -121,7 +136,7 @@ class Slot:
 
     def signal(self, number: signal.Signals) -> bool:
         pid = self.pid()
-        if pid is None or not self._settled():
+        if pid is None or not self._settled(pid):
             return False
         try:
             os.kill(pid, number)

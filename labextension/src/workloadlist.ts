@@ -68,30 +68,46 @@ export class WorkloadList {
   private async _renew(): Promise<void> {
     while (this._behind) {
       this._behind = false;
-      const asked = this._asked;
-      const oldest = [...this._byId.values()].reduce((least, row) => Math.min(least, row.accepted), Infinity);
-      let next: string | null = null;
-      let last: IWorkload | undefined;
-      for (let page = 0; page < RENEWED && (page === 0 || (next !== null && last!.accepted >= oldest)); page++) {
-        const answer: IWorkloadPage = await this.client.workloads(this.api, { limit: PAGE, cursor: next ?? undefined });
-        this._take(answer.workloads);
-        this._refill();
-        next = answer.next;
-        last = answer.workloads[answer.workloads.length - 1] ?? last;
-      }
-      if (next !== null && last && last.accepted >= oldest) {
-        // So far down nothing was asked for again: it comes as it is scrolled to.
-        for (const row of [...this._byId.values()].filter(one => newestFirst(last!, one) < 0)) {
-          this._byId.delete(row.id);
-        }
-        this._refill();
+      this._loading++; // nobody goes on below meanwhile
+      try {
+        await this._again();
+      } finally {
+        this._loading--;
       }
       if (this._status || this._text) {
         await this._page(undefined);
-      } else if (asked === this._asked) {
-        // From here on, also where rows below are known: between them may be some that are not.
-        this._next = next;
       }
+    }
+  }
+
+  /** Page after page until all that is loaded has come once more: a burst may have moved any of it anywhere. */
+  private async _again(): Promise<void> {
+    const missing = new Set(this._byId.keys());
+    this._told = new Set();
+    let next: string | null = null;
+    let page = 0;
+    do {
+      const answer: IWorkloadPage = await this.client.workloads(this.api, { limit: PAGE, cursor: next ?? undefined });
+      for (const row of answer.workloads) {
+        missing.delete(row.id);
+      }
+      this._take(answer.workloads);
+      this._refill();
+      next = answer.next;
+      page++;
+    } while (next !== null && page < RENEWED && missing.size > 0);
+    if (next !== null) {
+      // So far down nothing was asked for again: it comes as it is scrolled to.
+      for (const id of missing) {
+        if (!this._told.has(id)) {
+          this._byId.delete(id);
+        }
+      }
+      this._refill();
+    }
+    if (!this._status && !this._text) {
+      // From here on, also where rows below are known: between them may be some that are not.
+      this._next = next;
     }
   }
 
@@ -106,6 +122,7 @@ export class WorkloadList {
         continue; // a page that was asked for later is newer than this delta
       }
       this._byId.set(row.id, row);
+      this._told.add(row.id);
       const at = known && this._lets(known) ? this._find(known) : -1;
       if (!this._lets(row)) {
         if (at >= 0) {
@@ -202,6 +219,8 @@ export class WorkloadList {
   private _loading = 0;
   private _asked = 0;
   private _behind = false;
+  /** What deltas told since the last renewal began. */
+  private _told = new Set<string>();
   private _renewing: Promise<void> | null = null;
 }
 
@@ -211,6 +230,9 @@ function newestFirst(a: IWorkload, b: IWorkload): number {
 
 /** Whether the first knows less than the second: only a new run leads out of a final state. */
 function older(row: IWorkload, known: IWorkload): boolean {
-  const open = (one: IWorkload) => one.status === 'in_queue' || one.status === 'in_progress';
-  return row.run < known.run || (row.run === known.run && open(row) && !open(known));
+  return row.run < known.run || (row.run === known.run && isOpen(row) && !isOpen(known));
+}
+
+function isOpen(row: IWorkload): boolean {
+  return row.status === 'in_queue' || row.status === 'in_progress';
 }

@@ -101,6 +101,7 @@ describe('the list of workloads', () => {
     const server = new Server().on(PATH, json({ workloads: rows(500, 'in_queue'), next: null, scanned: 500 }));
     const list = new WorkloadList(server.client, 'iris');
     await list.reload();
+    // None of the 500 that were open is among them.
     let from = 50_000;
     const sizes: number[] = [];
     server.on(PATH, () => {

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,7 +15,16 @@ from typing import Any
 import pytest
 
 from jupyter_cortex.client import Client
-from jupyter_cortex.core.errors import BadRequest, Conflict, DeployFailed, EnvironmentDown, EnvironmentProblem, SpecError, StoreUnavailable
+from jupyter_cortex.core.errors import (
+    BadRequest,
+    Conflict,
+    DeployFailed,
+    EnvironmentDown,
+    EnvironmentProblem,
+    SpecError,
+    StoreUnavailable,
+    Unauthorized,
+)
 from jupyter_cortex.core.settings import Settings
 from jupyter_cortex.environments import Environment as Where
 from jupyter_cortex.environments import Environments
@@ -89,6 +99,41 @@ def test_an_answer_that_was_lost_has_it_sent_again_under_the_same_id(scripted: A
 
     assert scripted(answer).submit("a", 1) == ids[0]
     assert ids == [ids[0]] * 2
+
+
+def test_an_absence_counts_from_when_it_is_noticed(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll lasts up to 20 s: a gateway that is killed in its twelfth second has not been away for twelve."""
+    monkeypatch.setattr("jupyter_cortex.client.AWAY_S", 0.5)
+    polls: list[str] = []
+
+    def answer(method: str, path: str, body: bytes, headers: Any) -> tuple[int, Any] | None:
+        if "_cortex" in path:
+            return 200, {"endpoint": "/a"}
+        polls.append(path)
+        if len(polls) == 1:
+            time.sleep(1)
+            return None
+        return 200, {"id": "x", "status": "completed", "result": {}}
+
+    assert scripted(answer).result("a", "x", wait=60).status == "completed"
+    assert len(polls) == 2
+
+
+def test_what_is_true_of_every_api_is_told_once(scripted: Any, project: ProjectMaker) -> None:
+    made = project("every-one")
+    config = made.directory / "cortex.yaml"
+    text = config.read_text()
+    config.write_text(text + text.replace("every-one", "every-two"))
+    asked: list[str] = []
+
+    def answer(method: str, path: str, body: bytes, headers: Any) -> tuple[int, Any]:
+        asked.append(path)
+        return 401, {"code": "unauthorized", "status": 401, "title": "t", "detail": "wants the token"}
+
+    with pytest.raises(Unauthorized) as refused:
+        scripted(answer).deploy(config)
+    assert str(refused.value) == "every-one: wants the token\nNot tried: every-two."
+    assert len(asked) == 1
 
 
 def test_nobody_who_was_never_answered_waits_for_somebody() -> None:
@@ -176,6 +221,7 @@ def test_of_several_apis_one_refusal_hides_no_other_outcome(environment: Environ
         client.deploy(config)
     assert [one.api for one in caught.value.deployed] == ["multi-one", "multi-three"]
     assert caught.value.message.startswith("multi-taken: ")
+    assert str(caught.value) == caught.value.message, "whoever prints the exception sees all of it"
     assert "Deployed all the same: multi-one (version 1), multi-three (version 1)." in caught.value.message
     assert client.get_api("multi-three")["status"] == "live"
     shown = environment.cortex("deploy", str(config), "--yes", "-o", "json", check=False)
@@ -219,6 +265,7 @@ def test_the_setting_that_decides_the_environment_is_shown_and_wins(tmp_path: An
     assert [(row["name"], row["used"]) for row in environments.list()] == [("settings", True), ("local", False), ("team", False)]
     with pytest.raises(EnvironmentProblem, match="JUPYTER_CORTEX_URL is set"):
         environments.use("team")
+    assert environments.find("settings") == environments.find()
     odd = Settings.read({**home, "JUPYTER_CORTEX_URL": "http://localhost:878O"})
     with pytest.raises(EnvironmentProblem, match="JUPYTER_CORTEX_URL is no URL of a gateway"):
         Client(Environments(odd).find(), odd).list_apis()

@@ -73,18 +73,19 @@ def test_who_starts_a_process_is_not_taken_for_it(tmp_path: Path, monkeypatch: p
     assert slot.pid() is None
 
 
-def test_one_whose_starter_was_killed_just_then_is_there_and_nobody_else_is_signalled_for_it(tmp_path: Path) -> None:
+def test_one_whose_starter_was_killed_just_then_is_found_by_its_lock(tmp_path: Path) -> None:
     slot = Slot(tmp_path, "role")
+    process = slot.spawn([sys.executable, "-c", "import time; time.sleep(60)"], {}, None, tmp_path)
+    assert process
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    fd = slot.take()
-    assert fd is not None
-    slot._write(fd, gone.pid, "+")
-    assert slot.pid() == gone.pid, "it is taken"
-    assert not slot.signal(signal.SIGTERM)
-    slot._write(fd, os.getpid(), "+")
+    slot.path.write_text(f"{gone.pid}+".ljust(16))
+    assert slot.pid() == process.pid
+    assert slot.path.read_text().strip() == str(process.pid), "and said from then on"
+    slot.path.write_text(f"{os.getpid()}+".ljust(16))
     assert not slot.signal(signal.SIGTERM), "a slow start: the starter is not meant"
-    os.close(fd)
+    process.kill()
+    process.wait()
     assert slot.pid() is None
 
 

@@ -40,7 +40,7 @@ class Index:
         self.unknown_stars: list[int] = []
         self._starred: dict[int, set[str]] = {}
         self._methods: dict[str, list[tuple[int, Effects]]] = defaultdict(list)
-        self._outcomes: dict[int, Outcome] = {}
+        self._outcomes: dict[tuple[int | str, ...], Outcome] = {}
         self._objects: dict[str, set[int]] = defaultdict(set)  # variable -> the objects that it may name, as far as plain `a = b` tells
         self._wholes: dict[str, dict[str, bool]] = defaultdict(dict)  # variable -> those that hold its object, and whether they surely do
         self._parts: dict[str, set[str]] = defaultdict(set)
@@ -91,8 +91,7 @@ class Index:
         index, names = step.index, step.names
         if isinstance(step.node, (ast.For, ast.AsyncFor)):
             for name in targets(step.node.target):  # what this loop does to it is done to what this one goes through
-                for whole in self._wholes.pop(name, ()):
-                    self._parts[whole].discard(name)
+                self._hand_over(name)
         for name in {**names.binds, **dict.fromkeys(names.deletes)}:
             self.binders[name].append(index)
         for module in names.stars:
@@ -189,8 +188,7 @@ class Index:
                 if one.part == one.whole:  # `row = row["next"]`
                     continue
                 certain = not one.by or any(self.steps[place].defines for place in self.reach(one.by, step.index))
-                self._parts[one.whole].add(one.part)
-                self._wholes[one.part][one.whole] = certain or self._wholes[one.part].get(one.whole, False)
+                self._hold(one.part, one.whole, certain)
 
     def _matters(self, stand_in: StandIn) -> bool:
         """Whether anything calls it, or it is handed to something that may, and it does anything."""
@@ -201,18 +199,7 @@ class Index:
 
     def _forget(self, name: str) -> None:
         """It names something else from now on. What is known of its object is known of the object's other names."""
-        known = self._parts.get(name) or self._wholes.get(name) or self._stand_ins
-        others = self._together(name) - {name} if known else set()
-        for part in self._parts.pop(name, ()):
-            sure = self._wholes[part].pop(name, False)
-            for other in others - {part}:
-                self._parts[other].add(part)
-                self._wholes[part][other] = sure or self._wholes[part].get(other, False)
-        for whole, sure in self._wholes.pop(name, {}).items():
-            self._parts[whole].discard(name)
-            for other in others - {whole}:
-                self._parts[whole].add(other)
-                self._wholes[other][whole] = sure or self._wholes[other].get(whole, False)
+        others = self._hand_over(name)
         self._objects[name] = set()
         if self._stand_ins:
             self._outcomes.clear()  # of functions that call one of them
@@ -223,6 +210,29 @@ class Index:
             for one in about:
                 standing.remove(one)
                 standing += [one.renamed(name, another)] if another else []
+
+    def _hand_over(self, name: str) -> set[str]:
+        """What belongs to its object, and what that belongs to, without this name. Returns the object's other names."""
+        if not (self._parts.get(name) or self._wholes.get(name) or self._stand_ins):
+            return set()
+        others = self._together(name) - {name}
+        wholes = self._wholes.pop(name, {})
+        for whole in wholes:
+            self._parts[whole].discard(name)
+        for part in self._parts.pop(name, ()):
+            sure = self._wholes[part].pop(name, False)
+            # A part of what is a part: of the whole itself.
+            for heir, certain in [*dict.fromkeys(others, True).items(), *wholes.items()]:
+                self._hold(part, heir, sure and certain)
+        for other in others:
+            for whole, sure in wholes.items():
+                self._hold(other, whole, sure)
+        return others
+
+    def _hold(self, part: str, whole: str, sure: bool) -> None:
+        if part != whole:
+            self._parts[whole].add(part)
+            self._wholes[part][whole] = sure or self._wholes[part].get(whole, False)
 
     def _together(self, name: str) -> set[str]:
         """All names of the object that this name names, as far as anybody can tell."""
@@ -302,9 +312,10 @@ class Index:
 
     def _of_function(self, effects: Effects, before: int) -> Outcome:
         """What a function does, in terms of its parameters and the module's names; a circle of calls ends where it began."""
-        if (known := self._outcomes.get(id(effects))) is not None:
+        key: tuple[int | str, ...] = (id(effects), *sorted(self._calling))  # what is cut off in a circle is no answer for others
+        if (known := self._outcomes.get(key)) is not None:
             return known
-        found = self._outcomes[id(effects)] = Outcome(binds=set(effects.binds), draws=set(effects.draws))
+        found = self._outcomes[key] = Outcome(binds=set(effects.binds), draws=set(effects.draws))
         for change in effects.changes:
             if change.certain and change.kind is not Kind.AUGMENTED:
                 found.change(change.name, change.kind in _OF_MODULES)
