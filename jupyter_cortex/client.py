@@ -469,6 +469,10 @@ class Client:
         """One version: its spec, state, interpreter and the distributions it was made with. Raises DeploymentNotFound."""
         return dict(self._control("GET", f"/apis/{quoted(name)}/deployments/{version}"))
 
+    def written_spec(self, name: str, version: int) -> dict[str, Any]:
+        """The entry of cortex.yaml that a version was deployed with, as its author wrote it. Raises DeploymentNotFound."""
+        return dict(self._control("GET", f"/apis/{quoted(name)}/deployments/{version}/spec")["spec"])
+
     def bundle(self, name: str, version: int) -> bytes:
         """The archive of a version, as `project.bundle` packs it. Raises DeploymentNotFound when it is not kept any more."""
         return self._call("GET", f"/_cortex/v1/apis/{quoted(name)}/deployments/{version}/bundle", token=self.environment.token).content

@@ -6,13 +6,15 @@ A verb asks its door (``door.py``) for what differs between a shell and a cell: 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import __version__, commands
 from ..core.errors import BadRequest, CortexError, EnvironmentDown
-from . import publishing
+from ..project import config_file, models
+from . import exporting, publishing
 from .door import Door
 
 #: Every verb that both doors have, by name.
@@ -325,6 +327,30 @@ def rollback(door: Door, name: str, version: int | None, force: bool, no_wait: b
     with door.working(f"rolling {name} back") as progress:
         done = door.client().rollback(name, version, force, not no_wait, door.source(), progress)
     door.show("deployed", [commands.deployed_row(done)], live=not no_wait, command=door.command)
+
+
+@shared
+@click.argument("config", required=False, default="cortex.yaml", metavar="[CONFIG]")
+@click.option("-f", "--force", is_flag=True, help="Even while it is updating.")
+@click.option("--no-wait", is_flag=True, help="Return before it is live.")
+def patch(door: Door, config: str, force: bool, no_wait: bool) -> None:
+    """Another spec for what is deployed: the files stay those of the deployed version."""
+    path = Path(config).expanduser()
+    documents = models.with_files(config_file.load(path), path.absolute().parent)
+    with door.working("patching"), door.client() as client:
+        done = [client.patch(document, force, not no_wait) for document in documents]
+    door.show("deployed", [commands.deployed_row(one) for one in done], live=not no_wait, command=door.command)
+
+
+@shared
+@api_argument
+@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_version)
+@click.option("--dir", "directory", help="The directory to make; NAME-vVERSION without it.")
+def export(door: Door, name: str, version: int | None, directory: str | None) -> None:
+    """Write what was deployed as a project: its cortex.yaml and files. Without VERSION, what is live."""
+    with door.working(f"exporting {name}"), door.client() as client:
+        said = exporting.export(client, name, version, directory)
+    door.show("said", said)
 
 
 @shared

@@ -168,6 +168,14 @@ class Control:
         api = self.registry.get(name)
         return self._again(api, self.registry.deployment(name, api.live or api.wanted), raw_spec, force=force, anew=anew)
 
+    def written_spec(self, name: str, version: int) -> dict[str, Any]:
+        """Raises DeploymentNotFound."""
+        self.registry.deployment(name, version)
+        with store_errors():
+            raw = self.client.hget(keys.deployment(name, version), "raw_spec")
+        found: dict[str, Any] = json.loads(raw or b"{}")  # type: ignore[arg-type]
+        return found
+
     def _again(self, api: Api, last: Deployment, raw_spec: dict[str, Any] | None, *, force: bool, **options: Any) -> dict[str, Any]:
         """Deploy what a version was, its `.env` with it."""
         name = api.name

@@ -53,6 +53,11 @@ def _add_apis(router: APIRouter, control: Control) -> None:
         saying = next((said for worker in workers if worker["version"] == version and (said := worker.get("installing"))), "")
         return Json({**found.public(), "installing": saying})
 
+    @router.get("/apis/{name}/deployments/{version}/spec")
+    def spec(name: str, version: int) -> Response:
+        """As its author wrote it, defaults left out."""
+        return Json({"spec": control.written_spec(name, version)})
+
     @router.get("/apis/{name}/history")
     def get_history(name: str, minutes: int = Query(60, ge=1, le=10080), step: int | None = Query(None, ge=1, le=1440)) -> Response:
         """Without ``step``: the minutes with traffic. With it: one row per ``step`` minutes, without gaps."""

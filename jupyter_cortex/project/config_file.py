@@ -56,6 +56,20 @@ _Loader.add_implicit_resolver(
 )
 
 
+class Dumper(yaml.SafeDumper):
+    """Puts quotes around exactly those texts that the loader would take for something else: PyYAML's own rules say ``1e5`` is none of them."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def written(documents: list[dict[str, Any]]) -> str:
+    """The text of a config file that :func:`load` reads as these entries."""
+    return yaml.dump(documents, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
 def load(path: Path) -> list[dict[str, Any]]:
     """The entries of the config file ``path``: a list of one or more maps with string keys.
 

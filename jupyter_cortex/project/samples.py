@@ -50,15 +50,6 @@ class Sample:
     notebook: str | None = None
 
 
-class _Dumper(yaml.SafeDumper):
-    """Puts quotes around exactly those texts that the loader would take for something else: PyYAML's own rules say ``1e5`` is none of them."""
-
-    yaml_implicit_resolvers = config_file._Loader.yaml_implicit_resolvers
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
 def load(root: Path) -> list[Sample]:
     """The samples of a project, by name. Raises ProjectError (kind ``sample``) naming the file and what is wrong with it."""
     found: dict[str, Path] = {}
@@ -241,7 +232,7 @@ def _written(document: dict[str, Any]) -> str | None:
         wanted = json.dumps(document)
         styles: tuple[dict[str, Any], ...] = ({"allow_unicode": True, "width": 100}, {"default_style": '"', "width": math.inf})
         for style in styles:
-            text: str = yaml.dump(document, None, _Dumper, sort_keys=False, **style)
+            text: str = yaml.dump(document, None, config_file.Dumper, sort_keys=False, **style)
             with contextlib.suppress(SpecError, UnicodeEncodeError):
                 if json.dumps(config_file.value_of(text, "sample")) == wanted:
                     return text
