@@ -18,7 +18,7 @@ def export(client: Client, name: str, version: int | None, directory: str | None
     """Write a version's files and its spec as it was deployed into a new directory (default: ``<name>-v<version>``).
 
     Without ``version`` the live one. `.env` is never among them: no answer of a gateway holds it; neither are artifacts. Returns
-    ``{"directory", "version", "files", "missing", "message"}``. Raises BadRequest for a directory that exists or cannot be written, DeploymentNotFound.
+    ``{"directory", "version", "files", "missing", "message"}``. Raises BadRequest for a directory that exists or cannot be made, DeploymentNotFound.
     """
     version = version or client.get_api(name)["live"]
     if not version:
