@@ -658,7 +658,7 @@ class Client:
         """What happens to a workload, as it happens, to its end; over lost connections without a gap and nothing twice.
 
         ``logs``: its log lines, too (wants the environment's token). ``stop`` is asked whenever the gateway says anything, at least every 15 s.
-        Raises WorkloadNotFound, and EnvironmentDown when the gateway stays away.
+        Raises WorkloadNotFound, and EnvironmentDown or StoreUnavailable when gateway or store stay away for longer than 10 s.
         """
         last, away = "", Absence()
         while not stop():

@@ -9,9 +9,8 @@ from typing import Any
 
 from ..client import Client
 from ..core.errors import BadRequest
-from ..project import bundle, config_file
-
-CONFIG = "cortex.yaml"
+from ..project import artifacts, bundle, config_file
+from ..project.from_notebook import CONFIG
 
 
 def export(client: Client, name: str, version: int | None, directory: str | None) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def export(client: Client, name: str, version: int | None, directory: str | None
     if os.path.lexists(target):
         raise BadRequest(f"{target} exists already; name a new directory with --dir")
     spec, data = client.written_spec(name, version), client.bundle(name, version)
-    apart = [str(item["path"] if isinstance(item, dict) else item) for item in spec.get("artifacts") or []]
+    apart = sorted(artifacts.paths_of([spec]))
     if apart:
         spec["artifacts"] = apart
     staging = target.absolute().with_name(f".{target.name}.{os.getpid()}")

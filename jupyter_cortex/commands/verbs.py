@@ -338,7 +338,14 @@ def patch(door: Door, config: str, force: bool, no_wait: bool) -> None:
     path = Path(config).expanduser()
     documents = models.with_files(config_file.load(path), path.absolute().parent)
     with door.working("patching"), door.client() as client:
-        done = [client.patch(document, force, not no_wait) for document in documents]
+        done: list[Any] = []
+        for document in documents:
+            try:
+                done.append(client.patch(document, force, not no_wait))
+            except CortexError as error:
+                if done:
+                    error.message += f"\nPatched before: {', '.join(f'{one.api} (version {one.version})' for one in done)}."
+                raise
     door.show("deployed", [commands.deployed_row(one) for one in done], live=not no_wait, command=door.command)
 
 

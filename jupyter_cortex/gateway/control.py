@@ -180,8 +180,7 @@ class Control:
         """Deploy what a version was, its `.env` with it."""
         name = api.name
         if raw_spec is None:
-            with store_errors():
-                raw_spec = json.loads(self.client.hget(keys.deployment(name, last.version), "raw_spec") or b"{}")  # type: ignore[arg-type]
+            raw_spec = self.written_spec(name, last.version)
         request = DeployRequest(
             spec=raw_spec or {},
             digest=last.digest,

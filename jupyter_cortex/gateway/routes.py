@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import Conflict
-from ..core.workload import DeploymentState, staying
+from ..core.workload import staying
 from ..store.registry import Api, Registry
 
 
@@ -86,10 +86,5 @@ class RouteTable:
 def check_endpoint(registry: Registry, name: str, spec: dict[str, Any]) -> None:
     """Refuse an endpoint that another API has. Raises Conflict."""
     endpoint = spec["networking"]["endpoint"]
-    for other in registry.all():
-        coming = registry.find_deployment(other.name, other.wanted) if other.wanted != other.live else None
-        if coming and coming.state in (DeploymentState.FAILED, DeploymentState.STOPPED):
-            coming = None  # it never came there
-        taken = {other.endpoint.strip("/") if other.live else None, coming.spec["networking"]["endpoint"].strip("/") if coming else None}
-        if other.name != name and endpoint.strip("/") in taken:
-            raise Conflict(f"networking.endpoint: {endpoint} belongs to the API {other.name}; choose another one for {name}")
+    if owner := registry.owner_of(endpoint, name, coming=True):
+        raise Conflict(f"networking.endpoint: {endpoint} belongs to the API {owner}; choose another one for {name}")

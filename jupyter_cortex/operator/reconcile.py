@@ -178,7 +178,7 @@ class Reconciler:
         needed = self._cap_replicas(api, deployment)
         if status and status["ready"] >= needed:
             endpoint = deployment.spec["networking"]["endpoint"]
-            if owner := self._owner_of(endpoint, name):
+            if owner := self.registry.owner_of(endpoint, name):
                 # Both were deployed in the same moment, and each found the place free.
                 sentence = f"networking.endpoint: {endpoint} belongs to the API {owner} by now; choose another one for {name}"
                 self.registry.move(name, version, (State.STARTING,), State.FAILED, error={"message": sentence})
@@ -198,11 +198,6 @@ class Reconciler:
                 self.registry.move(name, version, (State.STARTING,), State.FAILED, error={"message": sentence})
                 return
             self._start(name, version)
-
-    def _owner_of(self, endpoint: str, name: str) -> str:
-        """The other API that is live at this endpoint, "" for none."""
-        others = (api for api in self.registry.all() if api.live and api.name != name and api.endpoint.strip("/") == endpoint.strip("/"))
-        return next((api.name for api in others), "")
 
     def _start(self, name: str, version: int) -> None:
         """Start a worker, with growing distance when it keeps ending."""

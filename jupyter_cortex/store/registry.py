@@ -166,6 +166,20 @@ class Registry:
             raws = pipe.execute()
         return [_api(name, pairs(raw)) for name, raw in zip(names, raws, strict=True) if raw]
 
+    def owner_of(self, endpoint: str, name: str, *, coming: bool = False) -> str:
+        """The API other than ``name`` that is live at this endpoint, "" for none; ``coming``: or that is on its way there."""
+        for other in self.all():
+            if other.name == name:
+                continue
+            taken = [other.endpoint] if other.live else []
+            if coming and other.wanted != other.live:
+                new = self.find_deployment(other.name, other.wanted)
+                # One that failed or was stopped never came there.
+                taken += [new.spec["networking"]["endpoint"]] if new and new.state not in (DeploymentState.FAILED, DeploymentState.STOPPED) else []
+            if endpoint.strip("/") in (one.strip("/") for one in taken):
+                return other.name
+        return ""
+
     def set_stopped(self, name: str, stopped: bool) -> None:
         """Raises ApiNotFound."""
         with store_errors():
