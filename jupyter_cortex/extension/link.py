@@ -107,7 +107,7 @@ class Link:
         """GET of a public route whose answer comes bit by bit, as :func:`client.streamed` gives it. Raises EnvironmentDown, also when it breaks off,
         and EnvironmentProblem."""
         # Tornado's client gives its callback no way to end the call. Importing this one takes 60 ms, which only those pay who follow.
-        from ..client import streamed
+        from ..client.wire import streamed
 
         environment = self.environment()
         try:

@@ -103,7 +103,7 @@ def test_an_answer_that_was_lost_has_it_sent_again_under_the_same_id(scripted: A
 
 def test_an_absence_counts_from_when_it_is_noticed(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A poll lasts up to 20 s: a gateway that is killed in its twelfth second has not been away for twelve."""
-    monkeypatch.setattr("jupyter_cortex.client.AWAY_S", 0.5)
+    monkeypatch.setattr("jupyter_cortex.client.wire.AWAY_S", 0.5)
     polls: list[str] = []
 
     def answer(method: str, path: str, body: bytes, headers: Any) -> tuple[int, Any] | None:
@@ -280,7 +280,7 @@ def test_a_damaged_list_of_environments_is_told_with_the_way_out(tmp_path: Any, 
 
 
 def test_the_store_s_own_word_comes_through_where_it_stays_away(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jupyter_cortex.client.AWAY_S", 0.5)
+    monkeypatch.setattr("jupyter_cortex.client.wire.AWAY_S", 0.5)
     said = {"code": "store_unavailable", "status": 503, "title": "t", "detail": "the store is away"}
     client = scripted(lambda method, path, *_: (200, {"endpoint": "/a"}) if "_cortex" in path else (503, said))
     with pytest.raises(StoreUnavailable, match="the store is away"):

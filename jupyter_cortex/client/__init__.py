@@ -9,7 +9,6 @@ print(cx.result("iris", request_id, wait=30).result)
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import json
 import math
@@ -18,35 +17,31 @@ import sys
 import time
 import types
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import httpx
 
-from .core.errors import (
-    ArtifactsUnavailable,
+from ..core.errors import (
     BadRequest,
     Conflict,
     CortexError,
-    DeployFailed,
     EnvironmentDown,
     EnvironmentProblem,
-    PayloadError,
     StoreUnavailable,
-    Unauthorized,
-    from_problem,
 )
-from .core.settings import Settings
-from .core.spec import check_specs
-from .core.workload import FINAL
-from .environments import LOCAL, SETTINGS, Environment, Environments, start_local
-from .project import artifacts, bundle, dotenv, files, from_class, provenance
-from .project import project as projects
-from .project.installation import lock as locking
-from .project.project import Project
+from ..core.settings import Settings
+from ..core.spec import check_specs
+from ..core.workload import FINAL
+from ..environments import LOCAL, SETTINGS, Environment, Environments, start_local
+from ..project import artifacts, bundle, dotenv, files, from_class, provenance
+from ..project import project as projects
+from ..project.installation import lock as locking
+from ..project.project import Project
+from .outcomes import NOT_OF_ONE, Deployed, Event, Workload, did_not_start, gathered, of_several, workload_of
+from .wire import EVENTS_TIMEOUT, RECONNECT_S, Absence, body_of, document_of, error_of, quoted, record_of, seconds_since
 
 Progress = Callable[[str], None]
 #: Seconds a single HTTP call may take to connect, and to answer.
@@ -61,54 +56,12 @@ POLL_S = 20.0
 GROUPS = 1000
 #: Ids that one call requeues.
 REQUEUED_AT_ONCE = 1000
-#: An event stream says something every 15 s.
-EVENTS_TIMEOUT = httpx.Timeout(45.0, connect=5.0)
-#: What says nothing of the API that it met first: the next one would meet it, too.
-NOT_OF_ONE = (EnvironmentDown, Unauthorized, StoreUnavailable, ArtifactsUnavailable)
-#: Seconds that one who waits bears a gateway or a store that has answered before and is away, and between two attempts.
-AWAY_S, RECONNECT_S = 10.0, 0.25
 #: Seconds that the path of an API is remembered.
 ENDPOINT_S = 30.0
 #: Seconds between two looks at a deployment that starts.
 LOOK_S = 0.05
 #: The same for a rehearsal, which tells twice a second how far it is.
 REHEARSAL_LOOK_S = 0.2
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is known of one request. ``result`` is the Handler's dict once ``status`` is completed; ``error`` has type and message when failed."""
-
-    id: str
-    status: str
-    result: Any = None
-    timestamp: str | None = None
-    error: dict[str, str] | None = None
-    #: While it runs: {"fraction", "text", "at"} as its Handler said last, and what it has told of the result so far.
-    progress: dict[str, Any] | None = None
-    partial: Any = None
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened to a workload. ``kind``: in_queue, in_progress, progress, log, completed, failed or cancelled."""
-
-    id: str
-    kind: str
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Deployed:
-    """The outcome of deploying one API: ``outcome`` is created, updating, changed or up_to_date."""
-
-    api: str
-    outcome: str
-    version: int
-    message: str
-    endpoint: str
-    url: str
-    warnings: list[str] = field(default_factory=list)
 
 
 class _Callable(types.ModuleType):
@@ -119,19 +72,6 @@ class _Callable(types.ModuleType):
 
 
 sys.modules[__name__].__class__ = _Callable
-
-
-@contextlib.asynccontextmanager
-async def streamed(url: str, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
-    """GET whose answer comes bit by bit, for who has an event loop. Raises ConnectionError, also when the answer breaks off."""
-    try:
-        plain = {**headers, "accept-encoding": "identity"}
-        async with httpx.AsyncClient(trust_env=False, timeout=EVENTS_TIMEOUT) as http, http.stream("GET", url, headers=plain) as answer:
-            yield answer
-    except httpx.ConnectError as error:
-        raise ConnectionRefusedError(str(error)) from None
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise ConnectionError(str(error)) from None
 
 
 def client(env: str | None = None) -> Client:
@@ -182,11 +122,11 @@ class Client:
             raise EnvironmentDown(f"{self.environment.url} does not answer ({type(error).__name__}); {hint}") from error
         self._answered = True
         if not answer.is_success:
-            raise _error(answer)
+            raise error_of(answer)
         return answer
 
     def _control(self, method: str, path: str, **options: Any) -> Any:
-        return _document(self._call(method, f"/_cortex/v1{path}", token=self.environment.token, **options))
+        return document_of(self._call(method, f"/_cortex/v1{path}", token=self.environment.token, **options))
 
     def ensure_up(self, progress: Progress = lambda step: None) -> None:
         """Start the local environment if this client points there and it does not answer."""
@@ -283,16 +223,16 @@ class Client:
             notes = [*warnings, *spec.warnings, *provenance.undeclared(project, spec, made_with)]
             if any(isinstance(one, NOT_OF_ONE) for one in refused.values()):
                 break  # it would be the same with the next
-            with _gathered(spec.name, refused):
+            with gathered(spec.name, refused):
                 self._upload_artifacts([artifact.path for artifact in spec.artifacts], contents, progress)
                 sent = artifacts.sent(document, contents)
                 deployed.append(self._deploy_one(sent, spec.name, project, packed, env_file, made_with, force, take_over, notes, progress, rehearse))
         for one in deployed if wait else ():
-            with _gathered(one.api, refused):
+            with gathered(one.api, refused):
                 (self.wait_rehearsed if rehearse else self.wait_live)(one.api, one.version, progress)
         if refused:
             done = [one for one in deployed if one.api not in refused]
-            raise _of_several(refused, done, [spec.name for spec in specs], "Rehearsed" if rehearse else "Deployed")
+            raise of_several(refused, done, [spec.name for spec in specs], "Rehearsed" if rehearse else "Deployed")
         return deployed
 
     def _deploy_one(
@@ -370,7 +310,7 @@ class Client:
             if state in ("draining", "stopped"):
                 raise Conflict(f"version {version} of {name} was replaced before it was live; `cortex get {name}` says by what")
             if state == "failed":
-                raise _did_not_start(name, version, deployment["error"])
+                raise did_not_start(name, version, deployment["error"])
             if deployment.get("installing"):
                 progress(f"installing: {deployment['installing']}")
             time.sleep(LOOK_S)
@@ -382,7 +322,7 @@ class Client:
         while True:
             deployment = self._control("GET", f"/apis/{quoted(name)}/deployments/{version}")
             if deployment["state"] == "failed":
-                raise _did_not_start(name, version, deployment["error"])
+                raise did_not_start(name, version, deployment["error"])
             if deployment["state"] == "stopped":
                 raise Conflict(f"the rehearsal of {name} version {version} was dropped")
             said = deployment["rehearsal"]
@@ -520,7 +460,7 @@ class Client:
 
         ``since``: in ms since the epoch, as the times of workloads are; without it, all that are kept.
         """
-        params = {"limit": GROUPS, **({} if since is None else {"since": _seconds_since(since)})}
+        params = {"limit": GROUPS, **({} if since is None else {"since": seconds_since(since)})}
         return list(self._control("GET", f"/apis/{quoted(name)}/failures", params=params)["groups"])
 
     def requeue(
@@ -544,7 +484,7 @@ class Client:
             wanted = list(dict.fromkeys(ids))
             bodies: Iterator[dict[str, Any]] = ({"ids": wanted[at : at + REQUEUED_AT_ONCE]} for at in range(0, len(wanted), REQUEUED_AT_ONCE))
         else:
-            bodies = iter([{"fingerprint": fingerprint, **({} if since is None else {"since": _seconds_since(since)})}])
+            bodies = iter([{"fingerprint": fingerprint, **({} if since is None else {"since": seconds_since(since)})}])
         body = next(bodies, None)
         while body is not None:
             said = self._control("POST", path, json={**body, **about})
@@ -562,7 +502,7 @@ class Client:
     def logs(self, name: str, lines: int = 200) -> list[dict[str, Any]]:
         """The newest log records of all replicas, oldest first."""
         text = self._call("GET", f"/_cortex/v1/apis/{quoted(name)}/logs", token=self.environment.token, params={"lines": lines}).text
-        return [_record(line) for line in text.splitlines() if line]
+        return [record_of(line) for line in text.splitlines() if line]
 
     def stream_api_logs(self, name: str, lines: int = 200) -> Iterator[dict[str, Any]]:
         """Log records as they come, until the caller stops or the API is deleted."""
@@ -574,10 +514,10 @@ class Client:
             ) as answer:
                 if answer.is_error:
                     answer.read()
-                    raise _error(answer)
+                    raise error_of(answer)
                 for line in answer.iter_lines():
                     if line:
-                        yield _record(line)
+                        yield record_of(line)
         except httpx.TransportError as error:
             raise EnvironmentDown(f"{self.environment.url} does not answer any more ({type(error).__name__})") from error
 
@@ -610,7 +550,7 @@ class Client:
         ``timeout``: seconds that it may run, ``queue_timeout``: that it may wait; past them it fails with that reason.
         Raises PayloadError for what is neither bytes nor text nor JSON.
         """
-        body, default = _body(payload)
+        body, default = body_of(payload)
         headers: dict[str, str | bytes] = {"content-type": (content_type or default).encode("utf-8", "replace")}
         # With an id of ours it is accepted once, however often a lost answer has it sent. (What is wrong with a given one the gateway says.)
         headers["x-request-id"] = (str(uuid.uuid4()) if request_id is None else request_id).encode("utf-8", "replace")
@@ -621,7 +561,7 @@ class Client:
         while True:
             try:
                 answer = self._call("POST", path, token=self.settings.call_token, content=body, headers=headers)
-                return str(_document(answer, "id")["id"])
+                return str(document_of(answer, "id")["id"])
             except EnvironmentDown as error:
                 # One that never heard of it is told so at once; where the answer was lost, the gateway is perhaps being started anew.
                 sent = sent or not isinstance(error.__cause__, (httpx.ConnectError, httpx.ConnectTimeout))
@@ -648,7 +588,7 @@ class Client:
                 away.bear(error)
                 continue
             away.over()
-            workload = _workload(_document(answer, "id", "status"))
+            workload = workload_of(document_of(answer, "id", "status"))
             if workload.status not in ("in_queue", "in_progress") or time.monotonic() >= deadline:
                 return workload
             # Too many wait there already: it was answered at once.
@@ -687,7 +627,7 @@ class Client:
             self._answered = True
             if answer.is_error:
                 answer.read()
-                raise _error(answer)
+                raise error_of(answer)
             opened()
             fields: dict[str, str] = {}
             for line in answer.iter_lines():
@@ -704,95 +644,7 @@ class Client:
     def cancel(self, name: str, request_id: str) -> Workload:
         """Take a workload back; what it had ended as, when it was over already."""
         answer = self._call("DELETE", f"{self._path(name)}/{quoted(request_id)}", token=self.settings.call_token)
-        return _workload(_document(answer, "id", "status"))
-
-
-class Absence:
-    """Of a gateway or a store that has answered before: borne for AWAY_S from when it was noticed."""
-
-    def __init__(self) -> None:
-        self._since = 0.0
-
-    def bear(self, error: CortexError) -> None:
-        """Wait a little; when it has been away for too long, raise the error."""
-        self._since = self._since or time.monotonic()
-        if time.monotonic() - self._since > AWAY_S:
-            raise error
-        time.sleep(RECONNECT_S)
-
-    def over(self) -> None:
-        self._since = 0.0
-
-
-@contextlib.contextmanager
-def _gathered(name: str, refused: dict[str, CortexError]) -> Iterator[None]:
-    """A refusal of one API of several is kept for the end."""
-    try:
-        yield
-    except CortexError as error:
-        refused[name] = error
-
-
-def _of_several(refused: dict[str, CortexError], deployed: list[Deployed], names: list[str], done: str) -> CortexError:
-    """The first refusal; of several APIs with what became of each."""
-    error = next(iter(refused.values()))
-    error.deployed = tuple(deployed)
-    if len(names) > 1:
-        untried = [name for name in names if name not in {*refused, *(one.api for one in deployed)}]
-        lines = [f"{name}: {one.message}" for name, one in refused.items()]
-        lines += [f"{done} all the same: {', '.join(f'{one.api} (version {one.version})' for one in deployed)}."] if deployed else []
-        lines += [f"{one.api}: {warning}" for one in deployed for warning in one.warnings]
-        lines += [f"Not tried: {', '.join(untried)}."] if untried else []
-        error.message = "\n".join(lines)
-    return error
-
-
-def _workload(answer: dict[str, Any]) -> Workload:
-    """An answer of GET or DELETE; a newer gateway may say more."""
-    return Workload(**{key: answer[key] for key in Workload.__dataclass_fields__ if key in answer})
-
-
-def quoted(part: str) -> str:
-    """A name or an id as one part of a path, whatever it holds: ``../x`` must not mean another one's."""
-    return quote(part, safe="").replace(".", "%2E") if part.strip(".") == "" else quote(part, safe="")
-
-
-def _body(payload: Any) -> tuple[bytes, str]:
-    """A payload as it travels, and the Content-Type of what it is."""
-    if isinstance(payload, (bytes, bytearray)):
-        return bytes(payload), "application/octet-stream"
-    try:
-        if isinstance(payload, str):
-            return payload.encode(), "text/plain; charset=utf-8"
-        return json.dumps(payload).encode(), "application/json"
-    except (TypeError, ValueError, RecursionError) as error:
-        kind = type(payload).__name__
-        raise PayloadError(f"this payload ({kind}) cannot be sent: {error}. Send bytes, text, or what JSON knows: dict, list, numbers") from error
-
-
-def _document(answer: httpx.Response, *members: str) -> Any:
-    """The JSON of an answer, with these members at least. Raises CortexError for one that no gateway gave."""
-    try:
-        document = answer.json()
-    except ValueError:
-        raise _foreign(answer) from None
-    if members and not (isinstance(document, dict) and all(member in document for member in members)):
-        raise _foreign(answer)
-    return document
-
-
-def _error(answer: httpx.Response) -> CortexError:
-    try:
-        document = answer.json()
-        if isinstance(document, dict) and "code" in document:
-            return from_problem(document)
-    except ValueError:
-        pass
-    return _foreign(answer)
-
-
-def _foreign(answer: httpx.Response) -> CortexError:
-    return CortexError(f"{answer.request.url} answered {answer.status_code}, and not in our words; is it a jupyter-cortex gateway?")
+        return workload_of(document_of(answer, "id", "status"))
 
 
 def _reported(content: artifacts.Content, path: str, progress: Progress) -> Iterator[bytes]:
@@ -803,19 +655,6 @@ def _reported(content: artifacts.Content, path: str, progress: Progress) -> Iter
             progress(f"uploading {path} {done / 2**20:.0f} of {total:.0f} MiB")
         done += len(piece)
         yield piece
-
-
-def _record(line: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        record = None
-    return record if isinstance(record, dict) else {"message": line}
-
-
-def _seconds_since(ms: int) -> int:
-    """How long ago that was, for a server whose clock may be another."""
-    return min(max(1, math.ceil(time.time() - ms / 1000)), 7 * 86400)
 
 
 def whoami() -> str:
@@ -839,13 +678,3 @@ def _read_env(shipped: list[files.ProjectFile], specs: list[Any]) -> str:
     for spec in specs:
         dotenv.parse(data, spec.handler.env)
     return data.decode("utf-8-sig")
-
-
-def _did_not_start(name: str, version: int, error: dict[str, Any]) -> DeployFailed:
-    return DeployFailed(
-        f"{name} version {version} did not start: {error.get('message')}",
-        api=name,
-        version=version,
-        traceback=error.get("details", {}).get("traceback"),
-        logs=error.get("logs"),
-    )
