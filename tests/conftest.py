@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ import redis
 from hypothesis import settings as hypothesis_settings
 
 from jupyter_cortex.client import Client, Deployed
+from jupyter_cortex.core.errors import ApiNotFound
 from jupyter_cortex.core.settings import Settings
 from jupyter_cortex.environments import Environments
 from jupyter_cortex.operator import local
@@ -68,6 +70,17 @@ def runs(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def children(pid: int, program: str) -> list[psutil.Process]:
+    """The children of a process that run ``program``; none of those that end meanwhile, and none once the process itself has ended."""
+    found = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that has ended and waits for its parent to ask counts as gone, too
+                if program in " ".join(child.cmdline()):
+                    found.append(child)
+    return found
 
 
 @dataclass
@@ -186,12 +199,29 @@ def _end(environment: Environment) -> None:
     shutil.rmtree(environment.home, ignore_errors=True)
 
 
+#: Of this process, once a test has asked for it.
+_shared: list[Environment] = []
+
+
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """The environment that tests share; each uses an API name of its own and kills nobody."""
+    """The environment that tests share; each uses an API name of its own in its file, and kills nobody."""
     made = Environment(tmp_path_factory.mktemp("home", numbered=True) / "cortex").up()
+    _shared.append(made)
     yield made
+    _shared.remove(made)
     _end(made)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _file_leaves_no_api() -> Iterator[None]:
+    """What a file's tests deployed in the shared environment goes with them: which file comes next in this process is left to chance."""
+    yield
+    for environment in _shared:
+        client = environment.client()
+        for api in client.list_apis():
+            with contextlib.suppress(ApiNotFound):
+                client.delete(api["name"])
 
 
 @pytest.fixture

@@ -86,19 +86,21 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         try:
             for process in processes_of(self.environment.home):
-                if process.status() == psutil.STATUS_STOPPED:
-                    process.send_signal(signal.SIGCONT)
+                with suppress(psutil.NoSuchProcess):
+                    if process.status() == psutil.STATUS_STOPPED:
+                        process.send_signal(signal.SIGCONT)
             self.environment.down(grace=0)
             self._look_around()
         finally:
             for process in processes_of(self.environment.home):
-                process.kill()
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
             self.disk.close()
             shutil.rmtree(self.environment.home, ignore_errors=True)
 
     def _look_around(self) -> None:
         home = self.environment.home
-        self.left = [f"{process.pid} {' '.join(process.cmdline())[:200]}" for process in processes_of(home)]
+        self.left = [f"{process.pid} {' '.join(process.info['cmdline'] or [])[:200]}" for process in processes_of(home)]
         self.left += [str(path) for path in self.home.run.iterdir() if path.suffix != ".lock" and path.name != "chain.json"]
         for log in self.home.logs.iterdir():
             # The store's own words, and those of handlers, are not ours.

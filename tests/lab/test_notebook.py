@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from ..conftest import Environment, wait_until
+from ..conftest import Environment, children, wait_until
 from .conftest import Kernel, KernelMaker, Lab, LabMaker, Told, model
 
 HANDLER = "class Handler:\n    def handle_async(self, payload):\n        return {'said': WORD, 'got': payload}"
@@ -296,7 +296,7 @@ def test_a_kernel_that_ends_in_the_middle_is_told(lab: Lab, kernel: KernelMaker,
 
 def _children(pid: int) -> str:
     """ "construct" once the kernel has a child: the clean process of the checks."""
-    return "construct" if any("gate_process" in " ".join(child.cmdline()) for child in psutil.Process(pid).children()) else ""
+    return "construct" if children(pid, "gate_process") else ""
 
 
 def test_two_deploys_at_once_come_one_after_the_other(lab: Lab, kernel: KernelMaker) -> None:

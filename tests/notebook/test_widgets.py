@@ -192,9 +192,9 @@ def test_a_deploy_shows_steps_and_a_bar_and_leaves_them_as_text(front: FrontEnd,
 def test_exports_keep_the_steps_and_the_result_without_widgets(kernel: KernelMaker) -> None:
     one = kernel()
     one.run(HANDLER)
-    ran = one.run("%cortex deploy exported")
+    ran = one.run("%cortex deploy widgetless")
     assert all(WIDGET_VIEW not in display for display in ran.displays)
-    for said in ("slicing", "exported is live", "endpoint"):
+    for said in ("slicing", "widgetless is live", "endpoint"):
         assert said in ran.text
-    ran = one.run("%cortex submit exported '\"text\"' --wait 30")
+    ran = one.run("%cortex submit widgetless '\"text\"' --wait 30")
     assert json.loads("{" + ran.text.split("{", 1)[1].split("}")[0] + "}") == {"type": "str", "size": 4}

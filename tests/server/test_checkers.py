@@ -22,7 +22,7 @@ from jupyter_cortex.core.errors import BodyCheckFailed, PayloadError
 from jupyter_cortex.gateway import checkers
 from jupyter_cortex.gateway.checkers import ATTEMPTS, MOST, Checkers
 from jupyter_cortex.handler import payload
-from tests.conftest import Environment, runs, wait_until
+from tests.conftest import Environment, children, runs, wait_until
 
 from .stage import Staged, known, staged
 from .test_limits import Wire, head, problem
@@ -36,12 +36,7 @@ JSON = {"content-type": "application/json"}
 
 def processes(parent: int) -> list[psutil.Process]:
     """The checkers of a gateway, or of this process."""
-    found = []
-    for child in psutil.Process(parent).children():
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
-            if "jupyter_cortex.gateway.checker" in child.cmdline():
-                found.append(child)
-    return found
+    return children(parent, "jupyter_cortex.gateway.checker")
 
 
 def gateway(environment: Environment) -> int:

@@ -8,14 +8,13 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import redis
 
 from jupyter_cortex.client import Client
 from jupyter_cortex.core.errors import PayloadGone
 from jupyter_cortex.store import keys
-from tests.conftest import Environment, ProjectMaker, wait_until
+from tests.conftest import Environment, ProjectMaker, children, runs, wait_until
 
 SECRET = "hunter22-of-the-caller"
 NUMBER = 4929123412341234
@@ -190,7 +189,7 @@ def test_a_replica_that_dies_while_the_store_is_paused_takes_no_worker_with_it(
     try:
         os.kill(replica["pid"], signal.SIGKILL)
         # It looks for the payload, is not answered, and looks again: the dead one's successor is there by then, or the worker is gone.
-        wait_until(lambda: not psutil.pid_exists(worker) or replicas_of(worker) - {replica["pid"]}, "another replica is started")
+        wait_until(lambda: not runs(worker) or another(worker, replica["pid"]), "another replica is started")
     finally:
         os.kill(store, signal.SIGCONT)
     (tmp_path / "now").touch()
@@ -199,5 +198,5 @@ def test_a_replica_that_dies_while_the_store_is_paused_takes_no_worker_with_it(
     assert environment.slot("worker-paused-1").pid() == worker
 
 
-def replicas_of(worker: int) -> set[int]:
-    return {child.pid for child in psutil.Process(worker).children() if "jupyter_cortex.serving.replica" in " ".join(child.cmdline())}
+def another(worker: int, than: int) -> list[int]:
+    return [child.pid for child in children(worker, "jupyter_cortex.serving.replica") if child.pid != than]
