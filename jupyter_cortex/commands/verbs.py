@@ -166,23 +166,29 @@ def deploy(
         return bool(door.ask(question))
 
     asks = not yes and not door.in_cell and door.ask("") is not None
-    with door.working("deploying") as progress, door.client() as client:
-        deployed, notebook, paste = publishing.publish(
-            door,
-            client,
-            target,
-            name,
-            pairs,
-            yes=yes,
-            check=not no_check,
-            progress=progress,
-            confirm=confirm if asks else None,
-            force=force,
-            take_over=take_over,
-            wait=not no_wait,
-            lock=lock,
-            rehearse=rehearse,
-        )
+    try:
+        with door.working("deploying") as progress, door.client() as client:
+            deployed, notebook, paste = publishing.publish(
+                door,
+                client,
+                target,
+                name,
+                pairs,
+                yes=yes,
+                check=not no_check,
+                progress=progress,
+                confirm=confirm if asks else None,
+                force=force,
+                take_over=take_over,
+                wait=not no_wait,
+                lock=lock,
+                rehearse=rehearse,
+            )
+    except CortexError as error:
+        if rehearse and error.deployed and not door.json:
+            # Of several APIs the others have been rehearsed all the same; what becomes of them is for somebody to decide who knows both.
+            rehearsals.after(door, list(error.deployed), waited=not no_wait, promote_if_same=False, asks=False)
+        raise
     if rehearse:
         rehearsals.after(door, deployed, waited=not no_wait, promote_if_same=promote_if_same, asks=asks)
         return

@@ -356,6 +356,23 @@ def test_the_shell_shows_the_report_and_promotes_only_what_is_the_same(environme
     environment.client().delete(name)
 
 
+def test_of_several_apis_those_that_were_rehearsed_have_their_reports_shown(environment: Environment, project: ProjectMaker) -> None:
+    one, other = "re-shown", "re-refused"
+    produced(environment, project, one, [{"n": 4}])
+    project(other).deploy(environment)
+    config = project(one, AFTER, BOTH).directory / "cortex.yaml"
+    config.write_text(config.read_text() + config.read_text().replace(one, other))
+    done = environment.cortex("deploy", str(config), "--rehearse", "9", "--promote-if-same", check=False)
+    assert done.returncode == 1
+    assert "result.twice: 8 → 9" in done.stdout
+    assert f"{other}: " in done.stderr
+    assert "Rehearsed all the same: re-shown (version 2)." in done.stderr
+    with environment.client() as client:
+        assert client.get_api(one)["live"] == 1, "what is refused in part promotes nothing"
+        for name in (one, other):
+            client.delete(name)
+
+
 def test_a_store_that_is_away_makes_no_workload_gone() -> None:
     rehearsal = object.__new__(Rehearsal)
     rehearsal.api, rehearsal.client = "any", connect("redis://127.0.0.1:9")
