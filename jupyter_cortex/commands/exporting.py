@@ -42,5 +42,5 @@ def export(client: Client, name: str, version: int | None, directory: str | None
         shutil.rmtree(staging, ignore_errors=True)
     missing = [f"{path} (an artifact)" for path in apart]
     message = f"wrote {name} version {version} to {target}: {CONFIG} and {len(names)} file{'s' * (len(names) != 1)}"
-    left = f"; not among them: {', '.join([*missing, '.env'])}"
+    left = f"; not among them: {', '.join([*missing, 'the .env, if it had one'])}"
     return {"directory": str(target), "version": version, "files": sorted([CONFIG, *names]), "missing": [*missing, ".env"], "message": message + left}
