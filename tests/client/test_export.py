@@ -74,3 +74,16 @@ def test_a_patch_changes_the_spec_and_not_the_files(environment: Environment, pr
     refused = environment.cortex("patch", str(config), check=False)
     assert (refused.returncode, "nobody is not deployed" in refused.stderr) == (1, True)
     client.delete("patched")
+
+
+def test_a_patch_that_is_refused_says_which_apis_were_patched_before(environment: Environment, project: ProjectMaker) -> None:
+    made = project("patched-one", HANDLER, handler_spec="config: {n: 1}", files={"data/rows.json": "[1]"})
+    made.deploy(environment)
+    config = made.directory / "cortex.yaml"
+    text = config.read_text().replace("n: 1", "n: 2")
+    config.write_text(text + text.replace("patched-one", "never-deployed"))
+    refused = environment.cortex("patch", str(config), check=False)
+    assert refused.returncode == 1
+    assert "never-deployed is not deployed" in refused.stderr
+    assert "Patched before: patched-one (version 2)." in refused.stderr
+    assert environment.client().get_api("patched-one")["live"] == 2
