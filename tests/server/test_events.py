@@ -314,6 +314,8 @@ def test_following_an_api_s_log_outlives_the_stores_absence(own_environment: Any
     store = environment.slot("store").pid()
     os.kill(store, signal.SIGKILL)
     wait_until(lambda: environment.slot("store").pid() not in (None, store), "the store is back")
+    with environment.http() as web:
+        wait_until(lambda: web.get("/readyz").status_code == 200, "it is ready again")
     other = environment.client()
     other.result("logged", other.submit("logged", 2), wait=60)
     assert next(line["message"] for line in lines if "line" in str(line["message"])) == "line 2"

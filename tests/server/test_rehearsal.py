@@ -121,9 +121,11 @@ def test_a_rehearsal_tells_truly_what_would_change_and_changes_nothing_public(en
         assert told["counts"] == report["counts"]
         assert "cortex_metric_seen" not in environment.http().get("/metrics", headers={"authorization": f"Bearer {environment.token}"}).text
 
-        lines = wait_until(lambda: [line for line in client.logs(name, 10_000) if "shadowed" in line.get("message", "")], "its lines are shipped")
-        assert {line["rehearsal"] for line in lines} == {version}
-        assert {line["rehearsed_id"] for line in lines} == set(ids)
+        def shadowed() -> list[dict[str, Any]]:
+            return [line for line in client.logs(name, 10_000) if "shadowed" in line.get("message", "")]
+
+        wait_until(lambda: {line["rehearsed_id"] for line in shadowed()} == set(ids), "a line of each is shipped")
+        assert {line["rehearsal"] for line in shadowed()} == {version}
         assert all("request_id" not in line for line in lines)
         assert store.ttl(keys.rehearsal(name, version)) > 0
         client.delete(name)
