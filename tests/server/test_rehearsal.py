@@ -126,7 +126,7 @@ def test_a_rehearsal_tells_truly_what_would_change_and_changes_nothing_public(en
 
         wait_until(lambda: {line["rehearsed_id"] for line in shadowed()} == set(ids), "a line of each is shipped")
         assert {line["rehearsal"] for line in shadowed()} == {version}
-        assert all("request_id" not in line for line in lines)
+        assert all("request_id" not in line for line in shadowed())
         assert store.ttl(keys.rehearsal(name, version)) > 0
         client.delete(name)
         wait_until(lambda: not store.exists(keys.events(name)), "it is purged")
