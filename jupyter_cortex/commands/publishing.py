@@ -256,12 +256,15 @@ def _notebook_sources(project: Project) -> list[ProjectFile]:
 
 
 def _agreed(door: Door, built: NotebookProject) -> bool:
-    """Ask about cells that were edited after they ran, where somebody can be asked and nothing else is in the way."""
+    """Ask about cells that were edited after they ran, and training that stays behind, where somebody can be asked and nothing else is in the way."""
     asking = [row for row in built.surprises if row.asks]
     if not asking or any(row.blocks for row in built.surprises):
         return False
-    cells = ", ".join(row.place for row in asking)
-    return bool(door.ask(f"{cells} edited after running: publish what ran?"))
+    edited = ", ".join(row.place for row in asking if row.kind == "edited")
+    others = "; ".join(f"{row.place}: {row.message}" for row in asking if row.kind != "edited")
+    if edited and not door.ask(f"{edited} edited after running: publish what ran?"):
+        return False
+    return not others or bool(door.ask(f"{others}: publish it as it is?"))
 
 
 def check(door: Door, target: str | None, name: str | None, pairs: tuple[str, ...], progress: Progress, *, gated: bool = True) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def test_a_notebook_becomes_its_module(case: dict[str, Any]) -> None:
     for part in case.get("says", []):
         assert part in said
     for part in case.get("never", []):
-        assert part not in said + "".join(text for _, _, text in found.left_out) + "".join(
+        assert part not in said + "".join(row.text for row in found.left_out) + "".join(
             str(reason) for every in found.reasons.values() for reason in every
         )
     assert all(row.message and row.remedy and "\n" not in str(row) for row in rows), "each surprise is one line and has a remedy"

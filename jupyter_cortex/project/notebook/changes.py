@@ -18,7 +18,7 @@ CHANGING = frozenset(
     """append appendleft extend extendleft insert remove pop popitem popleft clear sort reverse update setdefault add discard rotate
     difference_update intersection_update symmetric_difference_update subtract
     fit partial_fit fit_transform fit_resample fit_predict fit_generator train eval half float double bfloat16 cuda cpu compile build adapt
-    load_state_dict load_weights load_model requires_grad_ zero_grad backward step
+    load_state_dict load_weights load_model requires_grad_ zero_grad backward step fine_tune fit_one_cycle
     register_buffer register_parameter register_module register add_module add_pipe add_tokens resize_token_embeddings freeze unfreeze
     seed set_params set_output setLevel addHandler addFilter put itemset fill resize setflags partition shuffle read_dict
     add_argument set_defaults add_patterns enable_model_cpu_offload to_empty share_memory""".split()
@@ -65,6 +65,13 @@ DRAWING = frozenset(
 )
 #: Functions that work on what they are given even where their value is taken: ``history = train_model(model, data)``.
 _TRAINS = re.compile(r"(?:^|_)(?:train|fit|fine_?tune|optimi[sz]e)(?:_(?:model|net|network|loop|epochs?|one_epoch|step))?$")
+#: What an object does to the one that it was made with: an optimizer's step, a trainer's run.
+THROUGH = frozenset("step train fit fine_tune fit_one_cycle run".split())
+#: ... whatever made it, and what makes trainers of all kinds: there the model that is left behind is an untrained one.
+STEPPING = frozenset({"step", "fine_tune", "fit_one_cycle"})
+_TRAINER = re.compile(r"train|learn|optim|adam|sgd|rmsprop|adagrad|adadelta|lbfgs|pipeline|\.parameters\(", re.IGNORECASE)
+#: What a model's weights are called where a function computes how to change them.
+_WEIGHTS = frozenset({"trainable_variables", "trainable_weights"})
 #: What hands on the items of its arguments.
 _ITERATING = frozenset("enumerate zip reversed sorted list tuple iter tqdm".split())
 
@@ -81,13 +88,18 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """``name`` is changed by ``code``, a node or its text. Not ``certain``: it may be."""
+    """``name`` is changed by ``code``, a node or its text. Not ``certain``: it may be.
+
+    ``steps``: what was made with its object may be changed by it, as a model is by its optimizer's step. ``trains``: it looks like training.
+    """
 
     name: str
     code: ast.AST | str
     line: int
     certain: bool
     kind: Kind = Kind.STORE
+    steps: bool = False
+    trains: bool = False
 
     @cached_property
     def text(self) -> str:
@@ -102,6 +114,11 @@ class Change:
         if self.kind is Kind.SETTING and isinstance(self.code, ast.AST) and not isinstance(self.code, ast.Call):
             return not self.certain
         return self.name == function and _is_setting(function)
+
+    @property
+    def method(self) -> str:
+        """The method whose call this is, of whatever object."""
+        return self.code.func.attr if isinstance(self.code, ast.Call) and isinstance(self.code.func, ast.Attribute) else ""
 
     @property
     def function(self) -> str:
@@ -121,6 +138,8 @@ def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.s
     """
     found: list[Change] = []
     views: dict[str, set[str]] = defaultdict(set)
+    made: dict[str, list[ast.Call]] = defaultdict(list)
+    calls: list[ast.Call] = []
     for node in (node for statement in statements for node in _running(statement)):
         if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
             if name := root_name(node):
@@ -131,6 +150,7 @@ def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.s
             grows = isinstance(node.value, (ast.List, ast.Dict, ast.Set, ast.ListComp))  # what that is added to is no number
             found.append(Change(node.target.id, node, node.lineno, True, Kind.CALL if grows else Kind.AUGMENTED))
         elif isinstance(node, ast.Call):
+            calls.append(node)
             found += _call(node, discarded=False, looked_at=False)
             if source := _source(node):
                 draws.add(source)
@@ -148,12 +168,48 @@ def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.s
         elif isinstance(node, ast.Assign) and not (len(statements) == 1 and node is statements[0]):
             for target in (target.id for target in node.targets if isinstance(target, ast.Name)):
                 views[target] |= {part_of(node.value)} - {""}
+                made[target] += [node.value] if isinstance(node.value, ast.Call) else []
+    found += _training(statements, calls, found, made)
     for change in list(found):
         certain = change.certain and change.kind is not Kind.AUGMENTED  # `row += 1` changes what the loop goes through if that is an array
         found += [replace(change, name=name, certain=certain, kind=Kind.CALL) for name in _seen_through(views, change.name)]
     # A call is met twice where it is a whole statement: the firmer judgement counts.
     firm = {(change.name, change.line) for change in found if change.certain and change.kind is not Kind.AUGMENTED}
     return list(dict.fromkeys(change for change in found if change.certain or (change.name, change.line) not in firm))
+
+
+def looks_like_a_trainer(text: str) -> bool:
+    """Whether a call of this text makes something that trains what it is given."""
+    return bool(_TRAINER.search(text))
+
+
+def _training(statements: Sequence[ast.stmt], calls: list[ast.Call], found: list[Change], made: dict[str, list[ast.Call]]) -> Iterator[Change]:
+    """What is trained by way of something else, all of it here: by an optimizer or a trainer that was made with it, or by a loop of its own."""
+    for change in found:
+        if change.method in THROUGH:
+            for made_by in made.get(change.name, ()):
+                yield from _through(made_by, change.code, change.line, change.method)
+    methods = {call.func.attr for call in calls if isinstance(call.func, ast.Attribute)}
+    for call in calls:
+        method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+        if method in THROUGH and isinstance(maker := _innermost(call.func), ast.Call):  # Trainer(model).fit()
+            yield from _through(maker, call, call.lineno, method)
+        elif method in ("fit", "train") and call.args and looks_like_a_trainer(root_name(call.func)) and (name := root_name(call.args[0])):
+            yield Change(name, call, call.lineno, False, Kind.CALL, trains=True)  # trainer.fit(model, data)
+        elif method in ("apply_gradients", "minimize"):
+            parts = (part for statement in statements for part in ast.walk(statement))
+            weights = (part for part in parts if isinstance(part, ast.Attribute) and part.attr in _WEIGHTS)
+            yield from (Change(name, call, call.lineno, False, Kind.CALL, trains=True) for name in filter(None, map(root_name, weights)))
+        elif not method and isinstance(call.func, ast.Name) and {"backward", "step"} <= methods:
+            yield Change(call.func.id, call, call.lineno, False, Kind.CALL, trains=True)  # `model(x)`, whose loss goes backward
+
+
+def _through(maker: ast.Call, code: ast.AST | str, line: int, method: str) -> Iterator[Change]:
+    if method not in STEPPING and not looks_like_a_trainer(ast.unparse(maker)):
+        return
+    given = (part for argument in [*maker.args, *(keyword.value for keyword in maker.keywords)] for part in ast.walk(argument))
+    for name in {part.id: None for part in given if isinstance(part, ast.Name)}:
+        yield Change(name, code, line, False, Kind.CALL, trains=True)
 
 
 def _counts(node: ast.AugAssign) -> bool:

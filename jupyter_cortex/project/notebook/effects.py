@@ -62,12 +62,18 @@ class Effects:
 
 @dataclass
 class Outcome:
-    """Of one call, with what the called functions call in turn. ``doubtful``: names that it may change."""
+    """Of one call, with what the called functions call in turn.
+
+    ``doubtful``: names that it may change; ``trains``: those of them that it trains, by the look of it; ``steps``: names of what may change what was
+    made with it.
+    """
 
     known: bool = False
     binds: set[str] = field(default_factory=set)
     changes: dict[str, bool] = field(default_factory=dict)  #: name -> whether it counts where the name is a module
     doubtful: set[str] = field(default_factory=set)
+    trains: set[str] = field(default_factory=set)
+    steps: set[str] = field(default_factory=set)
     draws: set[str] = field(default_factory=set)
 
     def change(self, name: str, setting: bool = True) -> None:
@@ -77,6 +83,8 @@ class Outcome:
         self.known = self.known or other.known
         self.binds |= other.binds
         self.doubtful |= other.doubtful
+        self.trains |= other.trains
+        self.steps |= other.steps
         self.draws |= other.draws
         for name, setting in other.changes.items():
             self.change(name, setting)

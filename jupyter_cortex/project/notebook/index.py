@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
-from .changes import KEEPING, Change, Kind, is_changing, root_name, targets
+from .changes import KEEPING, THROUGH, Change, Kind, is_changing, root_name, targets
 from .effects import Call, Effects, Outcome, StandIn, passed_name
 from .holding import aliases, held, stand_ins
 from .steps import Step
@@ -140,18 +140,22 @@ class Index:
     def _call(self, step: Step, call: Call, *, trial: bool) -> bool:
         """What the called function does counts as done by the statement that calls it. Returns whether the function is the notebook's."""
         outcome = self.outcome(call, step.index)
-        text = call.text
+
+        def changed(name: str, *, certain: bool = False, kind: Kind = Kind.CALL) -> None:
+            made = Change(name, call.text, call.line, certain, kind, name in outcome.steps, name in outcome.trains)
+            self._change(step, made, trial=trial)
+
         if call.handed:  # to something that calls it, or keeps it for later
             for name in {*outcome.binds, *outcome.changes, *outcome.doubtful}:
-                self._change(step, Change(name, text, call.line, False, Kind.CALL), trial=trial)
+                changed(name)
             return False
         for name in outcome.binds - set(step.names.binds):
             self.binders[name].append(step.index)  # perhaps: which way the function went is not known
         for name, setting in outcome.changes.items():
-            self._change(step, Change(name, text, call.line, True, Kind.SETTING if setting else Kind.CALL), trial=trial)
+            changed(name, certain=True, kind=Kind.SETTING if setting else Kind.CALL)
         self.draws[step.index] |= outcome.draws
         for name in outcome.doubtful - set(outcome.changes):
-            self._change(step, Change(name, text, call.line, False, Kind.CALL), trial=trial)
+            changed(name)
         return outcome.known and not call.method
 
     def _rename(self, step: Step, *, trial: bool) -> None:
@@ -303,7 +307,8 @@ class Index:
             for name, setting in inside.changes.items():
                 if actual := self._actual(call, effects, name):
                     outcome.change(actual, setting)
-            outcome.doubtful |= {actual for name in inside.doubtful if (actual := self._actual(call, effects, name))}
+            for of, into in ((inside.doubtful, outcome.doubtful), (inside.trains, outcome.trains), (inside.steps, outcome.steps)):
+                into |= {actual for name in of if (actual := self._actual(call, effects, name))}
         return outcome
 
     @staticmethod
@@ -321,16 +326,20 @@ class Index:
                 found.change(change.name, change.kind in _OF_MODULES)
             elif change.kind is not Kind.AUGMENTED or change.name in effects.parameters:
                 found.doubtful.add(change.name)
+            found.trains |= {change.name} if change.trains else set()
+            found.steps |= {change.name} if change.method in THROUGH else set()
         for call in dict.fromkeys(effects.calls):
             inner = self.outcome(call, before)
             if call.handed:
                 found.doubtful |= {*inner.binds, *inner.changes, *inner.doubtful}
                 continue
             if inner.known and not call.method:
-                found.doubtful -= {name for _, name in call.passed if name not in found.changes}
+                found.doubtful -= {name for _, name in call.passed if name not in found.changes and name not in found.trains}
             found.binds |= inner.binds
             found.draws |= inner.draws
             found.doubtful |= inner.doubtful
+            found.trains |= inner.trains
+            found.steps |= inner.steps
             for name, setting in inner.changes.items():
                 found.change(name, setting)
         return found

@@ -10,14 +10,13 @@ from __future__ import annotations
 import ast
 import builtins
 import heapq
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from .cells import ALWAYS, Cell, State
-from .changes import Change
+from .changes import STEPPING, THROUGH, Change, looks_like_a_trainer
 from .index import END, Index, StarNames
 from .names import Use
 from .scopes import COMPOUND
@@ -30,9 +29,6 @@ OF_IPYTHON = frozenset({"display", "get_ipython", "__IPYTHON__"})
 BUILTINS = (frozenset(dir(builtins)) - OF_IPYTHON) | MODULE_NAMES
 #: Settings of the process that hold for everything after them, whoever uses the name.
 AMBIENT = ("sys.path", "os.environ")
-
-#: What an object does to the one that it was made with: an optimizer's step, a trainer's run.
-_THROUGH = re.compile(r"^\w+\.(?:step|train|fit|fine_tune|run)\(")
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,16 @@ class Missing:
     deleted: Step | None = None
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """``text`` may change the needed ``name`` and is not included; ``trains``: it looks like the model's training."""
+
+    step: Step
+    name: str
+    text: str
+    trains: bool = False
+
+
 @dataclass
 class Slice:
     """``order``: the included steps in an order that runs. ``left_out``: changes that may matter and are not included."""
@@ -68,7 +74,7 @@ class Slice:
     order: list[Step] = field(default_factory=list)
     reasons: dict[int, list[Reason]] = field(default_factory=dict)
     missing: list[Missing] = field(default_factory=list)
-    left_out: list[tuple[Step, str, str]] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
     hoisted: list[tuple[Step, Step, str]] = field(default_factory=list)
 
     @cached_property
@@ -258,7 +264,7 @@ class _Slicer:
                     self._include(step.index, Reason("", f"sets {what} for what comes after it"))
             for call in step.names.calls if step.index not in self.result.reasons else ():
                 outcome = self.index.outcome(call, step.index)
-                self.result.left_out += [(step, name, call.text) for name in ("os", "sys") if outcome.changes.get(name)]
+                self.result.left_out += [LeftOut(step, name, call.text) for name in ("os", "sys") if outcome.changes.get(name)]
         for step in self.steps:
             if step.is_future and step.index <= last:
                 self._include(step.index, Reason("", "changes how the code after it is read"))
@@ -282,14 +288,20 @@ class _Slicer:
             since = max(since, self._loaded(place for place, _ in self.index.changers.get(name, ())))
             if since < 0 or self.steps[since].imports or self.steps[since].defines:
                 continue
-            texts: dict[int, str] = {}
+            rows: dict[int, LeftOut] = {}
+            # Weights that are read back afterwards are the trained ones.
+            read = max((place for place, change in self.index.changers.get(name, ()) if change.method.startswith("load_")), default=-1)
             for place, change in [*self.index.maybe.get(name, []), *self._through(name)]:
-                if place > since and place not in self.result.reasons:
-                    texts.setdefault(place, change.text)
-            self.result.left_out += [(self.steps[place], name, text) for place, text in sorted(texts.items())]
+                if (
+                    place > (max(since, read) if change.trains else since)
+                    and place not in self.result.reasons
+                    and (change.trains or place not in rows)
+                ):
+                    rows[place] = LeftOut(self.steps[place], name, change.text, change.trains)
+            self.result.left_out += [rows[place] for place in sorted(rows)]
             for step in self.result.timeline.unreached:
                 if step.ended and step.index > since and (text := self._half_done(step, name)):
-                    self.result.left_out.append((step, name, text))
+                    self.result.left_out.append(LeftOut(step, name, text))
 
     def _half_done(self, step: Step, name: str) -> str:
         """What a statement may have done to this name before its run ended with an error; "" for nothing."""
@@ -314,10 +326,14 @@ class _Slicer:
     def _through(self, name: str) -> Iterator[tuple[int, Change]]:
         """Calls on objects that were made with the object: an optimizer's `step` changes the model that it was given."""
         for step in self.steps:
-            if step.index not in self.result.reasons and any(name == passed for call in step.names.calls for _, passed in call.passed):
-                for other in step.names.binds:
-                    later = ((place, change) for place, change in self.index.changers.get(other, ()) if place > step.index)
-                    yield from ((place, change) for place, change in later if _THROUGH.match(change.text))
+            given = [call for call in step.names.calls if any(name == passed for _, passed in call.passed)]
+            if step.index in self.result.reasons or step.defines or not given:
+                continue
+            trainer = ".parameters(" in step.text or any(looks_like_a_trainer(call.method or call.function) for call in given)
+            for other in step.names.binds:
+                for place, change in [*self.index.changers.get(other, ()), *self.index.maybe.get(other, ())]:
+                    if place > step.index and (change.steps or change.method in THROUGH):
+                        yield place, replace(change, trains=trainer or change.method in STEPPING)
 
     def _ordered(self) -> Iterator[Step]:
         """Future imports first, then by the timeline, except that what is needed while a statement runs comes before it."""

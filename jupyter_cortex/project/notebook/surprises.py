@@ -12,7 +12,7 @@ from .cells import Cell, Notebook, State
 from .changes import Kind, root_name
 from .lines import Dropped
 from .secrets import hidden, hidden_text, may_have_secrets, secret_lines, secrets
-from .slicing import Missing, Slice
+from .slicing import LeftOut, Missing, Slice
 from .steps import Step
 from .undeclared import undeclared
 
@@ -20,7 +20,7 @@ from .undeclared import undeclared
 SLOW_S = 1.0
 #: What trains a model, by the method's name.
 TRAINING = frozenset(
-    {"fit", "fit_transform", "fit_resample", "partial_fit", "fit_generator", "train_on_batch", "train_model", "optimize", "backward"}
+    "fit fit_transform fit_resample partial_fit fit_generator fit_one_cycle fine_tune train_on_batch train_model optimize backward".split()
 )
 #: What IPython puts into a notebook's builtins, and no replica has.
 IPYTHON = {"display": "from IPython.display import display", "get_ipython": "a replica has no IPython; leave it out", "In": "", "Out": "", "_": ""}
@@ -59,7 +59,7 @@ def surprises(found: Slice, notebook: Notebook, requirements: str | None) -> lis
     rows += _stale(found, notebook)
     rows += _training(found, notebook)
     rows += _repeated(found)
-    rows += [_left_out(step, name, text) for step, name, text in found.left_out]
+    rows += map(_left_out, found.left_out)
     rows += [
         Surprise("order", first.place, f"`{name}` is needed by {user.place}, which comes before it", "it is moved up; move the cell up as well")
         for first, user, name in found.hoisted
@@ -207,9 +207,15 @@ def _edited(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
 # What only surprises ------------------------------------------------------------------------------------------------------------------------
 
 
-def _left_out(step: Step, name: str, text: str) -> Surprise:
+def _left_out(row: LeftOut) -> Surprise:
+    """What may be missing. A model whose training stays behind would answer like an untrained one: that is asked about."""
+    step, name, text = row.step, row.name, row.text
     if step.ended:
         message, remedy = f"`{text}` ended with an error, may have changed `{name}` before, and is not in the module", "run it again"
+    elif row.trains:
+        message = f"`{text}` may train `{name}` and is not in the module: replicas would have it untrained"
+        remedy = f"keep the trained one with `%cortex save {name}`, or publish it as it is with --yes"
+        return Surprise("untrained", step.place, message, remedy, asks=True)
     else:
         message, remedy = f"`{text}` may change `{name}` and is not in the module", "tag the cell `cortex` to take it along"
     if name not in ("os", "sys"):  # settings of the process
