@@ -20,11 +20,17 @@ SETTINGS = "settings"
 
 @dataclass(frozen=True)
 class Environment:
-    """``url`` is empty for a local environment that was never started."""
+    """``url`` is empty for a local environment that was never started; ``call_token`` where the settings name one for public routes."""
 
     name: str
     url: str
     token: str = field(repr=False)
+    call_token: str = field(default="", repr=False)
+
+    @property
+    def caller(self) -> str:
+        """What public routes are asked with: a gateway takes the environment's own token for them, too."""
+        return self.call_token or self.token
 
 
 class Environments:
@@ -108,15 +114,16 @@ class Environments:
     def find(self, name: str | None = None) -> Environment:
         """The named one, else the one that settings or `use` say, else the local one."""
         if name in (None, SETTINGS) and self._settings.url:
-            return Environment(SETTINGS, self._settings.url.rstrip("/"), self._settings.token)
+            return Environment(SETTINGS, self._settings.url.rstrip("/"), self._settings.token, self._settings.call_token)
         document = self._read()
         name = name or document["used"]
         self._known(document, name)
         if name != LOCAL:
             entry = document["environments"][name]
+            # The call token of the settings is another gateway's.
             return Environment(name, entry["url"], entry["token"])
-        address = self._settings.local_address()
-        return Environment(LOCAL, *address) if address else Environment(LOCAL, "", "")
+        url, token = self._settings.local_address() or ("", "")
+        return Environment(LOCAL, url, token, self._settings.call_token)
 
 
 def chaining_door(settings: Settings) -> tuple[str, int] | None:

@@ -107,7 +107,7 @@ def deployed(console: Console, rows: list[dict[str, Any]], *, live: bool = True,
     console.print()
     for row in rows:
         console.print(f"endpoint: [bold]{row['api']['url']}[/]", highlight=False)
-        console.print(f"  {escape(curl_line(row['api']['url'], row.get('sample')))}", highlight=False, soft_wrap=True)
+        console.print(f"  {escape(curl_line(row['api']['url'], row.get('sample'), guarded=row['api']['guarded']))}", highlight=False, soft_wrap=True)
     name = names[0] if len(names) == 1 else "<api_name>"
     console.print()
     hints = table()
@@ -166,7 +166,8 @@ def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", v
     shown.add_row(status_text(api["status"]), *map(str, numbers), age(api["updated"]))
     console.print(shown)
     _notes(console, api)
-    console.print(f"\nendpoint: [bold]{url}{api['endpoint']}[/]\n  {escape(curl_line(url + api['endpoint']))}\n", highlight=False, soft_wrap=True)
+    line = curl_line(url + api["endpoint"], guarded=api.get("guarded", False))
+    console.print(f"\nendpoint: [bold]{url}{api['endpoint']}[/]\n  {escape(line)}\n", highlight=False, soft_wrap=True)
     versions = table("version", "state", "digest", "python", "deployed")
     for version in api["api_versions"]:
         versions.add_row(

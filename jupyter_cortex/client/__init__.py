@@ -267,7 +267,16 @@ class Client:
         self._endpoints.pop(name, None)  # it may get another one, once it is live
         if said.get("stopped"):
             notes.append(f"{name} is stopped: requests are accepted and wait until `cortex start {name}`")
-        return Deployed(name, said["outcome"], said["version"], said["message"], said["endpoint"], self.environment.url + said["endpoint"], notes)
+        return Deployed(
+            name,
+            said["outcome"],
+            said["version"],
+            said["message"],
+            said["endpoint"],
+            self.environment.url + said["endpoint"],
+            notes,
+            said.get("guarded", False),
+        )
 
     def _upload_artifacts(self, paths: list[str], contents: dict[str, artifacts.Content], progress: Progress) -> None:
         """Send what the gateway does not have, straight from the disk."""
@@ -453,7 +462,7 @@ class Client:
     def notebook(self, name: str, request_id: str, *, html: bool = False) -> bytes:
         """The notebook that a notebook handler has executed for a workload (ipynb, or as a page), also of one that failed. Raises NotebookGone."""
         path = f"{self._path(name)}/{quoted(request_id)}/notebook.{'html' if html else 'ipynb'}"
-        return self._call("GET", path, token=self.settings.call_token).content
+        return self._call("GET", path, token=self.environment.caller).content
 
     def failures(self, name: str, since: int | None = None) -> list[dict[str, Any]]:
         """Failed workloads as groups of one fingerprint, the one that failed last first: count, first and last time, versions, frames of the newest.
@@ -560,7 +569,7 @@ class Client:
         path, sent, away = self._path(name), False, Absence()
         while True:
             try:
-                answer = self._call("POST", path, token=self.settings.call_token, content=body, headers=headers)
+                answer = self._call("POST", path, token=self.environment.caller, content=body, headers=headers)
                 return str(document_of(answer, "id")["id"])
             except EnvironmentDown as error:
                 # One that never heard of it is told so at once; where the answer was lost, the gateway is perhaps being started anew.
@@ -581,7 +590,7 @@ class Client:
             left = max(0.0, deadline - time.monotonic())
             params = {"wait": min(left, POLL_S)} if left else {}
             try:
-                answer = self._call("GET", f"{self._path(name)}/{quoted(request_id)}", token=self.settings.call_token, params=params)
+                answer = self._call("GET", f"{self._path(name)}/{quoted(request_id)}", token=self.environment.caller, params=params)
             except (EnvironmentDown, StoreUnavailable) as error:
                 if not self._answered or not left:
                     raise
@@ -620,7 +629,7 @@ class Client:
     def _events_after(
         self, name: str, request_id: str, last: str, logs: bool, stop: Callable[[], bool], opened: Callable[[], None]
     ) -> Iterator[Event]:
-        token = self.environment.token if logs else self.settings.call_token
+        token = self.environment.token if logs else self.environment.caller
         headers = {**({"authorization": f"Bearer {token}"} if token else {}), **({"last-event-id": last} if last else {})}
         path, params = f"{self._path(name)}/{quoted(request_id)}/events", {"logs": "true"} if logs else {}
         with self._connection().stream("GET", path, headers=headers, params=params, timeout=EVENTS_TIMEOUT) as answer:
@@ -643,7 +652,7 @@ class Client:
 
     def cancel(self, name: str, request_id: str) -> Workload:
         """Take a workload back; what it had ended as, when it was over already."""
-        answer = self._call("DELETE", f"{self._path(name)}/{quoted(request_id)}", token=self.settings.call_token)
+        answer = self._call("DELETE", f"{self._path(name)}/{quoted(request_id)}", token=self.environment.caller)
         return workload_of(document_of(answer, "id", "status"))
 
 

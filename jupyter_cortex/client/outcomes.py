@@ -38,7 +38,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Deployed:
-    """The outcome of deploying one API: ``outcome`` is created, updating, changed or up_to_date."""
+    """The outcome of deploying one API: ``outcome`` is created, updating, changed or up_to_date. ``guarded``: who calls it needs a token."""
 
     api: str
     outcome: str
@@ -47,6 +47,7 @@ class Deployed:
     endpoint: str
     url: str
     warnings: list[str] = field(default_factory=list)
+    guarded: bool = False
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ def deploy(
 
 def deployed_row(one: Deployed) -> dict[str, Any]:
     return {
-        "api": {"name": one.api, "version": one.version, "endpoint": one.endpoint, "url": one.url},
+        "api": {"name": one.api, "version": one.version, "endpoint": one.endpoint, "url": one.url, "guarded": one.guarded},
         "outcome": one.outcome,
         "message": one.message,
         "warnings": one.warnings,
@@ -129,10 +129,14 @@ def write_report(client: Client, name: str, file: str) -> dict[str, str]:
 CURL_BYTES = 300
 
 
-def curl_line(url: str, sample: dict[str, str] | None = None) -> str:
-    """A line to paste: it sends a sample (``content_type``, ``body``), else the empty JSON object."""
+def curl_line(url: str, sample: dict[str, str] | None = None, *, guarded: bool = False) -> str:
+    """A line to paste: it sends a sample (``content_type``, ``body``), else the empty JSON object.
+
+    ``guarded``: with the call token, by the variable that holds it.
+    """
     kind, body = (sample["content_type"], sample["body"]) if sample else ("application/json", "{}")
-    return f"curl -X POST {url} -H {shlex.quote(f'Content-Type: {kind}')} -d {shlex.quote(body)}"
+    token = ' -H "Authorization: Bearer $JUPYTER_CORTEX_CALL_TOKEN"' if guarded else ""
+    return f"curl -X POST {url}{token} -H {shlex.quote(f'Content-Type: {kind}')} -d {shlex.quote(body)}"
 
 
 def sample_to_paste(found: list[Sample]) -> dict[str, str] | None:

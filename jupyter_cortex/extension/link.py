@@ -82,7 +82,7 @@ class Link:
 
         settings = self.settings()
         if self._url:
-            return Environment("settings", self._url, self._token or settings.token)
+            return Environment("settings", self._url, self._token or settings.token, settings.call_token)
         return Environments(settings).find()
 
     # Asking ------------------------------------------------------------------------------------------------------------------------------
@@ -99,8 +99,9 @@ class Link:
         return answer
 
     async def public(self, method: str, path: str, *, query: str, headers: dict[str, str], body: bytes | None) -> Answer:
-        """A public route, with the call token where one is set. Raises EnvironmentDown, EnvironmentProblem."""
-        return await self._call(self.environment(), method, path, query, self._with_call_token(headers), body, ANSWER_S)
+        """A public route, with the token that callers need. Raises EnvironmentDown, EnvironmentProblem."""
+        environment = self.environment()
+        return await self._call(environment, method, path, query, _as_caller(environment, headers), body, ANSWER_S)
 
     @contextlib.asynccontextmanager
     async def following(self, path: str, *, query: str, headers: dict[str, str]) -> AsyncIterator[Any]:
@@ -111,14 +112,10 @@ class Link:
 
         environment = self.environment()
         try:
-            async with streamed(_url(environment, path, query), self._with_call_token(headers)) as answer:
+            async with streamed(_url(environment, path, query), _as_caller(environment, headers)) as answer:
                 yield answer
         except ConnectionError as error:
             raise down(environment, error) from None
-
-    def _with_call_token(self, headers: dict[str, str]) -> dict[str, str]:
-        call_token = self.settings().call_token
-        return {**headers, "authorization": f"Bearer {call_token}"} if call_token else headers
 
     async def _call(
         self, environment: Environment, method: str, path: str, query: str, headers: dict[str, str], body: bytes | None, seconds: float
@@ -155,14 +152,18 @@ class Link:
     # Whether it is there -----------------------------------------------------------------------------------------------------------------
 
     async def look(self) -> dict[str, Any]:
-        """What a browser may know: ``{"name", "url", "local", "up", "message", "version", "hub", "python"}``; ``message`` says why it is not up."""
+        """What a browser may know: ``{"name", "url", "local", "up", "message", "version", "guarded", "hub", "python"}``.
+
+        ``message`` says why it is not up; ``guarded``: who calls an API needs a token.
+        """
         from ..environments import LOCAL
 
         name = url = message = ""
+        guarded = False
         try:
             environment = self.environment()
             name, url = environment.name, environment.url
-            (await self.control("GET", "/status", seconds=LOOK_S)).document(dict)
+            guarded = bool((await self.control("GET", "/status", seconds=LOOK_S)).document(dict).get("guarded"))
         except CortexError as error:
             message = error.message
         return {
@@ -172,6 +173,7 @@ class Link:
             "up": not message,
             "message": message,
             "version": __version__,
+            "guarded": guarded,
             "hub": "JUPYTERHUB_SERVICE_PREFIX" in os.environ,
             "python": sys.executable,
         }
@@ -188,6 +190,10 @@ class Link:
                 raise BadRequest(f"only the local environment can be started from here: {there['message']}")
             await asyncio.to_thread(start_local)
             return await self.look()
+
+
+def _as_caller(environment: Environment, headers: dict[str, str]) -> dict[str, str]:
+    return {**headers, "authorization": f"Bearer {environment.caller}"} if environment.caller else headers
 
 
 def _url(environment: Environment, path: str, query: str) -> str:

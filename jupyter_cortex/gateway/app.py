@@ -80,7 +80,7 @@ def create_app(parts: Parts, watch: Watch) -> PublicDoor:
             table.refresh()
 
     checkers = Checkers()
-    control = Control(client, Shelf(client, parts.artifacts), changed)
+    control = Control(client, Shelf(client, parts.artifacts), changed, guarded=bool(parts.call_token))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -85,10 +85,10 @@ class DecisionRequest(BaseModel):
 
 
 class Control:
-    """The routes' common ground: the store, the registry, and what changes routes."""
+    """The routes' common ground: the store, the registry, and what changes routes. ``guarded``: public routes want a token."""
 
-    def __init__(self, client: redis.Redis, shelf: Shelf, changed: Callable[[], None]) -> None:
-        self.client, self.shelf = client, shelf
+    def __init__(self, client: redis.Redis, shelf: Shelf, changed: Callable[[], None], *, guarded: bool = False) -> None:
+        self.client, self.shelf, self.guarded = client, shelf, guarded
         self.registry = Registry(client)
         self.records = Records(client)
         self._changed = changed
@@ -144,7 +144,7 @@ class Control:
             take_over=request.take_over,
         )
         said = f"rehearsing {name} version {version} with the last {len(ids)} request{'s' * (len(ids) != 1)}"
-        return {"api": name, "outcome": "rehearsing", "version": version, "message": said, "endpoint": resolved["networking"]["endpoint"]}
+        return self._told(name, "rehearsing", version, said, resolved["networking"]["endpoint"])
 
     def promote(self, name: str, version: int, request: DecisionRequest) -> dict[str, Any]:
         """Send what was rehearsed on its way to live. Raises Conflict, DeploymentNotFound."""
@@ -155,7 +155,7 @@ class Control:
         self.registry.choose(name, version, audit, force=request.force)
         self._changed()
         said = f"promoting version {version} of {name}"
-        return {"api": name, "outcome": "updating", "version": version, "message": said, "endpoint": spec["networking"]["endpoint"]}
+        return self._told(name, "updating", version, said, spec["networking"]["endpoint"])
 
     def drop(self, name: str, version: int) -> dict[str, Any]:
         """Raises Conflict, DeploymentNotFound."""
@@ -257,8 +257,12 @@ class Control:
         self._changed()
         endpoint = resolved["networking"]["endpoint"]
         api = self.registry.find(name)
-        told = {"api": name, "outcome": outcome, "version": version, "message": message(outcome, name), "endpoint": endpoint}
-        return {**told, "stopped": api is not None and api.stopped}
+        said = message(outcome, name)
+        outcome = outcome.removeprefix("already_")  # the same version is on its way, and may yet fail
+        return {**self._told(name, outcome, version, said, endpoint), "stopped": api is not None and api.stopped}
+
+    def _told(self, name: str, outcome: str, version: int, said: str, endpoint: str) -> dict[str, Any]:
+        return {"api": name, "outcome": outcome, "version": version, "message": said, "endpoint": endpoint, "guarded": self.guarded}
 
     def delete(self, name: str) -> dict[str, str]:
         self.registry.delete(name)
@@ -278,6 +282,7 @@ class Control:
             exits = [json.loads(raw) for raw in self.client.lrange(keys.exits(name), 0, 9)]  # type: ignore[union-attr]
         return {
             **summary(found[0]),
+            "guarded": self.guarded,
             "spec": api.spec,
             "api_versions": [deployment.public() for deployment in self.registry.deployments(name)],
             "workers": self.registry.workers(name),
@@ -287,7 +292,7 @@ class Control:
     def status(self) -> dict[str, Any]:
         with store_errors():
             raw = self.client.get(keys.STATUS)
-        return json.loads(raw) if raw else {"processes": []}  # type: ignore[arg-type]
+        return {**(json.loads(raw) if raw else {"processes": []}), "guarded": self.guarded}  # type: ignore[arg-type]
 
     def metrics(self) -> str:
         """Prometheus text of everything."""
@@ -334,5 +339,11 @@ def check_rehearsal(api: Api, spec: dict[str, Any]) -> None:
 
 
 def message(outcome: str, name: str) -> str:
-    said = {"created": "creating {}", "updating": "updating {}", "changed": "updating {}", "up_to_date": "{} is up to date"}[outcome]
-    return said.format(f"{name} (AsyncAPI)")
+    sentences = {
+        "created": "creating {}",
+        "updating": "updating {}",
+        "changed": "updating {}",
+        "up_to_date": "{} is up to date",
+        "already_updating": "{} is already updating",
+    }
+    return sentences[outcome].format(f"{name} (AsyncAPI)")

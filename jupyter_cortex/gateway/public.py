@@ -285,7 +285,9 @@ class PublicDoor:
             return
         # Who may see the log lines of what was called may call it.
         if not _bearer(request, self._guard.call_token, self._guard.internal_token, self._guard.token):
-            raise Unauthorized("this gateway wants a call token: send `Authorization: Bearer <token>`")
+            raise Unauthorized(
+                "this gateway wants a call token: send `Authorization: Bearer <token>`, what JUPYTER_CORTEX_CALL_TOKEN is set to where it runs"
+            )
 
     async def _answer(self, request: Request, route: Route, rest: str, receive: Any, send: Any, cors: list[tuple[bytes, bytes]]) -> None:
         method = request.scope["method"]

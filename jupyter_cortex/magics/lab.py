@@ -199,4 +199,8 @@ class Job:
                 wait=not wish.get("rehearse"),
             )
         warnings = [warning for one in deployed for warning in one.warnings] + [str(row) for row in built.surprises]
-        return {"deployed": [asdict(one) for one in deployed], "curl": curl_line(deployed[0].url, sample), "warnings": warnings}
+        return {
+            "deployed": [asdict(one) for one in deployed],
+            "curl": curl_line(deployed[0].url, sample, guarded=deployed[0].guarded),
+            "warnings": warnings,
+        }

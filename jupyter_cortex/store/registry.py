@@ -241,7 +241,7 @@ class Registry:
         anew: bool = False,
         audit: dict[str, Any] | None = None,
     ) -> tuple[str, int]:
-        """Record a deployment. Returns (created|updating|changed|up_to_date, version); raises Conflict.
+        """Record a deployment. Returns (created|updating|changed|up_to_date|already_updating, version); raises Conflict.
 
         ``audit``: what is noted beside time and version of one that is no deploy of its own.
         """
@@ -287,7 +287,7 @@ class Registry:
                 # Once more: the end of a delete may have taken it away in the meantime.
                 self.client.sadd(keys.APIS, name)
         self.wake_operator()
-        return outcome
+        return "already_updating" if outcome == "up_to_date" and detail in (DeploymentState.PENDING, DeploymentState.STARTING) else outcome
 
     # Rehearsals --------------------------------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ def api(data: list[dict[str, Any]], *, url: str = "", verbose: bool = False) -> 
         table(["ready", "wanted", "in queue", "in progress", "completed", "failed"], [list(map(str, numbers))]),
         *_notes(data),
         copyable(url + one["endpoint"]),
-        copyable(curl_line(url + one["endpoint"])),
+        copyable(curl_line(url + one["endpoint"], guarded=one.get("guarded", False))),
     ]
     versions = [
         [
@@ -70,7 +70,8 @@ def deployed(data: list[dict[str, Any]], *, live: bool = True, command: str = "%
         head = f"<b>{esc(one['name'])}</b> version {one['version']}"
         state = badge("live") if live else '<span class="dim">starting</span>'
         said = "is up to date" if row["outcome"] == "up_to_date" else ""
-        parts.append(box("good", f"<p>{head} {said} {state}</p>", copyable(one["url"]), copyable(curl_line(one["url"], row.get("sample")))))
+        line = curl_line(one["url"], row.get("sample"), guarded=one["guarded"])
+        parts.append(box("good", f"<p>{head} {said} {state}</p>", copyable(one["url"]), copyable(line)))
         if row.get("travels"):
             files = ", ".join(f"<code>{esc(file['path'])}</code> ({file['bytes']:,} bytes)" for file in row["travels"][:8])
             parts.append(f'<p class="dim">travelled: {files}</p>')

@@ -18,7 +18,7 @@ from ..conftest import ECHO, Environment, ProjectMaker, wait_until
 from ..server.reports import write_report
 from .conftest import KernelMaker, Lab, LabMaker, start, stop
 
-ENVIRONMENT = {"name", "url", "local", "up", "message", "version", "hub", "python"}
+ENVIRONMENT = {"name", "url", "local", "up", "message", "version", "guarded", "hub", "python"}
 
 
 class Noting:

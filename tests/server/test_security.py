@@ -6,14 +6,17 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from jupyter_cortex.client import Client
 from jupyter_cortex.core.errors import CortexError, DeployFailed, Unauthorized
+from jupyter_cortex.core.settings import Settings
+from jupyter_cortex.environments import Environments
 from tests.conftest import Environment, Project, ProjectMaker, wait_until
 
 from .test_public_http import ended, refused, submit, waiting
@@ -170,7 +173,9 @@ def test_an_origin_that_is_no_url_is_refused(echo: str, web: httpx.Client) -> No
 # The call token ------------------------------------------------------------------------------------------------------
 
 
-def test_public_routes_want_the_call_token_when_there_is_one(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
+def test_public_routes_want_the_call_token_when_there_is_one(
+    own_environment: Callable[..., Environment], project: ProjectMaker, tmp_path: Path
+) -> None:
     environment = own_environment(call_token="let-me-call")
     project("guarded", spec="networking:\n  allow_origins: ['*']").deploy(environment)
     before = waiting(environment, "guarded")
@@ -198,9 +203,18 @@ def test_public_routes_want_the_call_token_when_there_is_one(own_environment: Ca
         refused(web.get("/nothing-here"), 401, "unauthorized")
     client = environment.client()
     assert client.result("guarded", client.submit("guarded", {"n": 1}), wait=20).status == "completed"
-    stranger = Environment(environment.home).client()
-    with pytest.raises(Unauthorized):
-        stranger.submit("guarded", {})
+    curl = '-H "Authorization: Bearer $JUPYTER_CORTEX_CALL_TOKEN"'
+    assert curl in environment.cortex("get", "guarded").stdout
+    # A gateway takes the environment's own token for calls; another one's call token is not shown to it.
+    from_elsewhere = Environments(Settings.read({"JUPYTER_CORTEX_HOME": str(tmp_path / "elsewhere"), "JUPYTER_CORTEX_CALL_TOKEN": "of-another"}))
+    from_elsewhere.add("team", environment.url, environment.token)
+    there = from_elsewhere.find("team")
+    assert (there.caller, there.call_token) == (environment.token, "")
+    elsewhere = Client(there)
+    assert elsewhere.result("guarded", elsewhere.submit("guarded", {"n": 2}), wait=20).status == "completed"
+    assert elsewhere.cancel("guarded", elsewhere.submit("guarded", {})).id
+    with pytest.raises(Unauthorized, match="wants a call token"):
+        Client(replace(there, call_token="wrong")).submit("guarded", {})
 
 
 # What is never told --------------------------------------------------------------------------------------------------
