@@ -179,7 +179,8 @@ class ShellDoor:
     def up(self) -> dict[str, Any]:
         from .operator import local
 
-        return {"gateway": local.up(self.settings).url}
+        there = local.up(self.settings)
+        return {"gateway": there.url, "notes": list(there.notes)}
 
     def down(self, grace: float) -> dict[str, Any]:
         from .operator import local

@@ -265,6 +265,8 @@ def processes(console: Console, status: dict[str, Any]) -> None:
         shown.add_row(*(str(process.get(key) or "") for key in ("role", "pid", "api", "version", "state", "code")))
     console.print(f"gateway: [bold]{status['gateway']}[/]   store: {status['redis']}", highlight=False)
     console.print(shown)
+    for note in status.get("notes", []):
+        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
     old = {process["code"] for process in status["processes"] if process.get("code") and process["code"] != status.get("code")}
     if old:
         console.print(f"[yellow]some processes still run version {', '.join(sorted(old))}; `cortex down && cortex up` restarts them[/]")

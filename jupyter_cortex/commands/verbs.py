@@ -405,7 +405,9 @@ def up(door: Door, quiet: bool) -> None:
     with door.working("starting the local environment"):
         data = door.up()
     if not quiet:
-        door.show("said", data, text=f"the local environment is up: {data['gateway']}")
+        door.show(
+            "said", data, text="\n".join([f"the local environment is up: {data['gateway']}", *(f"note: {note}" for note in data.get("notes", []))])
+        )
 
 
 @shared

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,11 +34,12 @@ UP_S = 130.0
 
 @dataclass(frozen=True)
 class Local:
-    """A running local environment, as a client needs it."""
+    """A running local environment, as a client needs it. ``notes``: what its store may lose by its own settings."""
 
     url: str
     token: str
     home: Path
+    notes: tuple[str, ...] = ()
 
 
 def find(settings: Settings) -> Local | None:
@@ -99,7 +100,7 @@ def up(settings: Settings, progress: Callable[[str], None] = lambda step: None) 
     slot = Slot(home.run, "operator")
     if slot.pid() is None:
         if settings.redis_url:
-            connection.check(settings.redis_url)
+            found = replace(found, notes=tuple(connection.check(settings.redis_url)))
         progress("starting the environment")
         start_operator(settings, home)
     elif settings.redis_url and not home.is_on(settings.redis_url):

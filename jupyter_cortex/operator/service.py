@@ -24,7 +24,7 @@ from ..serving import remote
 from ..serving.artifacts import Artifacts
 from ..serving.reclaim import SECOND_LOOK_S
 from ..store import keys
-from ..store.connection import connect
+from ..store.connection import connect, risks
 from ..store.registry import Registry
 from . import machine, tidy, workers
 from .embedded import EmbeddedStore
@@ -53,6 +53,7 @@ class Operator:
         self._stop = False
         self._children: list[Any] = []
         self._checked = False
+        self._notes: list[str] = []
         self._store_started = 0.0
 
     def run(self) -> int:
@@ -113,6 +114,7 @@ class Operator:
         self._ensure_store()
         if not self._checked:
             Registry(self.client).check_schema()
+            self._notes = risks(self.client) if self.store is None else []
             self._checked = True
             artifacts, pythons = Artifacts(self.home.artifacts, self.settings.artifacts), Pythons(self.home.pythons, self.settings.install_timeout)
             tidy.start(lambda: connect(self.redis_url, timeout=5.0), artifacts, pythons)
@@ -173,7 +175,7 @@ class Operator:
 
     def processes(self) -> list[dict[str, Any]]:
         """Every process of this environment on this machine."""
-        shown: list[dict[str, Any]] = [{"role": "operator", "pid": os.getpid(), "api": None, "state": "running"}]
+        shown: list[dict[str, Any]] = [{"role": "operator", "pid": os.getpid(), "api": None, "state": "running", "code": __version__}]
         if pid := self.gateway.pid():
             shown.append({"role": "gateway", "pid": pid, "api": None, "state": "running"})
         if self.store is not None and (pid := self.store.pid()):
@@ -204,6 +206,7 @@ class Operator:
             "schema": keys.SCHEMA_VERSION,
             "cpus": machine.cpus(),
             "store": {"url": "embedded" if self.store else "external", "appendfsync": self.settings.appendfsync if self.store else None},
+            "notes": self._notes,
         }
 
 

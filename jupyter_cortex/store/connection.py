@@ -64,8 +64,15 @@ def connect(url: str, *, timeout: float | None = CALL_TIMEOUT) -> redis.Redis:
     )
 
 
-def check(url: str) -> None:
-    """See that a store answers at the URL that the user has set. Raises EnvironmentProblem, which shows its address without user and password."""
+#: The oldest server that knows every command of the scripts.
+OLDEST = (6, 2)
+
+
+def check(url: str) -> list[str]:
+    """See that a store answers at the URL that the user has set, and that it keeps what it is given; :func:`risks` of it.
+
+    Raises EnvironmentProblem, which shows its address without user and password.
+    """
     setting = "JUPYTER_CORTEX_REDIS_URL"
     try:
         parts = urlsplit(url)
@@ -75,12 +82,46 @@ def check(url: str) -> None:
         raise EnvironmentProblem(f"{setting} is no store's URL; write redis://HOST:PORT/0, rediss://… for TLS, or unix:///PATH") from None
     try:
         client.ping()
+        return risks(client)
     except (redis.RedisError, OSError) as error:
         if word_of(error) in TEMPORARY:  # it is there, and will take calls
-            return
+            return []
         raise EnvironmentProblem(f"{explain(error)} at {address}, which {setting} names: start it there, or set the right URL") from error
     finally:
         client.close()
+
+
+def risks(client: redis.Redis) -> list[str]:
+    """What this server may lose of what was accepted, by its own settings: a sentence with the remedy for each.
+
+    Raises EnvironmentProblem for one that cannot serve: too old, or made to forget when its memory is full.
+    """
+    unseen = "see that it has appendonly yes, appendfsync always and maxmemory-policy noeviction"
+    try:
+        about: dict[str, Any] = client.info()  # type: ignore[assignment]
+    except redis.ResponseError as error:
+        if word_of(error) in TEMPORARY:
+            raise
+        return [f"what the store keeps cannot be seen from here (it allows no INFO): {unseen}"]
+    version = tuple(int(part) for part in str(about.get("redis_version", "")).split(".")[:2] if part.isdigit())
+    if version and version < OLDEST:
+        raise EnvironmentProblem(f"the store is Redis {about['redis_version']}, and 6.2 is the oldest that will do; take a newer one, or Valkey")
+    policy = str(about.get("maxmemory_policy", "noeviction"))
+    if about.get("maxmemory") and policy != "noeviction":
+        raise EnvironmentProblem(
+            f"the store forgets requests when its memory is full (maxmemory-policy {policy}); set it to noeviction: then submits are refused instead"
+        )
+    if about.get("aof_enabled", 1) == 0:
+        remedy = "`CONFIG SET appendonly yes` and `CONFIG SET appendfsync always`, in its configuration file, too"
+        return [f"the store keeps no log of its writes (appendonly no): what was accepted is lost when it ends; {remedy}"]
+    try:
+        fsync = text(next(iter(client.config_get("appendfsync").values()), ""))  # type: ignore[union-attr]
+    except redis.ResponseError:
+        return [f"whether the store syncs each write cannot be seen from here (it allows no CONFIG): {unseen}"]
+    if fsync == "always":
+        return []
+    remedy = "`CONFIG SET appendfsync always`, in its configuration file, too, if that must not be"
+    return [f"the store does not sync each write (appendfsync {fsync}): the last seconds before a power cut may be lost; {remedy}"]
 
 
 def explain(error: BaseException) -> str:

@@ -249,7 +249,8 @@ def esc_url(uri: str) -> str:
 def processes(data: dict[str, Any]) -> str:
     keys = ("role", "pid", "api", "version", "state", "code")
     rows = [[esc(process.get(key) or "") for key in keys] for process in data["processes"]]
-    return page(f"<p>gateway <b>{esc(data['gateway'])}</b> <span class=dim>store {esc(data['redis'])}</span></p>", table(list(keys), rows))
+    notes = [box("warn", f"<p>{esc(note)}</p>") for note in data.get("notes", [])]
+    return page(f"<p>gateway <b>{esc(data['gateway'])}</b> <span class=dim>store {esc(data['redis'])}</span></p>", table(list(keys), rows), *notes)
 
 
 def said(data: dict[str, Any], *, text: str = "") -> str:

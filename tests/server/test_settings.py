@@ -14,6 +14,7 @@ import redis
 from jupyter_cortex.core.errors import EnvironmentProblem
 from jupyter_cortex.core.settings import Settings
 from jupyter_cortex.operator.home import Home, free_port
+from jupyter_cortex.store import connection
 
 from ..conftest import Environment, ProjectMaker, missing, wait_until
 
@@ -53,6 +54,28 @@ def test_an_outside_redis_with_a_password_serves_as_store_and_its_password_is_to
     assert "open-sesame" not in said
     for process in json.loads(environment.cortex("status", "-o", "json").stdout)["processes"]:
         assert b"open-sesame" not in Path(f"/proc/{process['pid']}/cmdline").read_bytes()
+
+
+def test_a_store_of_ones_own_that_may_lose_what_was_accepted_is_told(outside_redis: str, own_environment: Callable[..., Environment]) -> None:
+    said = own_environment(redis_url=outside_redis)
+    said.down()
+    shown = said.cortex("up").stdout
+    assert "note: the store keeps no log of its writes (appendonly no): what was accepted is lost when it ends" in shown
+    wait_until(lambda: "appendonly no" in said.cortex("status").stdout, "the status says it, too")
+    assert json.loads(said.cortex("status", "-o", "json").stdout)["notes"]
+    server = redis.Redis.from_url(outside_redis)
+    server.config_set("appendonly", "yes")
+    assert ["appendfsync everysec" in note for note in connection.check(outside_redis)] == [True]
+    server.config_set("appendfsync", "always")
+    assert connection.check(outside_redis) == []
+    server.config_set("maxmemory-policy", "allkeys-lru")
+    assert connection.check(outside_redis) == [], "without a bound on its memory nothing is forgotten"
+    server.config_set("maxmemory", "500mb")
+    with pytest.raises(EnvironmentProblem, match=r"maxmemory-policy allkeys-lru\); set it to noeviction"):
+        connection.check(outside_redis)
+    server.acl_setuser("limited", enabled=True, passwords=["+open"], keys=["*"], categories=["+@all"], commands=["-config", "-info"])
+    limited = outside_redis.replace("//:open-sesame@", "//limited:open@")
+    assert ["allows no INFO" in note for note in connection.check(limited)] == [True]
 
 
 def test_a_running_environment_is_not_taken_for_one_on_another_store(outside_redis: str, own_environment: Callable[..., Environment]) -> None:
