@@ -129,7 +129,7 @@ def api_list(console: Console, apis: list[dict[str, Any]], *, env: str = "local"
     )
     for api in sorted(apis, key=lambda api: api["name"]):
         counts = api["workloads"]
-        row = [env, api["name"], status_text(api["status"]), str(api["ready"])]
+        row = [env, api["name"], status_text(api["status"]), str(api["up_to_date"])]
         row += [str(api["stale"])] if stale else []
         row += [str(api["requested"]), str(counts["in_queue"]), str(counts["in_progress"]), str(counts["failed"]), age(api["updated"])]
         shown.add_row(*row)
@@ -161,8 +161,10 @@ def _by_machine(workers: Iterable[dict[str, Any]]) -> Table:
 def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", verbose: bool = False) -> None:
     api = apis[0]
     counts = api["workloads"]
-    shown = table("status", "up-to-date", "requested", "in queue", "in progress", "completed", "failed", "last update")
-    numbers = (api["ready"], api["requested"], counts["in_queue"], counts["in_progress"], counts["completed"], counts["failed"])
+    stale = [("stale", api["stale"])] if api["stale"] else []
+    shown = table("status", "up-to-date", *(name for name, _ in stale), "requested", "in queue", "in progress", "completed", "failed", "last update")
+    replicas = (api["up_to_date"], *(count for _, count in stale), api["requested"])
+    numbers = (*replicas, counts["in_queue"], counts["in_progress"], counts["completed"], counts["failed"])
     shown.add_row(status_text(api["status"]), *map(str, numbers), age(api["updated"]))
     console.print(shown)
     _notes(console, api)

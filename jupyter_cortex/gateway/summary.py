@@ -28,6 +28,7 @@ def summary(api: Glance, *, recent: bool = False) -> dict[str, Any]:
         "digest": api.live.digest if api.live else "",
         "requested": shown.replicas if shown else 0,
         "ready": ready(api),
+        "up_to_date": sum(worker["ready"] for worker in api.workers if worker["version"] in (newest, api.wanted_version)),
         "stale": sum(worker["ready"] for worker in api.workers if worker["version"] not in (newest, api.wanted_version)),
         "capped": shown.capped if shown else "",
         "drift": next((worker["drift"] for worker in api.workers if worker["version"] == api.live_version and worker["drift"]), {}),
@@ -73,7 +74,10 @@ def installing(api: Glance) -> str:
 
 
 def api_status(api: Glance) -> tuple[str, str]:
-    """(live | updating | error | stopped, why). The last deploy's failure is said even while the version before it serves."""
+    """(live | updating | error | stopped, why). The last deploy's failure is said even while the version before it serves.
+
+    Live with min_replicas ready, however many the autoscaler is about to add; a replica that keeps ending is said in any case.
+    """
     live, wanted = api.live, api.wanted
     failed = wanted is not None and wanted.state is DeploymentState.FAILED
     why = str(wanted.error.get("message", "")) if failed and wanted else ""
@@ -83,12 +87,12 @@ def api_status(api: Glance) -> tuple[str, str]:
         return ("error", why) if failed else ("updating", installing(api))
     if failed and wanted:
         why = f"version {wanted.version} did not start, version {live.version} still serves: {why}"
-    why = why or stuck(api) or installing(api)
-    if ready(api) >= max(1, live.replicas):
-        updating = wanted is not None and wanted.state in (DeploymentState.PENDING, DeploymentState.STARTING)
-        return ("updating" if updating else "live"), why
-    if not ready(api):
-        trouble = next((worker["trouble"] for worker in api.workers if worker["version"] == live.version and worker["trouble"]), "")
-        if trouble:
-            return "error", trouble
-    return "updating", why
+    there = ready(api)
+    trouble = next((worker["trouble"] for worker in api.workers if worker["version"] == live.version and worker["trouble"]), "")
+    why = why or trouble or stuck(api) or installing(api)
+    # One that is capped may never have its min_replicas.
+    least = max(1, min(live.least, live.replicas))
+    if trouble and there < least:
+        return "error", why
+    updating = wanted is not None and wanted.state in (DeploymentState.PENDING, DeploymentState.STARTING)
+    return ("live" if there >= least and not updating else "updating"), why

@@ -215,7 +215,8 @@ class Replica:
         try:
             handler = self._construct(config, spec)
         except CortexError as error:
-            logs.logger.error(error.message, extra={"code": error.code})
+            # Its details reach who deploys; of a version that was live before, this line is all that its author gets.
+            logs.logger.error(error.message, exc_info=error.__cause__, extra={"code": error.code})
             self._status.tell("failed", message=error.message, details=error.details)
             return 1
         self._status.tell("ready", pid=os.getpid())

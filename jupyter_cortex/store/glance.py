@@ -17,11 +17,12 @@ from .scripts import GLANCE
 
 @dataclass(frozen=True)
 class Glimpse:
-    """What matters of a deployment from afar."""
+    """What matters of a deployment from afar. ``replicas``: as many as there should be just now; ``least``: min_replicas."""
 
     version: int
     state: DeploymentState
     replicas: int
+    least: int
     capped: str
     digest: str
     error: dict[str, Any]
@@ -91,10 +92,11 @@ def _glance(name: str, reply: list[Any]) -> Glance:
 
 
 def _glimpse(version: str, fields: list[Any]) -> Glimpse | None:
-    state, replicas, capped, digest, error = map(text, fields or [None] * 5)
+    state, replicas, capped, digest, error, least = map(text, fields or [None] * 6)
     if not state:
         return None
-    return Glimpse(int(version), DeploymentState(state), int(replicas or 1), capped or "", digest or "", json.loads(error) if error else {})
+    numbers = int(replicas or 1), int(least or 1)
+    return Glimpse(int(version), DeploymentState(state), *numbers, capped or "", digest or "", json.loads(error) if error else {})
 
 
 def _rehearsed(version: str, fields: list[Any]) -> Rehearsed | None:

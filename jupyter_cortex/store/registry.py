@@ -126,6 +126,13 @@ def hash_of(*parts: Any) -> str:
 IN_PLACE = ("networking", "autoscaling", "update_strategy", "drain_timeout", "queue_timeout", "rehearse")
 
 
+def _fields(spec: dict[str, Any], digest: str, dotenv: str, interpreter: str, facts: dict[str, str]) -> list[Any]:
+    """Field, value, field, value… of a deployment's record."""
+    least = spec["autoscaling"]["min_replicas"]
+    fields = {"digest": digest, "dotenv": dotenv, "interpreter": interpreter, "min_replicas": least, **facts}
+    return [part for item in fields.items() for part in item]
+
+
 def hashes(spec: dict[str, Any], digest: str, dotenv: str, interpreter: str) -> tuple[str, str]:
     """(spec hash, handler hash): equal spec hashes mean nothing to do, equal handler hashes mean nothing to restart."""
     running = {key: value for key, value in spec.items() if key not in IN_PLACE}
@@ -247,8 +254,7 @@ class Registry:
         """
         spec_hash, handler_hash = hashes(spec, digest, dotenv, interpreter)
         replicas = self._replicas_for(name, spec["autoscaling"])
-        fields = {"digest": digest, "dotenv": dotenv, "interpreter": interpreter, **facts}
-        flat = [part for item in fields.items() for part in item]
+        fields = _fields(spec, digest, dotenv, interpreter, facts)
         with store_errors():
             self.client.sadd(keys.APIS, name)
             outcome, version, detail = DEPLOY.run(
@@ -263,7 +269,7 @@ class Registry:
                 spec["networking"]["endpoint"],
                 replicas,
                 "".join(f", {json.dumps(key)}: {json.dumps(value)}" for key, value in (audit or {}).items()),
-                *flat,
+                *fields,
             )
         outcome = self._recorded(name, text(outcome), text(detail), source, digest)
         return outcome, int(version)
@@ -296,10 +302,10 @@ class Registry:
     ) -> int:
         """Record a deployment that runs kept workloads in the shadow; the version. Raises Conflict, ApiNotFound."""
         spec_hash, handler_hash = hashes(spec, digest, dotenv, interpreter)
-        flat = [part for item in {"digest": digest, "dotenv": dotenv, "interpreter": interpreter, **facts}.items() for part in item]
+        fields = _fields(spec, digest, dotenv, interpreter, facts)
         terms = (canonical(spec), spec_hash, handler_hash, source, int(take_over), self._replicas_for(name, spec["autoscaling"]))
         with store_errors():
-            outcome, version, detail = REHEARSE.run(self.client, name, *terms, *flat)
+            outcome, version, detail = REHEARSE.run(self.client, name, *terms, *fields)
         self._recorded(name, text(outcome), text(detail), source, digest)
         return int(version)
 

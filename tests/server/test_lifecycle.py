@@ -107,6 +107,8 @@ def test_a_live_api_whose_replicas_cannot_start_any_more_says_why_and_recovers(
         return bool(api["status"] == "error" and "No such file or directory" in api["message"])
 
     wait_until(says_why, "the API says that it cannot start, and why")
+    shipped = '    self.weights = open(config["weights"]).read()'
+    wait_until(lambda: any(shipped in str(record.get("exc_info")) for record in client.logs("fragile", 1000)), "its log has the author's own line")
     request_id = client.submit("fragile", {})
     weights.write_text("w2")
     assert client.result("fragile", request_id, wait=60).result == {"weights": "w2"}

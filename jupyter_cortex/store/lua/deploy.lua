@@ -19,7 +19,7 @@ if known and wanted then
     redis.call('HSET', p .. ':dep:' .. wanted, 'spec', spec, 'spec_hash', spec_hash, 'changed', now)
     -- What a refresh or a rollback deploys again is what was written last.
     for i = 10, #ARGV, 2 do
-      if ARGV[i] == 'raw_spec' then redis.call('HSET', p .. ':dep:' .. wanted, 'raw_spec', ARGV[i + 1]) end
+      if ARGV[i] == 'raw_spec' or ARGV[i] == 'min_replicas' then redis.call('HSET', p .. ':dep:' .. wanted, ARGV[i], ARGV[i + 1]) end
     end
     redis.call('HSET', api, 'spec', spec, 'endpoint', ARGV[7], 'source', source, 'updated', now)
     return {'changed', tonumber(wanted), ''}

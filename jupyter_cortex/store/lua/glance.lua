@@ -8,7 +8,7 @@ local fields = redis.call('HMGET', api, 'endpoint', 'source', 'live', 'wanted', 
 
 local function deployment(version)
   if not version then return {} end
-  return redis.call('HMGET', p .. ':dep:' .. version, 'state', 'replicas', 'capped', 'digest', 'error')
+  return redis.call('HMGET', p .. ':dep:' .. version, 'state', 'replicas', 'capped', 'digest', 'error', 'min_replicas')
 end
 local live = deployment(fields[3])
 local wanted = fields[4] == fields[3] and live or deployment(fields[4])
