@@ -300,14 +300,14 @@ class Control:
 
         lines = ["# TYPE cortex_async_queue_length gauge"]
         ready = ["# TYPE cortex_replicas_ready gauge"]
-        custom = []
+        custom: list[tuple[dict[str, Any], dict[str, str]]] = []
         for api in glances(self.client, self.registry.names()):
             # There is no other kind.
             labels = f'{{api_name="{api.name}",api_kind="AsyncAPI"}}'
             lines.append(f"cortex_async_queue_length{labels} {api.counts['in_queue'] + api.counts['in_progress']}")
             ready.append(f"cortex_replicas_ready{labels} {replicas_ready(api)}")
-            custom.append(client_metrics.render(metrics_store.totals(self.client, api.name), {"api_name": api.name}))
-        return "\n".join([*lines, *ready, *(part.strip("\n") for part in custom if part.strip())]) + "\n"
+            custom.append((metrics_store.totals(self.client, api.name), {"api_name": api.name}))
+        return "\n".join([*lines, *ready, client_metrics.render_all(custom)])
 
 
 def _facts(request: DeployRequest) -> dict[str, str]:

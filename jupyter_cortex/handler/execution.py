@@ -57,6 +57,7 @@ def execute(
     began = time.perf_counter()
     with logs.request(request_id, run, stage) as request:
         try:
+            logs.logger.debug("processing workload...")
             try:
                 if stage is not None:
                     stage.request = request
@@ -75,6 +76,7 @@ def execute(
             _failed(outcome, error, request, project_dir)
         if request.ending is not None:
             _ended(outcome, request, stage, project_dir)
+        logs.logger.debug("workload processing complete")
     outcome.lines = request.lines
     outcome.run_ms = (time.perf_counter() - began) * 1000
     return outcome

@@ -7,9 +7,12 @@ import json
 import math
 import re
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from jupyter_cortex.core.errors import MetricError
+
+from .exceptions import UserException
 
 #: Names that belong to the runtime and the mesh around it.
 RESERVED_PREFIXES = ("cortex_", "istio_")
@@ -21,6 +24,10 @@ MAX_NAME, MAX_TAG_VALUE = 200, 200
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _KINDS = ("counters", "gauges", "histograms")
+
+
+class ReservedMetric(MetricError, UserException):
+    """What Cortex's client raises is a UserException: handlers that were written for it catch that."""
 
 
 class Registry:
@@ -68,7 +75,7 @@ class Registry:
 
 
 class MetricsClient:
-    """What a Handler gets as ``metrics_client``. Only a reserved name raises (:class:`MetricError`)."""
+    """What a Handler gets as ``metrics_client``. Only a reserved name raises (:class:`ReservedMetric`)."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -87,7 +94,7 @@ class MetricsClient:
 
     def _record(self, kind: str, metric: Any, value: Any, tags: Any) -> None:
         if isinstance(metric, str) and metric.startswith(RESERVED_PREFIXES):
-            raise MetricError(f"metric names that start with cortex_ or istio_ are reserved; rename {ascii(metric)[:60]}", kind="name")
+            raise ReservedMetric(f"metric names that start with cortex_ or istio_ are reserved; rename {ascii(metric)[:60]}", kind="name")
         self._registry.record(kind, metric, value, tags)
 
 
@@ -115,13 +122,19 @@ def merge(total: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
 
 def render(total: dict[str, Any], labels: dict[str, str]) -> str:
     """Prometheus text of a total; ``labels`` are put on every series and win over a tag of the same name."""
+    return render_all([(total, labels)])
+
+
+def render_all(totals: Sequence[tuple[dict[str, Any], dict[str, str]]]) -> str:
+    """The same of several, each with its labels: what has one name is one family, whoever counted it."""
     lines: list[str] = []
     taken: set[str] = set()
     for kind in _KINDS:
-        families: dict[str, list[tuple[list[list[str]], Any]]] = {}
-        for key, value in sorted((total.get(kind) or {}).items()):
-            name, tags = json.loads(key)
-            families.setdefault(name, []).append((tags, value))
+        families: dict[str, list[tuple[dict[str, str], Any]]] = {}
+        for total, labels in totals:
+            for key, value in sorted((total.get(kind) or {}).items()):
+                name, tags = json.loads(key)
+                families.setdefault(name, []).append((_merged_labels(tags, labels), value))
         for name, series in families.items():
             # Two processes may use one name differently; a scrape with a name in two families is refused as a whole.
             names = {name} | ({f"{name}_{end}" for end in ("bucket", "sum", "count")} if kind == "histograms" else set())
@@ -129,11 +142,11 @@ def render(total: dict[str, Any], labels: dict[str, str]) -> str:
                 continue
             taken |= names
             lines.append(f"# TYPE {name} {kind[:-1]}")
-            for tags, value in series:
-                lines += _samples(kind, name, _merged_labels(tags, labels), value)
-    if dropped := total.get("dropped"):
-        lines.append("# TYPE cortex_metric_samples_dropped counter")
-        lines.append(f"cortex_metric_samples_dropped{_labels(_merged_labels([], labels))} {_number(dropped)}")
+            for merged, value in series:
+                lines += _samples(kind, name, merged, value)
+    dropped = [(labels, total["dropped"]) for total, labels in totals if total.get("dropped")]
+    lines += ["# TYPE cortex_metric_samples_dropped counter"] if dropped else []
+    lines += [f"cortex_metric_samples_dropped{_labels(_merged_labels([], labels))} {_number(count)}" for labels, count in dropped]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -17,6 +17,8 @@ from ..core.readers import printable
 from ..handler import origin
 from . import artifacts, config_file, files, models, objects
 from .files import Confirm, ProjectFile
+from .installation import requirements
+from .installation.lock import LOCK
 from .notebook import cells
 from .notebook import module as modules
 from .notebook.cells import Notebook, snapshot
@@ -118,8 +120,7 @@ def build(
     if target != "Handler":
         text += f"\n\nHandler = {target}\n"
     rows = modules.reasons(found, placed)
-    requirements = root / str((section.get("dependencies") or {}).get("pip") or "requirements.txt")
-    told = surprises(found, notebook, requirements.read_text("utf-8", "replace") if requirements.is_file() else None)
+    told = surprises(found, notebook, _required(root, section.get("dependencies") or {}))
     told = [*_signatures(found, target, section), *told, *_unsaved(found)]
     meta = {
         origin.LINE_MAP: modules.line_map(placed, notebook.name),
@@ -135,6 +136,18 @@ def build(
         project, travels, outside = _without_config(notebook, root, document, module, source, meta)
         told += outside
     return NotebookProject(document["name"], notebook, found, text, rows, told, document, has_config, project, travels)
+
+
+def _required(root: Path, dependencies: dict[str, Any]) -> str | None:
+    """What the directory's files say is to be installed, as lines of one requirements file; None where it has none."""
+    named = requirements.files_below(root, str(dependencies.get("pip") or "requirements.txt"))
+    if not named:
+        return None
+    parts = [(root / name).read_text("utf-8-sig", "replace") for name in [*named, *([LOCK] if (root / LOCK).is_file() else [])]]
+    conda = root / str(dependencies.get("conda") or "conda-packages.txt")
+    if conda.is_file():  # `conda-forge::numpy=2.1` is numpy
+        parts += re.findall(r"(?m)^\s*(?:[\w./-]+::)?([A-Za-z0-9][\w.-]*)", conda.read_text("utf-8", "replace"))
+    return "\n".join(parts)
 
 
 def _unsaved(found: Slice) -> list[Surprise]:
@@ -285,7 +298,7 @@ def _without_config(
             travels.append(Travels(path, size, why))
     if large:
         document["artifacts"] = [*document.get("artifacts", []), *(path for path in large if path not in artifacts.paths_of([document]))]
-    for name in REQUIREMENTS:
+    for name in dict.fromkeys([*REQUIREMENTS, *requirements.files_below(root, REQUIREMENTS[0])]):
         if (root / name).is_file() and name not in named.files and name != module.path:
             shipped.append(ProjectFile(name, _size(root / name), root / name))
             travels.append(Travels(name, _size(root / name), "what the notebook's directory requires"))

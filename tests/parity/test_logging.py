@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from jupyter_cortex.core.errors import CortexError
-from jupyter_cortex.handler import live, log_context, log_rate, logs, masking
+from jupyter_cortex.handler import execution, live, log_context, log_rate, logs, masking
 from jupyter_cortex.handler.logs import logger
 from jupyter_cortex.widgets import workbench
 
@@ -507,3 +507,13 @@ def test_lines_that_are_drawn_while_a_handler_runs_are_hidden_as_those_that_are_
     drawing.tell("r1", live.Progress(0.5, "half", 0, ""))
     wait_until(lambda: any("it is ***" in page for page in drawn), "the line is drawn")
     assert not any(html.escape(masked_value) in page for page in drawn)
+
+
+def test_at_debug_each_workload_says_when_it_is_begun_and_when_it_is_over(lines: Lines) -> None:
+    class Ends:
+        def call(self, arrived: Any, request_id: str) -> Any:
+            return {"n": arrived}
+
+    assert execution.execute(Ends(), b"1", "application/json", "r1", "/nowhere").status == "completed"  # type: ignore[arg-type]
+    said = [(row["levelname"], row["message"], row["request_id"]) for row in map(json.loads, lines)]
+    assert said == [("DEBUG", "processing workload...", "r1"), ("DEBUG", "workload processing complete", "r1")]

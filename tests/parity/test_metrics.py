@@ -11,6 +11,7 @@ import pytest
 
 from jupyter_cortex.core.errors import MetricError
 from jupyter_cortex.handler import metrics
+from jupyter_cortex.handler.exceptions import UserException
 from jupyter_cortex.handler.metrics import MetricsClient, Registry
 
 
@@ -75,8 +76,29 @@ def test_merge_changes_neither_of_its_arguments(client: MetricsClient, registry:
 @pytest.mark.parametrize("name", ["cortex_x", "istio_y"])
 @pytest.mark.parametrize("method", ["gauge", "increment", "histogram"])
 def test_reserved_names_are_refused(client: MetricsClient, name: str, method: str) -> None:
-    with pytest.raises(MetricError, match=name):
+    with pytest.raises(MetricError, match=name) as refused:
         getattr(client, method)(name, 1)
+    # Handlers that were written for Cortex catch that.
+    assert isinstance(refused.value, UserException)
+
+
+def test_what_two_apis_count_by_one_name_is_one_family(client: MetricsClient, registry: Registry) -> None:
+    client.gauge("score", 1, {"of": "a"})
+    client.increment("seen")
+    other = Registry()
+    MetricsClient(other).gauge("score", 2)
+    MetricsClient(other).gauge("seen", 3)
+    MetricsClient(other).increment("")
+    said = metrics.render_all([(registry.drain(), {"api_name": "one"}), (other.drain(), {"api_name": "two"})])
+    assert said.splitlines() == [
+        "# TYPE seen counter",
+        'seen{api_name="one"} 1',
+        "# TYPE score gauge",
+        'score{api_name="one",of="a"} 1',
+        'score{api_name="two"} 2',
+        "# TYPE cortex_metric_samples_dropped counter",
+        'cortex_metric_samples_dropped{api_name="two"} 1',
+    ]
 
 
 class Hopeless:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import pytest
 from jupyter_cortex.core.errors import DeployFailed, RequirementsError
 from jupyter_cortex.operator.home import Home
 from jupyter_cortex.operator.tidy import prune_pythons
+from jupyter_cortex.project.installation import layers, steps
+from jupyter_cortex.project.installation.needs import Needs
 from jupyter_cortex.project.installation.pythons import DAY_S, Pythons
 from jupyter_cortex.store.registry import Registry
 
@@ -55,6 +59,24 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pythons(environment: Environment) -> Pythons:
     return Pythons(Home(environment.home).pythons, 300)
+
+
+@pytest.mark.parametrize(
+    ("pip", "uv", "means"), [(True, True, "-m pip --python"), (False, True, "-m uv pip"), (False, False, "has no pip, and there is no uv on PATH")]
+)
+def test_pip_in_a_script_means_the_new_python_or_refuses(tmp_path: Path, pip: bool, uv: bool, means: str) -> None:
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    base = replace(layers.ask(sys.executable, runtime=False), pip=pip, uv=uv)
+    steps._write_pip(
+        python, base, Needs(tmp_path, sys.executable, "3.11", pip="", conda="", shell="dependencies.sh", lock="", digest=""), {"PATH": "/nowhere"}
+    )
+    said = (tmp_path / "bin" / "pip").read_text()
+    assert means in said
+    if pip or uv:
+        assert f'--python "{python}"' in said
+    else:
+        assert subprocess.run([tmp_path / "bin" / "pip", "install", "x"], check=False, stderr=subprocess.DEVNULL).returncode == 1
 
 
 def running_on(environment: Environment, name: str) -> list[dict[str, Any]]:

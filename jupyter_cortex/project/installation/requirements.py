@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import posixpath
 import re
 import shlex
 import subprocess
@@ -92,6 +93,24 @@ def unmet(file: Path, shown: str = "", depth: int = 0) -> list[Unmet]:
         if said := why(line.text):
             found.append(Unmet(where, *said))
     return found
+
+
+def files_below(root: Path, name: str) -> list[str]:
+    """The requirements file of a directory and those below it that it names with ``-r`` or ``-c``, by their paths there; [] where there is none."""
+    found: dict[str, None] = {}
+
+    def look(path: str, depth: int) -> None:
+        inside = path not in found and not path.startswith(("../", "/"))
+        if not inside or depth > DEEPEST or not (root / path).is_file():
+            return
+        found[path] = None
+        for line in lines((root / path).read_bytes()):
+            words = words_of(line.text) if line.is_option else []
+            if len(words) == 2 and words[0] in _NESTED:
+                look(posixpath.normpath(posixpath.join(posixpath.dirname(path), words[1])), depth + 1)
+
+    look(posixpath.normpath(name), 0)
+    return list(found)
 
 
 def words_of(text: str) -> list[str]:

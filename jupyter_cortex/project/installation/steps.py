@@ -58,7 +58,7 @@ def make(needs: Needs, prefix: Path, means: Means) -> Path:
     packages = _packages(python, prefix)
     if not needs.lock:
         layers.write_layer(packages, base)
-    _write_pip(python, base, needs)
+    _write_pip(python, base, needs, means.env)
     means = Means(activated(means.env, prefix), means.tell, means.deadline, means.seconds, means.abandon, means.held)
     if needs.shell:
         run(["bash", "-e", needs.shell], needs.shell, needs.project, means)
@@ -89,12 +89,20 @@ def _said_by(python: Path, code: str) -> str:
         raise InstallationFailed(f"{python} was made and does not run: {error}") from None
 
 
-def _write_pip(python: Path, base: Base, needs: Needs) -> None:
-    """`pip install` in dependencies.sh must mean this Python, not the one whose pip is on PATH."""
+def _write_pip(python: Path, base: Base, needs: Needs, env: Mapping[str, str]) -> None:
+    """`pip install` in dependencies.sh must mean this Python, not the one whose pip comes next on PATH."""
     pip = python.parent / "pip"
-    if base.pip and not pip.exists():
-        pip.write_text(f'#!/bin/sh\nexec "{needs.interpreter}" -P -m pip --python "{python}" "$@"\n')
-        pip.chmod(0o755)
+    if pip.exists():
+        return
+    if base.pip:
+        line = f'exec "{needs.interpreter}" -P -m pip --python "{python}" "$@"'
+    elif base.uv or shutil.which("uv", path=env.get("PATH")):
+        uv = f'"{needs.interpreter}" -P -m uv' if base.uv else f'"{shutil.which("uv", path=env.get("PATH"))}"'
+        line = f'exec {uv} pip "$@" --python "{python}"'
+    else:
+        line = f"echo '{needs.interpreter} has no pip, and there is no uv on PATH: install one of them there' >&2; exit 1"
+    pip.write_text(f"#!/bin/sh\n{line}\n")
+    pip.chmod(0o755)
 
 
 # pip and uv ---------------------------------------------------------------------------------------------------------------------------------
