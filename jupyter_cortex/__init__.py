@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Client", "__version__", "cancelled", "client", "glue", "progress"]
+__all__ = ["Client", "__version__", "cancelled", "client", "env_delete", "env_list", "glue", "new_client", "progress"]
 
 if TYPE_CHECKING:
-    from .client import Client, client
+    from .client import Client, client, env_delete, env_list, new_client
     from .handler.live import cancelled, progress
     from .handler.notebook.glue import glue
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _DOORS = {
     "Client": ".client",
     "client": ".client",
+    "new_client": ".client",
+    "env_list": ".client",
+    "env_delete": ".client",
     "progress": ".handler.live",
     "cancelled": ".handler.live",
     "glue": ".handler.notebook.glue",

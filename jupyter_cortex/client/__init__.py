@@ -80,6 +80,25 @@ def client(env: str | None = None) -> Client:
     return Client(Environments(settings).find(env), settings)
 
 
+def new_client(name: str, operator_endpoint: str, token: str = "") -> Client:
+    """Remember a gateway's URL (and its token) as an environment, and a client for it: Cortex's name for `cortex env add`.
+
+    Raises EnvironmentProblem for a name or URL that cannot be used.
+    """
+    Environments(Settings.read()).add(name, operator_endpoint, token)
+    return client(name)
+
+
+def env_list() -> list[dict[str, Any]]:
+    """``{"name", "url", "used"}`` of each environment."""
+    return Environments(Settings.read()).list()
+
+
+def env_delete(name: str) -> None:
+    """Forget an environment; nothing happens to its gateway. Raises EnvironmentProblem for one that is not there, and for the local one."""
+    Environments(Settings.read()).remove(name)
+
+
 class Client:
     """Talks to one environment. Every method raises members of the CortexError family; nothing else for what a user can cause."""
 
@@ -387,7 +406,8 @@ class Client:
         return self._again(self._control("POST", f"/apis/{quoted(name)}/rollback", json=body), wait, progress)
 
     def _again(self, said: dict[str, Any], wait: bool, progress: Progress = lambda step: None) -> Deployed:
-        deployed = Deployed(said["api"], said["outcome"], said["version"], said["message"], said["endpoint"], self.environment.url + said["endpoint"])
+        url, guarded = self.environment.url + said["endpoint"], said.get("guarded", False)
+        deployed = Deployed(said["api"], said["outcome"], said["version"], said["message"], said["endpoint"], url, guarded=guarded)
         self._endpoints.pop(deployed.api, None)
         if wait:
             self.wait_live(deployed.api, deployed.version, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mimetypes
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..client import Client, Deployed, Progress
-from ..core.errors import BadRequest, CortexError
+from ..core.errors import ApiNotFound, BadRequest, CortexError
 from ..project.samples import Sample
 
 
@@ -45,9 +46,15 @@ def deployed_row(one: Deployed) -> dict[str, Any]:
 _MEANT_AS_JSON = re.compile(r"""\s*(\{\s*["'}]|\[\s*[\[{"'\d\]-])""")
 
 
-def get(client: Client, name: str | None = None) -> list[dict[str, Any]]:
-    """A list of APIs, or of the one with its versions."""
-    return [client.get_api(name)] if name else client.list_apis()
+def get(client: Client, name: str | None = None, *, whole: bool = False) -> list[dict[str, Any]]:
+    """A list of APIs, or of the one with its versions; ``whole``: of each with its spec and its versions."""
+    if name:
+        return [client.get_api(name)]
+    found = []
+    for row in client.list_apis():
+        with contextlib.suppress(ApiNotFound):  # it was deleted just now
+            found.append(client.get_api(row["name"]) if whole else row)
+    return found
 
 
 def read_payload(payload: str | None, file: str | None, content_type: str | None) -> tuple[Any, str | None]:

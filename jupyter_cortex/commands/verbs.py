@@ -225,7 +225,7 @@ def get(door: Door, name: str | None, watch: bool, verbose: bool, report: str | 
         return
 
     def look() -> tuple[str, Any, dict[str, Any]]:
-        data = commands.get(client, name)
+        data = commands.get(client, name, whole=door.json)
         facts = {"verbose": verbose, "url": client.environment.url} if name else {"env": client.environment.name, "command": door.command}
         return ("api" if name else "apis"), data, facts
 

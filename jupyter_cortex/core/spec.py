@@ -191,7 +191,7 @@ class APISpec(_Frozen):
     @property
     def warnings(self) -> list[str]:
         """Sentences on keys that are valid but do nothing here."""
-        handler, compute, autoscaling = self.handler, self.compute, self.autoscaling
+        handler, compute, autoscaling, strategy = self.handler, self.compute, self.autoscaling, self.update_strategy
         no_containers = "there are no containers here"
         no_cluster = "there is no cluster here"
         ignored = {
@@ -203,6 +203,10 @@ class APISpec(_Frozen):
             "autoscaling.max_replica_concurrency": (
                 autoscaling.max_replica_concurrency != 1024,
                 "an AsyncAPI queues workloads instead of refusing them",
+            ),
+            "update_strategy": (
+                (strategy.max_surge, strategy.max_unavailable) != ("25%", "25%"),
+                "a new version gets all of its replicas beside those of the old one, which leave when it is live",
             ),
         }
         return [f"{key} is ignored: {reason}" for key, (given, reason) in ignored.items() if given]

@@ -14,7 +14,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from ..core.errors import BadRequest, CortexError, PayloadGone
-from ..core.workload import DeploymentState, Status, stays
+from ..core.workload import FINAL, DeploymentState, Status, stays
 from ..handler.redaction import Redaction
 from ..store import history, listing, logs, streams
 from ..store.records import Record
@@ -97,9 +97,12 @@ def _add_workloads(router: APIRouter, control: Control) -> None:
 
     @router.get("/apis/{name}/workloads/{request_id}")
     def workload(name: str, request_id: str, logs: bool = True) -> Response:
-        """``logs=false``: without a failure's own lines, which may be 1 MB."""
-        control.registry.get(name)
-        return Json(control.records.details(name, request_id, logs=logs))
+        """``logs=false``: without a failure's own lines, which may be 1 MB. ``payload_gone`` says why a payload is not kept."""
+        api = control.registry.get(name)
+        shown = control.records.details(name, request_id, logs=logs)
+        if shown["status"] in FINAL and not shown["payload_kept"]:
+            shown["payload_gone"] = _why_gone(shown["status"], shown["size"], api.spec["retain"])
+        return Json(shown)
 
     @router.get("/apis/{name}/workloads/{request_id}/payload", response_class=Response, responses=answers("application/octet-stream"))
     def payload(name: str, request_id: str) -> Response:
@@ -140,18 +143,20 @@ def _add_workloads(router: APIRouter, control: Control) -> None:
 
 
 def _payload_gone(record: Record, retain: dict[str, Any]) -> PayloadGone:
+    return PayloadGone(f"the payload of {record.id} was deleted when the workload ended ({_why_gone(record.status, record.size, retain)})")
+
+
+def _why_gone(status: str, size: int, retain: dict[str, Any]) -> str:
     """Why a payload is not there, and how the next ones will be."""
     limit = retain["max_bytes"]
-    keeps = stays({**retain, "max_bytes": -1}, record.status, record.size)
-    if keeps and 0 <= limit < record.size:
-        remedy = f"it has {record.size:,} bytes, and `retain: {{max_bytes: {limit}}}` keeps smaller ones"
-    elif keeps and retain["redact"]:
-        remedy = "the spec has `retain.redact`, and what is no JSON, or was cancelled, does not stay then"
-    elif keeps:
-        remedy = "the spec did not keep such payloads then"
-    else:
-        remedy = "`retain: {payload: always}` in the spec keeps those of workloads to come"
-    return PayloadGone(f"the payload of {record.id} was deleted when the workload ended ({record.status}): {remedy}")
+    keeps = stays({**retain, "max_bytes": -1}, status, size)
+    if keeps and 0 <= limit < size:
+        return f"{status}: it has {size:,} bytes, and `retain: {{max_bytes: {limit}}}` keeps smaller ones"
+    if keeps and retain["redact"]:
+        return f"{status}: the spec has `retain.redact`, and what is no JSON, or was cancelled, does not stay then"
+    if keeps:
+        return f"{status}: the spec did not keep such payloads then"
+    return f"{status}: `retain: {{payload: always}}` in the spec keeps those of workloads to come"
 
 
 def _add_logs(router: APIRouter, control: Control) -> None:

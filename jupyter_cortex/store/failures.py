@@ -22,7 +22,7 @@ IDS_AT_ONCE = 100
 #: Why an id stays where it is. Other words are the status that it has.
 REASONS = {
     "unknown": "{} never had it, or its days are over",
-    "gone": "its payload was not kept; `retain: {{payload: failed}}` in the spec keeps those to come",
+    "gone": "its payload was not kept when it ended; `retain` in the spec says which stay (payload, max_bytes, redact)",
     "redacted": "its payload was redacted when it ended, and is not what its caller sent any more",
     "full": "the queue is full; requeue it when it is shorter",
 }

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import redis
 
+from jupyter_cortex.core.errors import CortexError
 from jupyter_cortex.store import keys
 
 from .stage import APIS, HANDLER, PULSE, Broken, Stage, until
@@ -211,25 +212,30 @@ class Faults:
 
     def deploy(self) -> None:
         self._deploys += 1
-        self._publish(f"{HANDLER.read_text()}\n# version {self._deploys}\n")
-
-    def rollback(self) -> None:
-        """To the very first version."""
-        self._publish("")
-
-    def _publish(self, source: str) -> None:
         for name, shape in APIS.items():
             with self.times.until_service("deploy"):
-                self.stage.deploy(name, source=source, **shape)
+                self.stage.deploy(name, source=f"{HANDLER.read_text()}\n# version {self._deploys}\n", **shape)
+        self.stage.serves()
+
+    def rollback(self) -> None:
+        """To the version that was live before, once there is one."""
+        if not self._deploys:
+            self.deploy()
+        with self.stage.environment.client() as client:
+            for name in APIS:
+                with self.times.until_service("rollback"):
+                    client.rollback(name)
         self.stage.serves()
 
     def bad_deploy(self) -> None:
         """A version that cannot start: the one before it serves."""
         name = self.dice.choice(list(APIS))
-        with suppress(Exception):
+        try:
             self.stage.deploy(name, source="raise RuntimeError('not today')\n", **APIS[name])
+        except CortexError:
+            self.stage.serves()
+        else:
             raise Broken("a version that cannot start went live")
-        self.stage.serves()
 
     def stuck(self) -> None:
         """A handler that never ends is taken back, and its replica ended."""

@@ -39,6 +39,7 @@ def test_the_json_shapes_are_those_that_programs_know(environment: Environment, 
     assert [(row["message"], row["error"]) for row in rows] == [("creating cli-json (AsyncAPI)", None)]  # type: ignore[union-attr, index]
     apis = data_of(environment, "get")
     assert "cli-json" in [api["name"] for api in apis]  # type: ignore[union-attr]
+    assert all({"spec", "status", "endpoint", "api_versions"} <= set(api) for api in apis)  # type: ignore[union-attr, arg-type]
     one = data_of(environment, "get", "cli-json")[0]  # type: ignore[index]
     assert {"spec", "status", "endpoint", "api_versions"} <= set(one)
     submitted = data_of(environment, "submit", "cli-json", '{"a": 1}')

@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import jupyter_cortex
 from jupyter_cortex.client import Client
 from jupyter_cortex.core.errors import (
     BadRequest,
@@ -285,3 +287,14 @@ def test_the_store_s_own_word_comes_through_where_it_stays_away(scripted: Any, m
     client = scripted(lambda method, path, *_: (200, {"endpoint": "/a"}) if "_cortex" in path else (503, said))
     with pytest.raises(StoreUnavailable, match="the store is away"):
         client.result("a", "x", wait=60)
+
+
+def test_the_names_of_cortex_s_python_client_mean_its_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_CORTEX_HOME", str(tmp_path))
+    made = jupyter_cortex.new_client("team", "https://gateway.example", "t0ken")
+    assert (made.environment.name, made.environment.url, made.environment.token) == ("team", "https://gateway.example", "t0ken")
+    assert [row["name"] for row in jupyter_cortex.env_list()] == ["local", "team"]
+    jupyter_cortex.env_delete("team")
+    assert [row["name"] for row in jupyter_cortex.env_list()] == ["local"]
+    with pytest.raises(EnvironmentProblem, match="there is no environment team"):
+        jupyter_cortex.env_delete("team")

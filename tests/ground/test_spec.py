@@ -254,11 +254,12 @@ def test_the_value_of_a_variable_is_in_no_message() -> None:
 
 def test_ignored_keys_are_named_in_the_warnings() -> None:
     assert spec().warnings == []
-    api = spec(handler__image="team/image:1", compute__node_groups=["gpu"], autoscaling__max_replica_concurrency=5)
+    api = spec(handler__image="team/image:1", compute__node_groups=["gpu"], autoscaling__max_replica_concurrency=5, update_strategy__max_surge=0)
     assert [warning.split(" is ignored")[0] for warning in api.warnings] == [
         "handler.image",
         "compute.node_groups",
         "autoscaling.max_replica_concurrency",
+        "update_strategy",
     ]
 
 

@@ -201,6 +201,7 @@ def test_a_payload_that_is_gone_says_why(environment: Environment, control: http
     assert "completed" in said
     assert "retain: {payload: always}" in said
     assert "max_bytes: 10" in refused(control.get(f"{path}/{large}/payload"), 404, "payload_gone")["detail"]
+    assert "max_bytes: 10" in control.get(f"{path}/{large}").json()["payload_gone"]
     assert control.get(f"{path}/{broken}/payload").content == b"{}"
     refused(control.get(f"{path}/never/payload"), 404, "workload_not_found")
     with pytest.raises(PayloadGone, match="always"):
