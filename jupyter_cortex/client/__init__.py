@@ -239,7 +239,8 @@ class Client:
         deployed: list[Deployed] = []
         refused: dict[str, CortexError] = {}
         for document, spec in zip(project.documents, specs, strict=True):
-            notes = [*warnings, *spec.warnings, *provenance.undeclared(project, spec, made_with)]
+            unlimited = provenance.unlimited(spec, here=self.environment.name == LOCAL)
+            notes = [*warnings, *spec.warnings, *unlimited, *provenance.undeclared(project, spec, made_with)]
             if any(isinstance(one, NOT_OF_ONE) for one in refused.values()):
                 break  # it would be the same with the next
             with gathered(spec.name, refused):

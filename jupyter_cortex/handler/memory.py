@@ -17,6 +17,8 @@ from pathlib import Path
 
 #: What may be reserved between two looks: the stacks (8 MB each) of threads that start, and what allocators keep in hand.
 IN_HAND = 64 << 20
+#: The same for a notebook's cells, which import their libraries under the limit: OpenBLAS alone takes 190 MB at once.
+IN_CELLS = 256 << 20
 #: What may be reserved while a handler is imported and constructed; after that it is known what of it is in use.
 AT_START = 512 << 20
 #: The share of its memory in use from which a replica that was refused more is replaced: something in it keeps what the next workloads need.
@@ -35,12 +37,12 @@ def begin(mem: str, size: int) -> None:
         _allow(2 * size + AT_START)
 
 
-def settle() -> str:
+def settle(in_hand: int = IN_HAND) -> str:
     """Move the limit above what is reserved and not in use by now. What is wrong if more is in use than may be, else ""."""
     if not _limit:
         return ""
     data, resident = _sizes()
-    _allow(_size + max(0, data - resident) + IN_HAND)
+    _allow(_size + max(0, data - resident) + in_hand)
     return f"it holds {resident >> 20} MiB, more than the {_limit} of compute.mem: raise that, or load less" if resident > _size else ""
 
 

@@ -81,6 +81,13 @@ def check_lines(content: bytes, shown: str) -> None:
     requirements.check([requirements.Unmet(f"line {number}", *why) for number, why in rows if why], shown)
 
 
+def unlimited(spec: APISpec, *, here: bool, system: str = sys.platform) -> list[str]:
+    """What of ``compute`` this machine cannot hold replicas to: a sentence each. ``here``: they run on this machine."""
+    if not (here and spec.compute.mem and system != "linux"):
+        return []
+    return [f"compute.mem is ignored: only Linux bounds what a process may hold; its replicas may take more than {spec.compute.mem}"]
+
+
 def undeclared(project: Project, spec: APISpec, imported: dict[str, str]) -> list[str]:
     """What a project's modules import and its requirements.txt does not bring: a sentence each. ``imported``: distribution -> version.
 

@@ -273,7 +273,7 @@ class Replica:
     def _construct_notebook(config: dict[str, Any], spec: dict[str, Any]) -> Any:
         from ..handler.notebook.report import Report
 
-        section = spec["handler"]
+        section, mem = spec["handler"], spec["compute"].get("mem")
         return Report(
             Path(config["project_dir"]),
             section["path"],
@@ -282,6 +282,7 @@ class Replica:
             log_level=section["log_level"],
             threads=section["threads_per_process"],
             redact=spec["retain"]["redact"],
+            mem=(mem, int(parse_quantity(mem))) if mem else None,
         )
 
     def _serve(self, config: dict[str, Any], spec: dict[str, Any], execution: Execution) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from jupyter_cortex.core.errors import DeployFailed
+from jupyter_cortex.core.spec import check_specs
 from jupyter_cortex.operator import machine
+from jupyter_cortex.project import provenance
 from jupyter_cortex.project.environment import THREADS, threads
 from jupyter_cortex.serving import gpus
 
@@ -179,3 +181,12 @@ def test_a_machine_without_gpus_refuses_a_version_that_wants_one(
     cards(0)
     with pytest.raises(DeployFailed, match=r"this machine has no GPU that nvidia-smi knows; remove compute\.gpu"):
         project("cardless", HUNGRY, "compute: {gpu: 1}").deploy(own_environment())
+
+
+def test_where_memory_cannot_be_limited_a_deploy_says_so() -> None:
+    document = {"name": "an-api", "kind": "AsyncAPI", "handler": {"type": "python", "path": "handler.py"}}
+    plain, limited = (check_specs([{**document, "compute": compute}], ["handler.py"])[0] for compute in ({}, {"mem": "128Mi"}))
+    assert provenance.unlimited(limited, here=True, system="darwin")[0].startswith("compute.mem is ignored: only Linux")
+    assert not provenance.unlimited(limited, here=True, system="linux")
+    assert not provenance.unlimited(limited, here=False, system="darwin")
+    assert not provenance.unlimited(plain, here=True, system="darwin")

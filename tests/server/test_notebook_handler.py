@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,17 @@ def test_a_kernel_that_dies_fails_its_request_and_no_other(client: Client, api: 
     assert done.status == "failed"
     assert "the kernel ended in cell 4 of 5 (killed by SIGKILL" in done.error["message"]
     assert run(client, api, {"x": 2})[1].result["double"] == 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process in this way")
+def test_a_cell_that_needs_more_memory_fails_its_request_and_says_so(client: Client, tmp_path: Path) -> None:
+    cells = ("# parameters\nmb = 1", "import numpy\ntaken = bytearray(b'x') * (mb << 20)", "from jupyter_cortex import glue\nglue(mb=mb)")
+    client.deploy(write_report(tmp_path, "frugal", *cells, spec="  compute: {mem: 256Mi}\n"))
+    assert run(client, "frugal", {"mb": 30})[1].result == {"mb": 30}
+    failed = run(client, "frugal", {"mb": 700})[1]
+    assert (failed.status, failed.error["type"]) == ("failed", "MemoryError")
+    assert "it needs more than the 256Mi of compute.mem" in failed.error["message"]
+    assert run(client, "frugal", {"mb": 1})[1].status == "completed"
 
 
 def test_what_a_cell_has_started_ends_with_its_run(client: Client, api: str, tmp_path: Path) -> None:

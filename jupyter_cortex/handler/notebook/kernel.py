@@ -8,17 +8,21 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jupyter_cortex.core.errors import CortexError
 
-from .. import chaining, errors_text, fingerprint, loading, log_context, log_lines, logs, origin, result, shim
+from .. import chaining, errors_text, fingerprint, loading, log_context, log_lines, logs, memory, origin, result, shim
 from ..live import Progress, Stage
 
 #: The type of our messages, and the part of a request's metadata that says which cell it is.
 MESSAGE = KEY = "cortex"
+#: Seconds between two looks at what the cells' libraries have reserved; one takes 0.05 ms.
+LOOK_S = 0.25
 
 
 def run(file: str, facts: dict[str, Any], ready: Callable[[], Any]) -> None:
@@ -35,8 +39,18 @@ def run(file: str, facts: dict[str, Any], ready: Callable[[], Any]) -> None:
     app.log_connection_info = lambda: None  # type: ignore[method-assign]  # nobody else connects
     app.initialize(["-f", file, "--HistoryManager.enabled=False", "--Application.log_level=40"])
     Teller(app.kernel, facts)
+    if facts["mem"]:
+        memory.begin(*facts["mem"])
+        memory.settle(memory.IN_CELLS)
+        threading.Thread(target=_keep_limit, name="cortex-memory", daemon=True).start()
     ready()
     app.start()
+
+
+def _keep_limit() -> None:
+    while True:
+        time.sleep(LOOK_S)
+        memory.settle(memory.IN_CELLS)
 
 
 class Teller(logging.Handler):

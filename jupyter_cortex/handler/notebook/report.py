@@ -40,8 +40,9 @@ class Report:
         log_level: str = "info",
         threads: int = 1,
         redact: Sequence[str] = (),
+        mem: tuple[str, int] | None = None,
     ) -> None:
-        """Read the notebook and start its kernels.
+        """Read the notebook and start its kernels; each may hold ``mem``: as the spec calls it, and in bytes.
 
         Raises :class:`HandlerError`: stage ``load`` for a notebook that cannot be run, ``init`` when no kernel starts.
         """
@@ -64,6 +65,7 @@ class Report:
             "log_level": log_level,
             "chain": chaining.target(),
             "max_result": result.most(),
+            "mem": mem,
         }
         self._loop = EventLoopThread()
         self._kernels: Kernels | None = None
