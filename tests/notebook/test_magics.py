@@ -74,6 +74,18 @@ def refused(shell: Shell, cell: str) -> CortexError:
         ("submit iris '$name'", ["submit", "iris", "iris"]),
         ("deploy --config greeting=$name", ["deploy", "--config", "greeting=iris"]),
         ("save model labels=list(range(3))", ["save", "model", "labels=list(range(3))"]),
+        ('submit iris "it is {name} here"', ["submit", "iris", "it is iris here"]),
+        ('submit iris "it is $name here"', ["submit", "iris", "it is iris here"]),
+        ("submit iris 'it is {name} here'", ["submit", "iris", "it is {name} here"]),
+        ('deploy -c "greeting=hello {name}"', ["deploy", "-c", "greeting=hello iris"]),
+        ('deploy -c greeting="hello {name}"', ["deploy", "-c", "greeting=hello iris"]),
+        ("deploy -c greeting='hello {name}'", ["deploy", "-c", "greeting=hello {name}"]),
+        (r'submit iris "{\"a\":1}"', ["submit", "iris", '{"a":1}']),
+        ('deploy -c labels=["a", "b"] --yes', ["deploy", "-c", 'labels=["a", "b"]', "--yes"]),
+        ('deploy -c limits={"a": 1, "b": "}"} --yes', ["deploy", "-c", 'limits={"a": 1, "b": "}"}', "--yes"]),
+        ("deploy {name}-{flower['petal']}", ["deploy", "iris-1.5"]),
+        ("deploy prefix-{name + '-2'} '' \"\"", ["deploy", "prefix-iris-2", "", ""]),
+        ("deploy v-{[1, 2][0] + 1}", ["deploy", "v-2"]),
         ("", []),
     ],
 )
@@ -82,8 +94,9 @@ def test_a_line_s_words_are_quoted_as_in_a_shell_and_expanded_as_in_ipython(shel
     assert words(line, shell.shell) == expected
 
 
-def test_a_quote_that_never_closes_is_said_and_not_guessed(shell: Shell) -> None:
-    assert "never closed" in str(shell.run("%cortex submit iris 'oops", check=False).error_in_exec)
+@pytest.mark.parametrize("line", ["submit iris 'oops", 'submit iris "oops', 'submit iris {"a": 1', "deploy -c labels=[1, 2"])
+def test_a_quote_or_a_brace_that_never_closes_is_said_and_not_guessed(shell: Shell, line: str) -> None:
+    assert "never closed" in str(shell.run(f"%cortex {line}", check=False).error_in_exec)
 
 
 def test_a_continued_line_is_one_line(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
