@@ -305,6 +305,26 @@ def test_of_several_apis_the_notebook_s_own_gives_config_and_env(shell: Shell, c
     assert tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)["result"] == {"config": "one", "env": "one"}
 
 
+def test_the_api_that_the_notebook_was_said_to_be_is_the_one_that_is_shown_and_deployed(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = "- name: {}\n  kind: AsyncAPI\n  handler: {{type: python, path: handler.py}}\n"
+    Path("cortex.yaml").write_text(entry.format("one") + entry.format("two"))
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {}")
+
+    def named() -> str:
+        capsys.readouterr()
+        shell.run("%cortex show --no-diff -o json")
+        return str(json.loads(capsys.readouterr().out)["name"])
+
+    assert "`%cortex deploy NAME`, elsewhere `--name NAME`" in refused(shell, "%cortex show --no-diff").message
+    shell.run("%%cortex payload --name two\n{}")
+    assert named() == "two"
+    Path("cortex.yaml").write_text(entry.format("one"))
+    assert named() == "one", "an entry that is gone is not meant any more"
+    Path("cortex.yaml").unlink()
+    shell.run("%cortex show three --no-diff")
+    assert named() == "three"
+
+
 def test_a_payload_runs_in_the_project_s_root_with_its_import_path(
     shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
