@@ -422,6 +422,13 @@ def requests(console: Console, data: dict[str, Any], *, command: str = "cortex",
         # Lines rather than a table: on 80 columns a table would cut the id off, which is what one needs next.
         console.print(Text.assemble(local_time(row["accepted"]), "  ", status_text(row["status"]), f"  {facts}  ", (error, "red")), soft_wrap=True)
         console.print(Text(f"    {row['next']}", style="dim"), soft_wrap=True)
+    if data["more"]:
+        console.print(f"[dim]{newest(data)}[/]")
+
+
+def newest(data: dict[str, Any]) -> str:
+    """That a list of requests ends where it was told to, not where they begin."""
+    return f"the newest {len(data['workloads'])}; there may be more: `--limit` says how many"
 
 
 def first_line(text: str, most: int = 160) -> str:

@@ -14,6 +14,7 @@ from ..client import Client
 from ..core import json_paths
 from ..core.errors import BadRequest, CortexError, DeploymentNotFound, PayloadError
 from ..core.readers import FieldError
+from ..core.workload import FINAL, stays
 from ..handler import payload
 from ..handler.masking import STARS
 from ..project import from_notebook, samples
@@ -80,21 +81,42 @@ def find_group(client: Client, api: str, given: str) -> dict[str, Any]:
 
 
 def look(client: Client, api: str, command: str, words: str, *, failed: bool, seconds: float | None, group: bool, limit: int) -> dict[str, Any]:
-    """What `requests` shows: ``{"api", "workloads", "groups"}``; each row has the next line to type in ``next``.
+    """What `requests` shows: ``{"api", "workloads", "groups", "more"}``; each row has the next line to type in ``next``.
 
-    ``command`` and ``words``: how lines begin here, and what those for a notebook need behind them. ``seconds``: back from now.
+    ``command`` and ``words``: how lines begin here, and what those for a notebook need behind them. ``seconds``: back from now. ``more``: whether
+    there may be older ones that were asked for.
     """
-    rows = [] if group else client.workloads(api, status="failed" if failed else None, limit=limit)
+    listed = [] if group else client.workloads(api, status="failed" if failed else None, limit=limit)
     after = moment(seconds)
-    if after is not None:
-        rows = [row for row in rows if (row["finished"] or row["accepted"]) >= after]
+    rows = [row for row in listed if after is None or (row["finished"] or row["accepted"]) >= after]
     groups = client.failures(api, since=after)
+    kept = _Retained(client, api)
     for row in rows:
-        ended = row["status"] in ("completed", "failed")
-        row["next"] = f"%cortex replay {row['id']}{words}" if ended else f"{command} result {api} {row['id']} --wait 30"
+        if row["status"] not in FINAL:
+            row["next"] = f"{command} result {api} {row['id']} --wait 30"
+        elif stays(kept.by(row["version"]), row["status"], row["size"]):
+            row["next"] = f"%cortex replay {row['id']}{words}"
+        else:
+            row["next"] = f"{command} result {api} {row['id']}"
     for one in groups:
-        one["next"] = f"%cortex replay --group {one['fingerprint']}{words}"
-    return {"api": api, "workloads": rows, "groups": groups}
+        if any(kept.by(version)["payload"] != "never" for version in one["versions"] or [None]):
+            one["next"] = f"%cortex replay --group {one['fingerprint']}{words}"
+        else:
+            one["next"] = f"{command} result {api} {one['newest']}"
+    return {"api": api, "workloads": rows, "groups": groups, "more": bool(rows) and len(rows) == limit}
+
+
+class _Retained:
+    """``retain`` of the versions that a table names, each asked for once."""
+
+    def __init__(self, client: Client, api: str) -> None:
+        self._client, self._api = client, api
+        self._known: dict[int | None, dict[str, Any]] = {}
+
+    def by(self, version: int | None) -> dict[str, Any]:
+        if version not in self._known:
+            self._known[version] = retention(self._client, self._api, version)
+        return self._known[version]
 
 
 @shared

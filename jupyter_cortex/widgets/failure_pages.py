@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..render import OUTCOMES, REHEARSED_ROWS, local_time, rehearsal_end, rehearsal_head, rehearsal_rows, rehearsal_speed
+from ..render import OUTCOMES, REHEARSED_ROWS, local_time, newest, rehearsal_end, rehearsal_head, rehearsal_rows, rehearsal_speed
 from .style import badge, box, copyable, esc, page, pre, table, tree
 
 #: A verdict's kind -> the box that it stands in.
@@ -20,6 +20,8 @@ def requests(data: dict[str, Any], *, command: str = "%cortex", grouped: bool = 
         parts.append('<p class="good">no failures</p>')
     if data["workloads"]:
         parts.append(f"<h4>The newest</h4>{_workloads(data['workloads'])}")
+        if data["more"]:
+            parts.append(f'<p class="dim">{esc(newest(data))}</p>')
     elif not grouped:
         parts.append('<p class="dim">no requests</p>')
     return page(*parts)

@@ -365,6 +365,8 @@ def test_a_group_whose_payloads_are_gone_says_so_of_each(story: StoryMaker) -> N
     assert (data["succeeded"], data["fixed"]) == (0, False)
     assert [(row["id"], row["status"]) for row in data["rows"]] == [(bad, "gone")]
     assert "was deleted when the workload ended" in data["rows"][0]["verdict"]
+    listed = one.data("%cortex requests")
+    assert [row["next"] for row in (*listed["groups"], *listed["workloads"])] == [f"%cortex result {one.name} {bad}"] * 2, "no replay is offered"
 
 
 def test_ids_and_fingerprints_of_failures_complete(story: StoryMaker) -> None:
@@ -464,6 +466,28 @@ def test_requests_shows_failures_by_group_with_the_next_line_to_type(story: Stor
         assert "In [1], line 8" in text
         assert "In [1], line 9" in text
         assert f" {offset[:3]}:{offset[3:]}" in text
+
+
+def test_a_list_of_requests_that_ends_where_it_was_told_to_says_so(story: StoryMaker) -> None:
+    one = story("replay-many")
+    one.sent(GOOD, GOOD)
+    for line, more in (("requests --limit 1 --since 1h", True), ("requests --limit 2", True), ("requests --limit 3", False)):
+        shown = one.run(f"%cortex {line}")
+        assert ["there may be more" in text for text in (shown.text, shown.html)] == [more, more]
+
+
+def test_requests_offers_a_replay_only_where_the_payload_was_kept(story: StoryMaker) -> None:
+    one = story("replay-offers", spec=SPEC.replace("payload: always}}", "payload: failed, max_bytes: 100}}"))
+    bad, large, good = one.sent(BAD, {**BAD, "more": "x" * 100}, GOOD)
+    data = one.data("%cortex requests")
+    assert [row["next"] for row in data["workloads"]] == [
+        f"%cortex result {one.name} {good}",
+        f"%cortex result {one.name} {large}",
+        f"%cortex replay {bad}",
+    ]
+    assert data["groups"][0]["next"] == f"%cortex replay --group {one.group()['fingerprint']}"
+    for row in data["workloads"]:
+        one.run(row["next"])
 
 
 # Widgets ------------------------------------------------------------------------------------------------------------------------------------
