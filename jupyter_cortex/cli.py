@@ -137,6 +137,8 @@ class ShellDoor:
             data = commands.result(client, name, request_id, seconds)
         else:
             data = self._follow(client, name, request_id, seconds)
+            if "failure" in data:
+                data["failure"]["records"] = []  # they were drawn as they came
         self.show("workload", data, name=name, command=self.command)
         return data
 

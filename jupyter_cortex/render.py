@@ -33,6 +33,8 @@ TEXT_WIDTH = 120
 NOTE_COLUMNS = 60
 #: How many lines of a difference a screen gets.
 DIFF_LINES = 200
+#: Log lines of a failed request that a screen gets.
+FAILURE_LINES = 100
 LEVEL_STYLE = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow", "DEBUG": "dim"}
 
 
@@ -203,14 +205,53 @@ def workload(console: Console, shown: dict[str, Any], *, name: str = "", command
         console.print(json_value(shown["result"]))
     if "error" in shown:
         console.print(f"[red]{escape(shown['error']['type'])}:[/] {escape(shown['error']['message'])}", highlight=False)
-        if shown["error"]["type"] == REPLICA_DIED:
-            console.print(f"[dim]how replicas ended is in `{command} get {name}`, and what they said last in `{command} logs {name}`[/]")
-        else:
-            console.print(f"[dim]the traceback is in `{command} logs {name}`; `%cortex replay {shown['id']} --name {name}` runs it in a notebook[/]")
+        if told := shown.get("failure"):
+            _failure(console, told)
+        console.print(Text(failure_hint(shown, name, command), style="dim"))
     if "notebook" in shown:
         console.print(f"executed notebook: {shown['notebook']}.html, {shown['notebook']}.ipynb", highlight=False, soft_wrap=True)
     if shown.get("status") in ("in_queue", "in_progress"):
         console.print(f"[dim]not finished yet: `{command} result {name} {shown['id']} --wait 30`[/]")
+
+
+def _failure(console: Console, told: dict[str, Any]) -> None:
+    console.print(Text(failure_facts(told), style="dim"), soft_wrap=True)
+    if told["traceback"]:
+        console.print(Text(told["traceback"].rstrip("\n"), style="red"), soft_wrap=True)
+    if told["records"]:
+        left = len(told["records"]) - FAILURE_LINES
+        console.print(f"[dim]its log{f', without its first {left:,} lines' if left > 0 else ''}:[/]")
+        logs(console, told["records"][-FAILURE_LINES:])
+
+
+def failure_facts(told: dict[str, Any]) -> str:
+    """Where, on what and when a request failed, in one line."""
+    facts = [
+        told["place"],
+        f"version {told['version']}" if told["version"] else "",
+        told["replica"],
+        f"{told['attempts']} attempts" if told["attempts"] > 1 else "",
+        f"run {told['run']}" if told["run"] > 1 else "",
+        f"accepted {local_time(told['accepted'])}",
+        f"waited {told['wait_ms']:,} ms" if told["wait_ms"] is not None else "",
+        f"ran {told['run_ms']:,} ms" if told["run_ms"] is not None else "",
+        f"failed {local_time(told['finished'])}" if told["finished"] else "",
+    ]
+    return " · ".join(filter(None, facts))
+
+
+def failure_hint(shown: dict[str, Any], name: str, command: str) -> str:
+    """What to do next with a request that failed, with lines to type in backquotes."""
+    told = shown.get("failure")
+    if shown["error"]["type"] == REPLICA_DIED:
+        return (
+            f"how replicas ended is in `{command} get {name}`, and what they said last in `{command} logs {name}`; "
+            f"once the Handler was changed, `%cortex replay {shown['id']} --name {name} --anyway` runs it in a notebook's kernel"
+        )
+    where = "" if told and told["traceback"] else f"the traceback is in `{command} logs {name}`; "
+    if told and not told["payload_kept"]:
+        return f"{where}its payload was not kept, so that no replay can run it; `retain` in the spec says what is kept of those to come"
+    return f"{where}`%cortex replay {shown['id']} --name {name}` runs it in a notebook"
 
 
 def followed(seen: Followed) -> Text:

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from .. import commands
 from ..client import Client
 from ..commands import publishing
 from ..commands.failures import api_of, find_group, redaction_note
@@ -163,7 +164,7 @@ def production_row(record: dict[str, Any], lines: list[dict[str, Any]]) -> dict[
         "error": error,
         "fingerprint": record.get("fingerprint") or "",
         "traceback": (record.get("failure") or {}).get("traceback") or "",
-        "records": [line for line in lines if line.get("message") != "failed to process workload"],
+        "records": commands.own_records(lines),
         "run_ms": record.get("run_ms"),
         "attempts": record.get("attempts"),
         "run": record.get("run"),
@@ -205,7 +206,12 @@ class Replaying:
         """Raises PayloadGone, WorkloadNotFound, and what keeps the Handler from being made."""
         record = self.client.workload(self.api, request_id)
         self._refuse_deadly(f"request {request_id}", record.get("error"), f"%cortex replay {request_id}")
-        content_type, body = self.client.payload(self.api, request_id)
+        try:
+            content_type, body = self.client.payload(self.api, request_id)
+        except PayloadGone:
+            if not self.door.json:  # what production did with it is there all the same
+                self.door.show("workload", commands.result(self.client, self.api, request_id), name=self.api, command=self.door.command)
+            raise
         with self._runner(record["version"]) as (run, drifts):
             return self._shown(record, run(body, content_type, request_id, watcher), drifts)
 

@@ -88,7 +88,7 @@ def tried_row(tried: Tried) -> dict[str, Any]:
         "result": json.loads(outcome.result) if outcome and outcome.result else None,
         "error": json.loads(outcome.error) if outcome and outcome.error else None,
         "traceback": details.get("traceback", ""),
-        "records": [record for record in tried.records() if record.get("message") != "failed to process workload"],
+        "records": commands.own_records(tried.records()),
         "run_ms": round(outcome.run_ms, 2) if outcome else 0.0,
     }
 

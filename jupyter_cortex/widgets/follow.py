@@ -12,6 +12,7 @@ from ..client import Client
 from ..commands.following import Followed
 from ..commands.following import follow as follow_to_the_end
 from ..core.errors import CortexError
+from ..core.workload import FINAL
 from . import pages
 from .style import badge, box, esc, page
 from .views import show_widget
@@ -32,7 +33,10 @@ def follow(client: Client, name: str, request_id: str, seconds: float, *, live: 
         data = commands.result(client, name, request_id)
         if live and view is None:  # it came while the widgets were imported
             view = _View(client, name, request_id)
-    records = seen.records or (_records(client, name, request_id) if data["status"] not in ("in_queue", "in_progress") else [])
+    if "failure" in data:
+        records = []  # they are among what it says of itself
+    else:
+        records = seen.records or (_records(client, name, request_id) if data["status"] in FINAL else [])
     shown = _bundle(name, data, records)
     if view is None:
         display(shown, raw=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..commands import curl_line
-from ..render import STANDARD_KEYS, age, rolled_back
+from ..render import STANDARD_KEYS, age, failure_facts, failure_hint, rolled_back
 from . import failure_pages
 from .style import badge, box, copyable, esc, highlighted, page, pre, table, tree
 
@@ -202,8 +202,13 @@ def workload(data: dict[str, Any], *, name: str = "", command: str = "%cortex") 
     if "result" in data:
         parts.append(tree(data["result"], "result"))
     if "error" in data:
-        hint = f"<p class=dim><code>%cortex replay {esc(data['id'])} --name {esc(name)}</code> runs it here, beside production's traceback</p>"
-        parts.append(box("bad", f"<p><b>{esc(data['error']['type'])}</b>: {esc(data['error']['message'])}</p>{hint}"))
+        hint = f"<p class=dim>{_ticks(failure_hint(data, name, command))}</p>"
+        told = data.get("failure")
+        facts = f"<p class=dim>{esc(failure_facts(told))}</p>" if told else ""
+        trace = pre(told["traceback"]) if told and told["traceback"] else ""
+        parts.append(box("bad", f"<p><b>{esc(data['error']['type'])}</b>: {esc(data['error']['message'])}</p>", facts, trace, hint))
+        if told and told["records"]:
+            parts.append(f"<h4>Its log</h4>{log_table(told['records'])}")
     if "notebook" in data:
         parts.append(executed(data["notebook"]))
     if data.get("status") in (None, "in_queue", "in_progress"):

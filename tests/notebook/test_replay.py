@@ -369,6 +369,31 @@ def test_a_group_whose_payloads_are_gone_says_so_of_each(story: StoryMaker) -> N
     assert [row["next"] for row in (*listed["groups"], *listed["workloads"])] == [f"%cortex result {one.name} {bad}"] * 2, "no replay is offered"
 
 
+def test_a_failed_request_explains_itself_also_where_its_payload_is_gone(story: StoryMaker) -> None:
+    one = story("replay-explains", spec=SPEC.replace("always", "never"))
+    (bad,) = one.sent(BAD)
+    looked_up = one.run(f"%cortex result {one.name} {bad}")
+    waited = one.run(f"%cortex result {one.name} {bad} --wait 30")
+    failed = one.client.submit(one.name, BAD)
+    wait_until(lambda: one.client.result(one.name, failed).status == "failed", "it has failed")
+    shell = one.environment.cortex("result", one.name, bad).stdout
+    replayed = one.run(f"%cortex replay {bad}", check=False)
+    assert "was deleted when the workload ended (failed)" in replayed.error
+    for text in (looked_up.text, looked_up.html, waited.text, waited.html, shell, replayed.text, replayed.html):
+        assert "KeyError" in text
+        assert "In [1], line 8" in text
+        assert re.search(r'word = payload\[("|&quot;)word("|&quot;)\]', text), "the traceback"
+        assert "version 1" in text
+        assert "accepted 20" in text
+        assert text.count("looking") == 1, "its own log line, once"
+        assert "%cortex replay" not in text, "no line that would be refused"
+    told = one.data(f"%cortex result {one.name} {bad}")["failure"]
+    assert (told["place"], told["version"], told["attempts"], told["run"], told["payload_kept"]) == ("In [1], line 8", 1, 1, 1, False)
+    assert [record["message"] for record in told["records"]] == ["looking"]
+    assert told["replica"]
+    assert told["accepted"] <= told["started"] <= told["finished"]
+
+
 def test_ids_and_fingerprints_of_failures_complete(story: StoryMaker) -> None:
     one = story("replay-complete")
     bad, _ = one.sent(BAD, GOOD)
