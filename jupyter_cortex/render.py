@@ -207,7 +207,7 @@ def workload(console: Console, shown: dict[str, Any], *, name: str = "", command
         console.print(f"[red]{escape(shown['error']['type'])}:[/] {escape(shown['error']['message'])}", highlight=False)
         if told := shown.get("failure"):
             _failure(console, told)
-        console.print(Text(failure_hint(shown, name, command), style="dim"))
+        console.print(Text(failure_hint(shown, name, command), style="dim"), soft_wrap=True)
     if "notebook" in shown:
         console.print(f"executed notebook: {shown['notebook']}.html, {shown['notebook']}.ipynb", highlight=False, soft_wrap=True)
     if shown.get("status") in ("in_queue", "in_progress"):
@@ -331,7 +331,7 @@ def environments(console: Console, rows: list[dict[str, Any]]) -> None:
 
 
 def said(console: Console, data: dict[str, Any], *, text: str = "") -> None:
-    console.print(escape(text or str(data.get("message", ""))), highlight=False)
+    console.print(escape(text or str(data.get("message", ""))), highlight=False, soft_wrap=True)
 
 
 def init(console: Console, data: dict[str, Any]) -> None:
@@ -495,8 +495,24 @@ def replayed(console: Console, data: dict[str, Any]) -> None:
     if data["difference"] and data["difference"]["rows"]:
         _differing(console, data["difference"])
     _drift(console, data["drift"])
-    if here["status"] == "failed":
-        console.print("\n[dim]next: `%debug` is in the failing frame; change the cell, run it, replay again[/]")
+    console.print(Text(f"\n{next_words(data, failed=here['status'] == 'failed')}", style="dim"), soft_wrap=True)
+
+
+def next_words(data: dict[str, Any], *, failed: bool) -> str:
+    """What to do after a replay, with lines to type in backquotes."""
+    if failed:
+        return "next: `%debug` is in the failing frame · change the cell, run it, replay again"
+    return f"next: keep it as a sample · `%cortex deploy`{' · `%cortex requeue`' if data['requeues'] else ''}"
+
+
+def group_redaction(data: dict[str, Any]) -> str:
+    """That what ran is not what came, in words; "" when it is."""
+    if not data["redacted"]:
+        return ""
+    which = next(row["redacted"] for row in data["rows"] if row["redacted"])
+    refused = ", and a requeue refuses those" if any(row["redacted"] and not row["requeues"] for row in data["rows"]) else ""
+    whose = f"{data['redacted']} of {len(data['rows'])} payloads are not as they came ({which})"
+    return f"{whose}: what these do here does not say what their callers' would do{refused}"
 
 
 def _answer(console: Console, row: dict[str, Any]) -> None:
@@ -534,12 +550,16 @@ def replays(console: Console, data: dict[str, Any]) -> None:
     console.print(Text.assemble((f"{group['count']} × ", "bold"), (group["type"], "bold red"), f": {first_line(group['message'])}"))
     style = "green" if data["fixed"] else "red"
     console.print(Text.assemble((f"{data['succeeded']} of {len(rows)} succeed here", style), (f" ({data['ran']})", "dim")))
+    if note := group_redaction(data):
+        console.print(Text(note, style="yellow"), soft_wrap=True)
     _drift(console, data["drift"])
-    shown = table("request", "here", "beside production", "ran")
+    shown = table("request", "here", "beside production", "ran", "error")
     for row in rows:
         ran = f"{row['run_ms']:,.1f} ms" if row["run_ms"] is not None else ""
-        shown.add_row(row["id"], status_text(row["status"]), Text(row["verdict"]), ran)
+        error = f"{row['error']['type']}: {first_line(row['error']['message'])}" if row["error"] else ""
+        shown.add_row(row["id"], status_text(row["status"]), Text(row["verdict"]), ran, Text(error, style="red"))
     console.print(shown, soft_wrap=True)
+    console.print(Text(next_words(data, failed=not data["fixed"]), style="dim"), soft_wrap=True)
 
 
 #: The verdicts of a rehearsal, in words and how they look; those that want a look first.

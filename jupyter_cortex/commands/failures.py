@@ -216,13 +216,17 @@ def keep_workload(
     made = samples.free_name(
         root, f"failed-{(record.get('fingerprint') or request_id)[:IN_A_NAME]}" if failed else f"request-{request_id[:IN_A_NAME]}"
     )
-    expected = record["result"] if expect and not failed else None
-    path = samples.save(root, Sample(name or made, content_type, body, expected, notebook.name if notebook else None))
-    note = (
-        "it must not fail any more; no result is expected" if failed else "with production's result" if expected is not None else "any result will do"
-    )
     redacted = redaction_note(client, api, record, content_type, body)
-    return path, f"{note}; {redacted}" if redacted else note
+    # Production's result is that of the payload as it came: the checks could never get it from this one.
+    expected = record["result"] if expect and not failed and not redacted else None
+    path = samples.save(root, Sample(name or made, content_type, body, expected, notebook.name if notebook else None))
+    if failed:
+        note = "it must not fail any more; no result is expected"
+    elif redacted and expect:
+        note = "any result will do, as production's is that of the payload before it was redacted"
+    else:
+        note = "with production's result" if expected is not None else "any result will do"
+    return path, f"{note}; {redacted}: write a value there that the Handler can take" if redacted else note
 
 
 def retention(client: Client, api: str, version: int | None) -> dict[str, Any]:

@@ -188,6 +188,7 @@ def compared_row(record: dict[str, Any], tried: Tried, lines: list[dict[str, Any
         "difference": compared,
         "verdict": {"kind": kind, "text": sentence},
         "redacted": redacted,
+        "requeues": record["status"] == "failed" and not record.get("redacted"),
     }
 
 
@@ -240,6 +241,8 @@ class Replaying:
             "group": group,
             "rows": rows,
             "succeeded": succeeded,
+            "redacted": sum(bool(row["redacted"]) for row in rows),
+            "requeues": any(row["requeues"] for row in rows),
             "drift": drifts,
             "fixed": bool(rows) and succeeded == sum(row["status"] != "gone" for row in rows) > 0,
         }
@@ -249,10 +252,27 @@ class Replaying:
             record = self.client.workload(self.api, request_id)
             content_type, body = self.client.payload(self.api, request_id)
         except PayloadGone as error:
-            return {"id": request_id, "status": "gone", "verdict": error.message, "error": None, "run_ms": None}
-        row = compared_row(record, run(body, content_type, request_id, None), [])
+            return {
+                "id": request_id,
+                "status": "gone",
+                "verdict": error.message,
+                "error": None,
+                "run_ms": None,
+                "redacted": "",
+                "requeues": False,
+            }
+        redacted = redaction_note(self.client, self.api, record, content_type, body)
+        row = compared_row(record, run(body, content_type, request_id, None), [], redacted)
         here = row["here"]
-        return {"id": request_id, "status": here["status"], "verdict": row["verdict"]["text"], "error": here["error"], "run_ms": here["run_ms"]}
+        return {
+            "id": request_id,
+            "status": here["status"],
+            "verdict": row["verdict"]["text"],
+            "error": here["error"],
+            "run_ms": here["run_ms"],
+            "redacted": redacted,
+            "requeues": row["requeues"],
+        }
 
     @contextmanager
     def _runner(self, number: int | None) -> Iterator[tuple[Run, list[str]]]:
@@ -341,5 +361,7 @@ def show(
     from ..widgets.replaying import Actions
 
     session, shown = door.session, bundle(view, data)
-    session.replayed = Actions(replaying.client, replaying.api, session.root, session.path, door.source(), request_id, group, fixed=fixed)
+    session.replayed = Actions(
+        replaying.client, replaying.api, session.root, session.path, door.source(), request_id, group, fixed=fixed, requeues=data["requeues"]
+    )
     session.replayed.show(shown)

@@ -10,7 +10,7 @@ from typing import Any
 from ..commands import curl_line
 from ..render import STANDARD_KEYS, age, failure_facts, failure_hint, rolled_back
 from . import failure_pages
-from .style import badge, box, copyable, esc, highlighted, page, pre, table, tree
+from .style import badge, box, copyable, esc, highlighted, page, pre, table, ticks, tree
 
 LEVELS = {"ERROR": "bad", "CRITICAL": "bad", "WARNING": "warn", "DEBUG": "dim"}
 
@@ -120,13 +120,7 @@ def _code(data: dict[str, Any]) -> str:
 def _why(row: dict[str, Any]) -> str:
     more = f" (+{len(row['reasons']) - 1})" if len(row["reasons"]) > 1 else ""
     title = esc("; ".join(row["reasons"]))
-    return f'<span title="{title}"><b>{esc(row["cell"])}</b>: {_ticks(row["reasons"][0])}{more}</span>'
-
-
-def _ticks(text: str) -> str:
-    """`name` in backquotes as code."""
-    pieces = esc(text).split("`")
-    return "".join(f"<code>{piece}</code>" if at % 2 and at < len(pieces) - 1 else piece for at, piece in enumerate(pieces))
+    return f'<span title="{title}"><b>{esc(row["cell"])}</b>: {ticks(row["reasons"][0])}{more}</span>'
 
 
 def surprise_boxes(rows: list[dict[str, Any]]) -> str:
@@ -135,9 +129,7 @@ def surprise_boxes(rows: list[dict[str, Any]]) -> str:
         kind = "bad" if row["blocks"] else "warn"
         word = "stops a deploy" if row["blocks"] else "asks" if row["asks"] else "note"
         place = f"<b>{esc(row['place'])}</b>: " if row["place"] else ""
-        shown.append(
-            box(kind, f'<p><span class="{kind}">{word}</span> {place}{_ticks(row["message"])}</p><p class="dim">{_ticks(row["remedy"])}</p>')
-        )
+        shown.append(box(kind, f'<p><span class="{kind}">{word}</span> {place}{ticks(row["message"])}</p><p class="dim">{ticks(row["remedy"])}</p>'))
     return "".join(shown)
 
 
@@ -146,7 +138,7 @@ def checked(data: dict[str, Any]) -> str:
     if data["error"]:
         details = data["error"]["details"]
         lines = details.get("traceback") or "\n".join(map(str, details.get("logs") or ()))
-        parts.append(box("bad", f"<p><span class=bad>failed</span> {_ticks(data['error']['message'])}</p>", pre(lines) if lines else ""))
+        parts.append(box("bad", f"<p><span class=bad>failed</span> {ticks(data['error']['message'])}</p>", pre(lines) if lines else ""))
     elif data["ok"]:
         samples = ", ".join(map(esc, data["samples"])) or "none yet; <code>%cortex sample NAME</code> keeps the last payload you tried"
         parts.append(box("good", f"<p><span class=good>ok</span> {esc(data['name'])}: imports, Handler(config) constructs. Samples: {samples}</p>"))
@@ -202,7 +194,7 @@ def workload(data: dict[str, Any], *, name: str = "", command: str = "%cortex") 
     if "result" in data:
         parts.append(tree(data["result"], "result"))
     if "error" in data:
-        hint = f"<p class=dim>{_ticks(failure_hint(data, name, command))}</p>"
+        hint = f"<p class=dim>{ticks(failure_hint(data, name, command))}</p>"
         told = data.get("failure")
         facts = f"<p class=dim>{esc(failure_facts(told))}</p>" if told else ""
         trace = pre(told["traceback"]) if told and told["traceback"] else ""

@@ -420,6 +420,36 @@ def test_a_payload_that_the_spec_redacts_arrives_redacted_and_says_so(story: Sto
     assert "4711-0815" not in waiting.text + waiting.html
 
 
+REDACTING = SPEC.replace("payload: always}}", "payload: always, redact: [$.pin]}}")
+
+
+def test_a_group_with_redacted_payloads_says_so_and_offers_no_requeue_that_is_refused(front: Any) -> None:
+    one, seen = front("replay-stars", REDACTING)
+    (bad,) = one.sent({"wort": "a", "pin": "4711-0815"})
+    mark = one.group()["fingerprint"]
+    one.run(FIXED)
+    data = one.data(f"%cortex replay --group {mark}")
+    assert (data["redacted"], data["requeues"], data["rows"][0]["redacted"]) == (1, False, "redacted by the spec: $.pin")
+    for line in (f"%cortex replay --group {mark}", f"%cortex replay {bad}"):
+        seen.states.clear()
+        displays = seen.run(line)
+        for text in ("\n".join(one["text/plain"] for one in displays), shown_by(seen)):
+            assert "redacted by the spec: $.pin" in text
+            assert "%cortex requeue" not in text
+        again = seen.states[seen.find("ButtonModel", description="Requeue group")]
+        assert (again["disabled"], "redacted" in again["tooltip"]) == (True, True)
+    assert "redacted" in one.client.requeue(one.name, ids=[bad])["refused"][0]["reason"]
+
+
+def test_a_redacted_payload_is_kept_without_the_result_that_it_could_not_give(story: StoryMaker) -> None:
+    one = story("replay-stars-kept", FIXED, REDACTING)
+    (good,) = one.sent({"word": "a", "pin": "4711-0815"})
+    said = one.run(f"%cortex sample stars --from {good}").text
+    assert "any result will do, as production's is that of the payload before it was redacted" in said
+    assert "redacted by the spec: $.pin: write a value there" in said
+    assert "expected" not in yaml.safe_load((one.root / "samples" / "stars.yaml").read_text())
+
+
 # What follows -------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -519,9 +549,9 @@ def test_requests_offers_a_replay_only_where_the_payload_was_kept(story: StoryMa
 
 
 @pytest.fixture
-def front(story: StoryMaker) -> Callable[[str], tuple[Story, FrontEnd]]:
-    def make(name: str) -> tuple[Story, FrontEnd]:
-        one = story(name)
+def front(story: StoryMaker) -> Callable[..., tuple[Story, FrontEnd]]:
+    def make(name: str, spec: str = SPEC) -> tuple[Story, FrontEnd]:
+        one = story(name, spec=spec)
         return one, FrontEnd(one.kernel)
 
     return make
