@@ -409,6 +409,8 @@ def tried(console: Console, data: dict[str, Any]) -> None:
     if data["refusal"]:
         console.print(f"[bold red]refused with 400:[/] {escape(data['refusal'])}\n[dim]nothing is queued; the Handler does not see it[/]")
         return
+    if note := ignored(data):
+        console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
     arrived = data["payload"]
     console.print(f"arrives: [bold]{arrived['type']}[/] [dim]{arrived['size']}[/]  {escape(arrived['repr'])}")
     logs(console, data["records"])
@@ -418,6 +420,12 @@ def tried(console: Console, data: dict[str, Any]) -> None:
     else:
         console.print(f"[red]{escape(data['error']['type'])}:[/] {escape(data['error']['message'])}")
         console.print(Text(data["traceback"], style="red"), soft_wrap=True)
+
+
+def ignored(data: dict[str, Any]) -> str:
+    """Which headers of a try have no effect, in words; "" for none."""
+    names = ", ".join(data["ignored"])
+    return f"without effect here: {names}; of the headers, a Handler's call depends on Content-Type and X-Request-ID alone" if names else ""
 
 
 def samples(console: Console, rows: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..commands import curl_line
-from ..render import STANDARD_KEYS, age, failure_facts, failure_hint, rolled_back
+from ..render import STANDARD_KEYS, age, failure_facts, failure_hint, ignored, rolled_back
 from . import failure_pages
 from .style import badge, box, copyable, esc, highlighted, page, pre, table, ticks, tree
 
@@ -219,6 +219,8 @@ def tried(data: dict[str, Any]) -> str:
             )
         )
         return page(*parts)
+    if note := ignored(data):
+        parts.append(box("warn", f"<p>{esc(note)}</p>"))
     parts.append(arrived_part(data["payload"]))
     parts.append(f"<h4>{badge(data['status'])} <span class=dim>{data['run_ms']:.1f} ms</span></h4>")
     if data["status"] == "completed":

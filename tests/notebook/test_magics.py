@@ -177,6 +177,31 @@ def test_a_file_s_bytes_and_headers_are_sent(shell: Shell, capsys: pytest.Captur
     assert (row["result"]["kind"], row["result"]["id"]) == ("bytes", "mine")
 
 
+def test_the_content_type_may_be_a_header_and_headers_without_effect_are_named(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run(HANDLER)
+    row = tried(shell, '%%cortex payload -H "Content-Type: text/plain" -H Accept:text/html -o json\n{"a": 1}', capsys)
+    assert (row["content_type"], row["payload"]["type"], row["ignored"]) == ("text/plain", "str", ["accept"])
+    shell.run('%cortex try you -H "content-type: text/plain" -H Accept:text/html')
+    for shown in (shell.text, shell.html):
+        assert "without effect here: accept; " in shown
+        assert "hello you" in shown
+    assert "given twice" in refused(shell, "%%cortex payload -t text/plain -H Content-Type:text/csv\nx").message
+
+
+def test_an_id_that_the_gateway_would_refuse_is_refused(shell: Shell) -> None:
+    shell.run(HANDLER)
+    shell.run("%%cortex payload -t text/plain -H 'X-Request-ID: no id'\nyou")
+    for shown in (shell.text, shell.html):
+        assert "refused with 400" in shown
+        assert "x-request-id must be 1 to 128 letters" in shown
+
+
+def test_a_payload_and_a_file_are_not_both_tried(shell: Shell) -> None:
+    Path("a.txt").write_text("from a file")
+    shell.run(HANDLER)
+    assert "one of them" in refused(shell, "%cortex try you --file a.txt").message
+
+
 def test_what_cannot_be_parsed_is_refused_in_the_gateway_s_own_words(shell: Shell) -> None:
     shell.run(HANDLER)
     shell.run("%%cortex payload -t application/json\n{'a': 1}")
@@ -383,6 +408,16 @@ def test_the_last_payload_is_kept_with_its_result(shell: Shell) -> None:
     shell.run("%cortex sample")
     assert "four" in shell.text
     assert "double" in shell.html
+
+
+def test_a_payload_that_could_not_run_is_not_mistaken_for_the_one_before_it(shell: Shell) -> None:
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'double': payload * 2}")
+    shell.run("%%cortex payload\n4")
+    shell.run(
+        "class Handler:\n    def __init__(self, config):\n        self.rate = config['rate']\n    def handle_async(self, payload):\n        return {}"
+    )
+    refused(shell, "%%cortex payload\n5")
+    assert "the last could not run" in refused(shell, "%cortex sample five").message
 
 
 def test_a_sample_says_which_notebook_it_was_kept_from(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -470,6 +470,18 @@ def test_a_failure_is_kept_as_a_sample_that_the_gate_then_demands(story: StoryMa
     assert "is live" in one.run("%cortex deploy replay-sample").text
 
 
+def test_a_replay_is_not_what_was_tried_last(story: StoryMaker) -> None:
+    one = story("replay-tried")
+    (good,) = one.sent(GOOD)
+    one.run(FIXED)
+    one.run('%%cortex payload\n{"tried": 1}')
+    for line in (f"%cortex replay {good} --in 1", f"%cortex replay {good}"):
+        one.run(line)
+    one.run("%cortex sample mine")
+    kept = yaml.safe_load((one.root / "samples" / "mine.yaml").read_text())
+    assert (json.loads(kept["body"]), kept["expected"]) == ({"tried": 1}, {"value": 1.0, "factor": 2})
+
+
 def test_failed_requests_get_their_results_under_their_old_ids(story: StoryMaker) -> None:
     one = story("replay-requeue")
     bad, second, good = one.sent(BAD, BAD, GOOD)

@@ -165,6 +165,17 @@ def test_a_file_can_be_uploaded_and_kept_as_a_sample(front: FrontEnd, tmp_path: 
     assert "cannot name a sample" in shown(front)
 
 
+def test_the_workbench_keeps_what_it_shows_and_not_what_a_cell_has_run_since(front: FrontEnd, tmp_path: Path) -> None:
+    bench = open_workbench(front, "%cortex try shown -H x-request-id:mine")
+    assert front.states[bench["headers"]]["value"] == "x-request-id: mine"
+    front.run("%%cortex payload -t text/plain\nanother")
+    front.change(bench["name"], value="mine")
+    front.click(bench["keep"])
+    assert "body: shown" in (tmp_path / "samples" / "mine.yaml").read_text()
+    front.run("%cortex sample last")
+    assert "body: another" in (tmp_path / "samples" / "last.yaml").read_text()
+
+
 def test_a_sample_is_loaded_into_the_form_and_has_run_already(front: FrontEnd, tmp_path: Path) -> None:
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "greeting.yaml").write_text("content_type: text/plain\nbody: hello\n")
