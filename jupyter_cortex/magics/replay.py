@@ -231,8 +231,9 @@ class Replaying:
         self._refuse_deadly(f"each of group {group['fingerprint']}", group, f"%cortex replay --group {group['fingerprint']}")
         listed = self.client.workloads(self.api, status="failed", limit=limit, fingerprint=group["fingerprint"])
         rows = []
-        with self._runner(listed[0]["version"] if listed else None) as (run, drifts):
-            for workload in listed:
+        with self.door.working("replaying") as progress, self._runner(listed[0]["version"] if listed else None) as (run, drifts):
+            for at, workload in enumerate(listed, 1):
+                progress(f"replaying {at:,} of {len(listed):,}")
                 rows.append(self._of_group(workload["id"], run))
         succeeded = sum(row["status"] == "completed" for row in rows)
         return {

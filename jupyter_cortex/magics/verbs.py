@@ -232,7 +232,10 @@ def keep_sample(session: Session, tried: Tried | None, name: str, *, expect: boo
 @click.option("--force", is_flag=True, help="Replace a file that `%cortex save` did not write, or wrote for another notebook.")
 def save(door: CellDoor, objects_: tuple[str, ...], artifact: bool | None, force: bool) -> None:
     """Write objects of this kernel to files that the Handler can load, and show the line that loads each."""
-    rows = [_save(door.session, word, artifact, force=force) for word in objects_]
+    rows = []
+    for word in objects_:
+        with door.working(f"saving {word}"):
+            rows.append(_save(door.session, word, artifact, force=force))
     door.show("saved", rows)
 
 

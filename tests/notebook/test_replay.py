@@ -557,6 +557,16 @@ def test_requests_offers_a_replay_only_where_the_payload_was_kept(story: StoryMa
         one.run(row["next"])
 
 
+def test_a_group_s_replay_says_how_far_it_is(front: Any) -> None:
+    one, seen = front("replay-far")
+    one.sent(BAD, BAD)
+    seen.run(f"%cortex replay --group {one.group()['fingerprint']}")
+    drawn = [value for state in seen.states.values() for value in state.get("value_seen", []) if isinstance(value, str)]
+    for said in ("replaying 1 of 2", "replaying 2 of 2"):
+        assert any(said in page for page in drawn) or said in shown_by(seen)
+    assert not any("replaying 1 of 2" in page and "replaying 2 of 2" in page for page in drawn), "one line that counts"
+
+
 # Widgets ------------------------------------------------------------------------------------------------------------------------------------
 
 

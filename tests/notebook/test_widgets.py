@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import Environment
+from ..conftest import Environment, ProjectMaker
 from .conftest import Kernel, KernelMaker
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -198,6 +198,26 @@ def test_a_deploy_shows_steps_and_a_bar_and_leaves_them_as_text(front: FrontEnd,
     assert "curl -X POST" in result["text/plain"]
     assert "copy</button>" in result["text/html"]
     assert environment.client().get_api("stepped")["live"] == 1
+
+
+def test_a_long_verb_without_steps_shows_what_it_does(kernel: KernelMaker, environment: Environment, tmp_path: Path) -> None:
+    one = kernel(home=tmp_path / "home")
+    for line, said in (("up", "starting the local environment"), ("down", "stopping")):
+        ran = one.run(f"%cortex {line}")
+        for text in (ran.displays[0]["text/plain"], ran.displays[0]["text/html"]):
+            assert said in text
+    front = FrontEnd(kernel())
+    front.run(
+        "import time\nclass Slow:\n    def __getstate__(self):\n        time.sleep(0.7)\n        return {'a': 1}\nmodel = Slow()\nfast = [1]",
+    )
+    assert "saving model" in front.run("%cortex save model")[0]["text/plain"]
+    assert len(front.run("%cortex save fast")) == 1, "what is quick shows its end alone"
+
+
+def test_a_terminal_shows_what_a_long_verb_does_as_a_line(shell: Any, project: ProjectMaker, environment: Environment, capsys: Any) -> None:
+    project("refreshed").deploy(environment)
+    shell.run("%cortex refresh refreshed")
+    assert capsys.readouterr().out == "refreshing refreshed …\n"
 
 
 def test_exports_keep_the_steps_and_the_result_without_widgets(kernel: KernelMaker) -> None:
