@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from . import __version__
 from .commands import curl_line
 from .commands.following import Followed
 from .core.errors import CortexError
@@ -152,12 +153,22 @@ def rolled_back(version: dict[str, Any]) -> str:
     return f", a rollback to {version['rollback']['to']}" if version.get("rollback") else ""
 
 
-def _by_machine(workers: Iterable[dict[str, Any]]) -> Table:
-    shown = table("machine", "worker", "version", "ready", "starting", "draining")
-    for worker in sorted(workers, key=lambda worker: (worker["host"], worker["version"], worker["pid"])):
-        numbers = (worker["pid"], worker["version"], worker["ready"], worker["starting"], worker["draining"])
-        shown.add_row(Text(worker["host"]), *map(str, numbers))
-    return shown
+MACHINE_COLUMNS = ("machine", "worker", "version", "ready", "starting", "draining")
+
+
+def by_machine(api: dict[str, Any]) -> list[list[str]]:
+    """A row per worker, where they are on more than one machine; else none."""
+    workers = api["workers"].values()
+    if len({(worker["host"], worker["run_dir"]) for worker in workers}) < 2:
+        return []
+    ordered = sorted(workers, key=lambda worker: (worker["host"], worker["version"], worker["pid"]))
+    return [[str(worker[key]) for key in ("host", "pid", "version", "ready", "starting", "draining")] for worker in ordered]
+
+
+def own_pythons(api: dict[str, Any]) -> list[str]:
+    """The versions that run on a Python of their own, each in a sentence."""
+    found = {(worker["version"], worker["python"]["kind"], worker["python"]["digest"]) for worker in api["workers"].values() if worker.get("python")}
+    return [f"version {number} runs on a Python of its own ({kind}, {digest})" for number, kind, digest in sorted(found)]
 
 
 def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", verbose: bool = False) -> None:
@@ -179,14 +190,13 @@ def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", v
             age(version["times"]["created"]) + rolled_back(version),
         )
     console.print(versions)
-    workers = api["workers"].values()
-    if len({(worker["host"], worker["run_dir"]) for worker in workers}) > 1:
-        console.print(_by_machine(workers))
-    pythons = {
-        (worker["version"], worker["python"]["kind"], worker["python"]["digest"]) for worker in api["workers"].values() if worker.get("python")
-    }
-    for number, kind, digest in sorted(pythons):
-        console.print(f"version {number} runs on a Python of its own ({kind}, {digest})", highlight=False)
+    if machines := by_machine(api):
+        shown = table(*MACHINE_COLUMNS)
+        for row in machines:
+            shown.add_row(*map(Text, row))
+        console.print(shown)
+    for line in own_pythons(api):
+        console.print(line, highlight=False)
     for ended in api["exits"][:3]:
         console.print(f"[dim]{age(ended['at'])} ago:[/] {ended['replica']} ended: {escape(ended['reason'])}", highlight=False)
     if verbose:
@@ -299,15 +309,36 @@ def log_record(console: Console, record: dict[str, Any]) -> None:
         console.print(Text(str(exc_info), style="red"), highlight=False, soft_wrap=True)
 
 
-def processes(console: Console, status: dict[str, Any]) -> None:
+def processes(console: Console, status: dict[str, Any], *, command: str = "cortex", local: bool = True) -> None:
     shown = table("role", "pid", "api", "version", "state", "code")
     for process in status["processes"]:
         shown.add_row(*(str(process.get(key) or "") for key in ("role", "pid", "api", "version", "state", "code")))
     console.print(f"gateway: [bold]{status['gateway']}[/]   store: {status['redis']}", highlight=False)
     console.print(shown)
-    old = {process["code"] for process in status["processes"] if process.get("code") and process["code"] != status.get("code")}
-    if old:
-        console.print(f"[yellow]some processes still run version {', '.join(sorted(old))}; `cortex down && cortex up` restarts them[/]")
+    if note := outdated(status, command=command, local=local):
+        console.print(Text(note, style="yellow"), soft_wrap=True)
+
+
+def outdated(status: dict[str, Any], *, command: str, local: bool) -> str:
+    """Which processes run another version than this program, as after an upgrade, and how they are started anew; "" for none.
+
+    The operator's own version stands for all that it would say of itself. A process that does not say its version is left out.
+    """
+    operator = {"role": "operator", "code": status.get("code")}
+    known = [*status["processes"], *([operator] if not any(one["role"] == "operator" and one.get("code") for one in status["processes"]) else [])]
+    old = [process for process in known if process.get("code") and process["code"] != __version__]
+    if not old:
+        return ""
+    roles = ", ".join(sorted({process["role"] for process in old}))
+    head = f"of version {', '.join(sorted({process['code'] for process in old}))}, while this is {__version__}: {roles}"
+    apis = sorted({process["api"] for process in old if process.get("api")})
+    if all(process.get("api") for process in old):
+        remedy = f"{', '.join(f'`{command} refresh {api}`' for api in apis)} starts them anew"
+    elif local:
+        remedy = f"`{command} down`, then `{command} up` starts them all anew; what was accepted waits meanwhile"
+    else:
+        remedy = f"start the environment anew on {status.get('host') or 'its machine'}, with this version installed there"
+    return f"{head}; {remedy}"
 
 
 def explain(console: Console, error: CortexError) -> None:
@@ -400,8 +431,8 @@ def checked(console: Console, data: dict[str, Any]) -> None:
         for line in data["error"]["details"].get("logs") or ():
             console.print(f"  {escape(str(line))}")
     elif data["ok"]:
-        samples = f", and {len(data['samples'])} sample{'s' * (len(data['samples']) != 1)}" if data["samples"] else "; there are no samples"
-        console.print(f"[green]ok:[/] {data['name']} imports, Handler(config) constructs{samples}", highlight=False)
+        samples = f"; samples: {', '.join(data['samples'])}" if data["samples"] else "; there are no samples"
+        console.print(f"[green]ok:[/] {data['name']} imports, Handler(config) constructs{escape(samples)}", highlight=False, soft_wrap=True)
 
 
 def tried(console: Console, data: dict[str, Any]) -> None:

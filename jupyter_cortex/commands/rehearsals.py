@@ -26,7 +26,7 @@ def after(door: Door, deployed: list[Deployed], *, waited: bool, promote_if_same
             chosen = report["same"] if promote_if_same else asks and door_asks(door, client, one, report)
             report["promoted"] = bool(chosen)
             if not (asks and not promote_if_same):
-                door.show("rehearsed", report)
+                door.show("rehearsed", report, command=door.command)
             if chosen:
                 promote_one(door, client, one.api, one.version, quiet=door.json)
             elif promote_if_same and not door.in_cell:
@@ -37,7 +37,7 @@ def after(door: Door, deployed: list[Deployed], *, waited: bool, promote_if_same
 
 def door_asks(door: Door, client: Client, one: Deployed, report: dict[str, object]) -> bool:
     """Show the report and ask. A no drops it, if that is wanted as well; else it waits for a day."""
-    door.show("rehearsed", report)
+    door.show("rehearsed", report, command=door.command)
     if door.ask(f"make version {one.version} of {one.api} live?"):
         return True
     if door.ask("drop it? (it waits for a day else)"):

@@ -13,6 +13,7 @@ import click
 
 from .. import __version__, commands
 from ..core.errors import BadRequest, CortexError, EnvironmentDown
+from ..environments import LOCAL
 from ..project import config_file, models
 from . import exporting, publishing
 from .door import Door
@@ -216,7 +217,7 @@ def get(door: Door, name: str | None, watch: bool, verbose: bool, report: str | 
     if rehearsal:
         if not name:
             raise BadRequest("--rehearsal wants the API's name, too")
-        door.show("rehearsed", client.rehearsal(name, rehearsal))
+        door.show("rehearsed", client.rehearsal(name, rehearsal), command=door.command)
         return
     if report:
         if not name:
@@ -423,7 +424,8 @@ def status(door: Door) -> None:
     """The processes of the environment."""
     client = door.client()
     said = client.status()
-    door.show("processes", {"gateway": client.environment.url, "redis": said.get("store", {}).get("url", "unknown"), **said})
+    data = {"gateway": client.environment.url, "redis": said.get("store", {}).get("url", "unknown"), **said}
+    door.show("processes", data, command=door.command, local=client.environment.name == LOCAL)
 
 
 @shared

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..commands import curl_line
-from ..render import STANDARD_KEYS, age, failure_facts, failure_hint, ignored, rolled_back
+from ..render import MACHINE_COLUMNS, STANDARD_KEYS, age, by_machine, failure_facts, failure_hint, ignored, outdated, own_pythons, rolled_back
 from . import failure_pages
 from .style import badge, box, copyable, esc, highlighted, page, pre, table, ticks, tree
 
@@ -57,6 +57,9 @@ def api(data: list[dict[str, Any]], *, url: str = "", verbose: bool = False) -> 
         for row in one["api_versions"]
     ]
     parts.append(table(["version", "state", "digest", "Python", "age"], versions))
+    if machines := by_machine(one):
+        parts.append(table(list(MACHINE_COLUMNS), [list(map(esc, row)) for row in machines]))
+    parts += [f"<p>{esc(line)}</p>" for line in own_pythons(one)]
     parts += [f'<p class="dim">{age(row["at"])} ago: {esc(row["replica"])} ended: {esc(row["reason"])}</p>' for row in one["exits"][:3]]
     if verbose:
         parts.append(tree(one["spec"], "spec"))
@@ -244,10 +247,12 @@ def esc_url(uri: str) -> str:
     return uri if uri.startswith("data:image/") and '"' not in uri else ""
 
 
-def processes(data: dict[str, Any]) -> str:
+def processes(data: dict[str, Any], *, command: str = "%cortex", local: bool = True) -> str:
     keys = ("role", "pid", "api", "version", "state", "code")
     rows = [[esc(process.get(key) or "") for key in keys] for process in data["processes"]]
-    return page(f"<p>gateway <b>{esc(data['gateway'])}</b> <span class=dim>store {esc(data['redis'])}</span></p>", table(list(keys), rows))
+    head = f"<p>gateway <b>{esc(data['gateway'])}</b> <span class=dim>store {esc(data['redis'])}</span></p>"
+    note = outdated(data, command=command, local=local)
+    return page(head, table(list(keys), rows), box("warn", f"<p>{ticks(note)}</p>") if note else "")
 
 
 def said(data: dict[str, Any], *, text: str = "") -> str:

@@ -14,12 +14,16 @@ from typing import Any
 import pytest
 import yaml
 
+from jupyter_cortex import __version__, render
 from jupyter_cortex.cli import main
 from jupyter_cortex.commands.verbs import VERBS
 from jupyter_cortex.core.errors import BadRequest, CortexError, HandlerError, NotebookError
 from jupyter_cortex.magics.completion import complete
+from jupyter_cortex.magics.door import text
 from jupyter_cortex.magics.words import words
+from jupyter_cortex.widgets import pages
 
+from ..conftest import Environment, ProjectMaker
 from .conftest import Shell, write_notebook
 
 HANDLER = """
@@ -106,6 +110,55 @@ def test_a_continued_line_is_one_line(shell: Shell, capsys: pytest.CaptureFixtur
 
 
 # The verbs ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_status_names_what_runs_another_version_and_how_it_starts_anew(
+    shell: Shell, environment: Environment, project: ProjectMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project("upgraded").deploy(environment)
+    shell.run("%cortex status")
+    for said in (shell.text, shell.html):
+        assert "while this is" not in said
+    monkeypatch.setattr("jupyter_cortex.render.__version__", "99.0")
+    shell.run("%cortex status")
+    for said in (shell.text, shell.html):
+        assert f"of version {__version__}, while this is 99.0: " in said
+        assert "operator" in said
+        assert "%cortex down" in said
+
+
+def test_after_the_operator_only_the_apis_of_old_workers_are_refreshed(environment: Environment, project: ProjectMaker) -> None:
+    project("upgraded-since").deploy(environment)
+    status = environment.client().status()
+    for process in status["processes"]:
+        process.pop("code", None)
+        if process["api"] == "upgraded-since":
+            process["code"] = "0.1"
+    note = render.outdated(status, command="%cortex", local=True)
+    assert note.startswith(f"of version 0.1, while this is {__version__}: replica, worker; `%cortex refresh upgraded-since`")
+    status["code"] = "0.1"
+    assert "`%cortex down`" in render.outdated(status, command="%cortex", local=True)
+    assert f"anew on {status['host']}" in render.outdated(status, command="%cortex", local=False)
+
+
+def test_an_api_s_page_says_of_its_workers_what_its_text_says(environment: Environment, project: ProjectMaker) -> None:
+    project("two-machines").deploy(environment)
+    api = environment.client().get_api("two-machines")
+    (worker,) = api["workers"].values()
+    python = {"kind": "layered", "digest": "abc123"}
+    api["workers"] = {"one": {**worker, "python": python}, "two": {**worker, "host": "another-machine"}}
+    for shown in (text("api", [api]), pages.api([api])):
+        assert "another-machine" in shown
+        assert "version 1 runs on a Python of its own (layered, abc123)" in shown
+
+
+def test_a_check_names_its_samples_in_text_and_page(shell: Shell) -> None:
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'double': payload * 2}")
+    shell.run("%%cortex payload\n4")
+    shell.run("%cortex sample four")
+    shell.run("%cortex check checked")
+    for said in (shell.text, shell.html):
+        assert "four" in said
 
 
 def test_the_verbs_are_the_shell_s_own_and_those_that_need_a_kernel(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,12 +36,14 @@ def test_a_cell_rehearses_shows_what_changes_and_decides(shell: Shell, environme
         shell.run("%cortex deploy --rehearse 5 --yes")
         assert "version 2 of cell-rehearsal ran 1 requests of production, beside version 1" in shell.text
         assert 'result.text: "<b>quiet</b>" → "<B>QUIET</B>"' in shell.text
-        assert "%cortex promote cell-rehearsal 2" in shell.html
+        for text in (shell.text, shell.html):
+            assert "%cortex promote cell-rehearsal 2" in text
         assert "changed results" in shell.html
         assert "<B>QUIET" not in shell.html, "payloads are a stranger's"
         assert client.get_api("cell-rehearsal")["live"] == 1
         shell.run("%cortex get cell-rehearsal --rehearsal 2")
         assert "changed results" in shell.html
+        assert "%cortex promote cell-rehearsal 2" in shell.text
         shell.run("%cortex promote cell-rehearsal")
         assert client.get_api("cell-rehearsal")["live"] == 2
         shell.run("%cortex rollback cell-rehearsal")

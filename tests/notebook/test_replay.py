@@ -160,8 +160,10 @@ def test_what_ended_its_replicas_does_not_end_the_kernel_unasked(story: StoryMak
         assert "would end this kernel" in said
         assert "exit status 9" in said
         assert "--anyway` runs it here" in said
-    shown = one.run(f"%cortex result {request_id}")
-    assert "traceback is in" not in shown.text, "there is none"
+    shown = one.run(f"%cortex result {one.name} {request_id}")
+    for text in (shown.text, shown.html):
+        assert "traceback is in" not in text, "there is none"
+        assert f"`%cortex replay {request_id} --name {one.name} --anyway`" in text.replace("<code>", "`").replace("</code>", "`")
     one.run(FIXED)
     assert one.data(f"%cortex replay {request_id} --anyway")["here"]["error"] is None
 
@@ -642,6 +644,8 @@ def test_a_terminal_shows_the_same_as_text(shell: Shell, environment: Environmen
         assert "the same failure as in production" in said
     shell.run(f"%cortex replay --group {client.failures('replay-terminal')[0]['fingerprint']}")
     assert "0 of 1 succeed here" in shell.text
+    for said in (shell.text, shell.html):
+        assert "KeyError" in said.split("beside production")[1], "each row has its error"
     assert sys.last_traceback.tb_frame.f_locals["payload"] == BAD  # type: ignore[union-attr]
 
 
