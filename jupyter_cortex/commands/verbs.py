@@ -5,6 +5,7 @@ A verb asks its door (``door.py``) for what differs between a shell and a cell: 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from .door import Door
 
 #: Every verb that both doors have, by name.
 VERBS: dict[str, click.Command] = {}
+#: Verbs that need a kernel, and those that need a shell.
+KERNEL_VERBS = ("payload", "try", "save", "replay")
+SHELL_VERBS = ("env", "demo", "worker", "gateway", "completion")
 
 
 class Verbs(click.Group):
@@ -35,6 +39,11 @@ class Verbs(click.Group):
         if matches:
             ctx.fail(f"{cmd_name} may mean {', '.join(matches)}")
         return None
+
+
+def as_in_a_cell(text: str) -> str:
+    """A refusal's lines for a shell, in backquotes, as a cell takes them; what needs a shell stays."""
+    return re.sub(rf"`cortex (?=(?:{'|'.join({*VERBS, *KERNEL_VERBS, 'sample'})})\b)", "`%cortex ", text)
 
 
 def verb(function: Callable[..., None]) -> click.Command:

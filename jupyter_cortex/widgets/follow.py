@@ -11,6 +11,7 @@ from .. import commands, render
 from ..client import Client
 from ..commands.following import Followed
 from ..commands.following import follow as follow_to_the_end
+from ..commands.verbs import as_in_a_cell
 from ..core.errors import CortexError
 from ..core.workload import FINAL
 from . import pages
@@ -79,7 +80,7 @@ class _View:
         try:
             workload = self._client.cancel(self._name, self._id)
         except CortexError as error:
-            self._line.value = page(box("bad", f"<p>{esc(error.message)}</p>"))
+            self._line.value = page(box("bad", f"<p>{esc(as_in_a_cell(error.message))}</p>"))
             return
         self._button.layout.display = "none"
         self._line.value = pages.workload({"id": workload.id, "status": workload.status}, name=self._name)

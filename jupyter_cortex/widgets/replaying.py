@@ -9,6 +9,7 @@ import ipywidgets
 
 from ..client import Client
 from ..commands.failures import keep_workload, still_failing
+from ..commands.verbs import as_in_a_cell
 from ..core.errors import CortexError
 from .style import esc, page
 from .views import show_widget
@@ -62,7 +63,7 @@ class Actions:
         try:
             kind, said = "good", action()
         except CortexError as error:
-            kind, said = "bad", error.message
+            kind, said = "bad", as_in_a_cell(error.message)
         self.said.value = page(f'<span class="{kind}">{esc(said)}</span>')
 
     def _keep(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import ipywidgets
 
+from ..commands.verbs import as_in_a_cell
 from ..core.errors import CortexError
 from ..handler import log_lines, logs
 from ..handler.live import Progress
@@ -123,7 +124,7 @@ class Workbench:
             with contextlib.closing(Drawing(self._draw_log)) as drawing:
                 data = self._run(body, content_type, headers, drawing)
         except CortexError as error:
-            self.result.value = page(box("bad", f"<p><b>{esc(error.title())}</b>: {esc(error.message)}</p>"))
+            self.result.value = page(box("bad", f"<p><b>{esc(error.title())}</b>: {esc(as_in_a_cell(error.message))}</p>"))
             return
         finally:
             self.button.disabled = False
@@ -139,7 +140,7 @@ class Workbench:
         try:
             where = self._keep(self.name.value, self.expect.value and not self.expect.disabled)
         except CortexError as error:
-            self.said.value = page(f'<span class="bad">{esc(error.message)}</span>')
+            self.said.value = page(f'<span class="bad">{esc(as_in_a_cell(error.message))}</span>')
             return
         self.said.value = page(f'<span class="good">kept as {esc(where)}</span>')
 

@@ -16,7 +16,7 @@ import yaml
 
 from jupyter_cortex import __version__, render
 from jupyter_cortex.cli import main
-from jupyter_cortex.commands.verbs import VERBS
+from jupyter_cortex.commands.verbs import KERNEL_VERBS, SHELL_VERBS, VERBS
 from jupyter_cortex.core.errors import BadRequest, CortexError, HandlerError, NotebookError
 from jupyter_cortex.magics.completion import complete
 from jupyter_cortex.magics.door import text
@@ -183,6 +183,27 @@ def test_a_wrong_option_is_one_line_with_the_way_to_the_help(shell: Shell) -> No
     assert type(error).__name__ == "UsageError"
     assert "--fast" in str(error)
     assert "%cortex deploy --help" in str(error)
+
+
+@pytest.mark.parametrize("verb", SHELL_VERBS)
+def test_a_verb_that_needs_a_shell_says_so_in_a_cell(shell: Shell, verb: str) -> None:
+    assert verb in main.commands
+    said = str(shell.run(f"%cortex {verb} list", check=False).error_in_exec)
+    assert f"`{verb}` needs a shell: write `cortex {verb}` in a terminal, or `!cortex {verb}` in a cell" in said
+
+
+def test_every_verb_is_one_for_shells_or_for_kernels_or_for_both() -> None:
+    assert set(main.commands) == {*VERBS, "sample", *SHELL_VERBS}
+    assert not set(main.commands) & set(KERNEL_VERBS)
+
+
+def test_a_line_that_a_refusal_names_is_one_that_a_cell_takes(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "`%cortex get`" in refused(shell, "%cortex get unknown-api").message
+    monkeypatch.setenv("JUPYTER_CORTEX_HOME", str(tmp_path / "nowhere"))
+    down = refused(shell, "%cortex get")
+    assert "start it with `%cortex up`" in down.message
+    assert "`%cortex up`" in "\n".join(down._render_traceback_())  # type: ignore[attr-defined]
+    assert "`cortex env add elsewhere" in refused(shell, "%cortex get -e elsewhere").message, "what needs a shell stays"
 
 
 def test_only_payload_takes_a_body(shell: Shell) -> None:
