@@ -161,17 +161,24 @@ def requeue(door: Door, ids: tuple[str, ...], group: str | None, since: str | No
     """Run failed requests again on what is live now, under their old ids: who polls them gets the new result."""
     if bool(ids) == bool(group):
         raise BadRequest("give ids, or --group FINGERPRINT, one of them")
+    if ids and since:
+        raise BadRequest("--since is for --group: ids say themselves which requests are meant")
     api, seconds = api_of(door, name), read_since(since)
-    client = door.client()
+    client, after = door.client(), moment(seconds)
     found = find_group(client, api, group) if group else None
+    if found and after is not None:
+        since_then = {one["fingerprint"]: one for one in client.failures(api, since=after)}
+        if found["fingerprint"] not in since_then:
+            raise BadRequest(f"no request of group {found['fingerprint']} has failed in the last {since}; leave --since out for all of them")
+        found = since_then[found["fingerprint"]]
     if not yes and not door.json:
-        _ask(door, client, api, found, ids)
+        _ask(door, client, api, found, ids, f" in the last {since}" if since else "")
     with door.working(f"putting failed requests of {api} back") as progress:
         done = client.requeue(
             api,
             ids=list(ids) or None,
             fingerprint=found["fingerprint"] if found else None,
-            since=moment(seconds),
+            since=after,
             source=door.source(),
             progress=progress,
         )
@@ -180,9 +187,10 @@ def requeue(door: Door, ids: tuple[str, ...], group: str | None, since: str | No
         raise click.exceptions.Exit(1)
 
 
-def _ask(door: Door, client: Client, api: str, group: dict[str, Any] | None, ids: tuple[str, ...]) -> None:
-    """Raises Abort for a no, BadRequest where nobody can be asked."""
-    what = f"{group['count']} requests that failed with {group['type']}" if group else f"{len(ids)} request{'s' * (len(ids) != 1)}"
+def _ask(door: Door, client: Client, api: str, group: dict[str, Any] | None, ids: tuple[str, ...], when: str) -> None:
+    """``when``: of which time those of the group are. Raises Abort for a no, BadRequest where nobody can be asked."""
+    count = group["count"] if group else len(ids)
+    what = f"{count:,} request{'s' * (count != 1)}" + (f" that failed with {group['type']}{when}" if group else "")
     versions = group["versions"] if group else [client.workload(api, one)["version"] for one in ids]
     note = still_failing(client, api, versions)
     question = f"run {what} of {api} again, under their ids{f' ({note})' if note else ''}"

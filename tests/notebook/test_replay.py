@@ -515,6 +515,18 @@ def test_failed_requests_get_their_results_under_their_old_ids(story: StoryMaker
     assert str(one.root) in json.dumps(details["requeues"]), "who asked for it is in the record"
 
 
+def test_requeue_asks_about_those_since_then_alone(story: StoryMaker) -> None:
+    one = story("replay-since")
+    one.sent(BAD)
+    mark = one.group()["fingerprint"]
+    line = f"%cortex requeue --group {mark} --since 8s"
+    wait_until(lambda: "has failed in the last 8s" in one.refused(line), "the first one is older")
+    (second,) = one.sent(BAD)
+    assert "1 request that failed with KeyError in the last 8s" in one.refused(line)
+    assert one.data(f"{line} --yes")["requeued"] == [second]
+    assert "--since is for --group" in one.refused(f"%cortex requeue {second} --since 1h")
+
+
 def test_requests_shows_failures_by_group_with_the_next_line_to_type(story: StoryMaker) -> None:
     one = story("replay-requests")
     bad, other, good = one.sent(BAD, OTHER, GOOD)
