@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from ..handler import payload
 from ..handler.masking import STARS
 from ..project import from_notebook, samples
 from ..project.samples import Sample
+from .completing import IDS, complete_api, completer
 from .door import Door
-from .verbs import complete_api, shared, verb
+from .verbs import shared, verb
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -60,6 +62,34 @@ def api_of(door: Door, given: str | None, spelled: str = "--name API") -> str:
     if found := given or own_api(door):
         return found
     raise BadRequest(f"say which API: there is no cortex.yaml here with one entry; give its name (`{spelled}`)")
+
+
+def _asked_api(door: Door, ctx: click.Context) -> str:
+    """The API of a line that is being typed, whose option --name sets ``api`` or ``name``."""
+    option = next(one for one in ctx.command.params if "--name" in one.opts)
+    return api_of(door, ctx.params.get(str(option.name)))
+
+
+@completer
+def complete_failed(door: Door, ctx: click.Context, param: click.Parameter) -> Iterable[str]:
+    """Ids of the newest failures, or the groups' fingerprints."""
+    api = _asked_api(door, ctx)
+    if param.name == "group":
+        return [group["fingerprint"] for group in door.client().failures(api)]
+    return [row["id"] for row in door.client().workloads(api, "failed", limit=IDS)]
+
+
+@completer
+def complete_kept(door: Door, ctx: click.Context, param: click.Parameter) -> Iterable[str]:
+    """Ids of the newest requests whose payload is still there."""
+    api, client = _asked_api(door, ctx), door.client()
+    kept = _Retained(client, api)
+    return [row["id"] for row in client.workloads(api, limit=IDS) if stays(kept.by(row["version"]), row["status"], row["size"])]
+
+
+@completer
+def complete_version(door: Door, ctx: click.Context, param: click.Parameter) -> Iterable[str]:
+    return [str(one["version"]) for one in door.client().get_api(_asked_api(door, ctx))["api_versions"]]
 
 
 def name_words(door: Door, api: str) -> str:
@@ -152,8 +182,13 @@ def still_failing(client: Client, api: str, versions: list[int]) -> str:
 
 
 @shared
-@click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--group", metavar="FINGERPRINT", help="All failed requests of a group (see `requests --group`); the beginning of it is enough.")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=complete_failed)
+@click.option(
+    "--group",
+    metavar="FINGERPRINT",
+    shell_complete=complete_failed,
+    help="All failed requests of a group (see `requests --group`); the beginning of it is enough.",
+)
 @click.option("--since", metavar="AGE", help="Of the group, only those of the last 30m, 1h, 2d.")
 @click.option("--name", "name", shell_complete=complete_api, help="The API; default: the notebook's own, or the only one of cortex.yaml here.")
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
@@ -271,7 +306,13 @@ def _values(document: Any, path: str) -> list[Any]:
 
 @verb
 @click.argument("name", required=False)
-@click.option("--from", "request_id", metavar="ID", help="A request of production whose payload is kept; without it the samples are listed.")
+@click.option(
+    "--from",
+    "request_id",
+    metavar="ID",
+    shell_complete=complete_kept,
+    help="A request of production whose payload is kept; without it the samples are listed.",
+)
 @click.option("--name", "api", shell_complete=complete_api, help="The API of the request; default: the only one of cortex.yaml here.")
 @click.option("--dir", "directory", default=".", help="The project's directory.")
 @click.option("--expect/--no-expect", default=True, help="Keep the result of a completed request as what the sample must give.")

@@ -7,6 +7,7 @@ import click
 from .. import commands
 from ..client import Client, Deployed
 from ..core.errors import BadRequest
+from .completing import complete_rehearsed
 from .door import Door
 from .verbs import api_argument, shared
 
@@ -68,7 +69,7 @@ def undecided(client: Client, name: str, version: int | None) -> int:
 
 @shared
 @api_argument
-@click.argument("version", required=False, type=click.IntRange(min=1))
+@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_rehearsed)
 @click.option("-f", "--force", is_flag=True, help="Even while it is updating.")
 @click.option("--no-wait", is_flag=True, help="Return before it is live.")
 def promote(door: Door, name: str, version: int | None, force: bool, no_wait: bool) -> None:
@@ -79,7 +80,7 @@ def promote(door: Door, name: str, version: int | None, force: bool, no_wait: bo
 
 @shared
 @api_argument
-@click.argument("version", required=False, type=click.IntRange(min=1))
+@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_rehearsed)
 def drop(door: Door, name: str, version: int | None) -> None:
     """End a rehearsal, or what was rehearsed, without making it live."""
     client = door.client()

@@ -17,6 +17,7 @@ from ..core.errors import BadRequest, CortexError, EnvironmentDown
 from ..environments import LOCAL
 from ..project import config_file, models
 from . import exporting, publishing
+from .completing import complete_api, complete_earlier, complete_env, complete_id
 from .door import Door
 
 #: Every verb that both doors have, by name.
@@ -50,7 +51,7 @@ def verb(function: Callable[..., None]) -> click.Command:
     """A command with the options that every verb has; it gets its door as the first argument."""
 
     @click.option("-o", "--output", type=click.Choice(["pretty", "json"]), default="pretty", help="Tables for people or JSON for programs.")
-    @click.option("-e", "--env", default=None, help="The environment to use (see `cortex env`).")
+    @click.option("-e", "--env", default=None, shell_complete=complete_env, help="The environment to use (see `cortex env`).")
     @click.pass_context
     def wrapped(ctx: click.Context, output: str, env: str | None, **arguments: Any) -> None:
         function(ctx.find_root().obj(output, env), **arguments)
@@ -68,27 +69,9 @@ def shared(function: Callable[..., None]) -> click.Command:
     return command
 
 
-def complete_api(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Names of the deployed APIs; quietly none when the environment is down."""
-    try:
-        return [api["name"] for api in ctx.find_root().obj("json", None).client().list_apis() if api["name"].startswith(incomplete)]
-    except (CortexError, AttributeError, TypeError):
-        return []
-
-
-def complete_version(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Earlier versions of the API named before that were live; quietly none when the environment is down."""
-    try:
-        api = ctx.find_root().obj("json", None).client().get_api(ctx.params["name"])
-        found = [str(one["version"]) for one in api["api_versions"] if "live_at" in one["times"] and one["version"] != api["live"]]
-        return [one for one in found if one.startswith(incomplete)]
-    except (CortexError, AttributeError, TypeError, KeyError):
-        return []
-
-
 api_argument = click.argument("name", metavar="API", shell_complete=complete_api)
 target_argument = click.argument("target", required=False, metavar="[TARGET]")
-name_option = click.option("--name", default=None, help="The API's name, for a notebook without a cortex.yaml.")
+name_option = click.option("--name", default=None, shell_complete=complete_api, help="The API's name, for a notebook without a cortex.yaml.")
 config_option = click.option("--config", "-c", "pairs", multiple=True, metavar="KEY=VALUE", help="Laid over handler.config; may be repeated.")
 
 
@@ -287,7 +270,7 @@ def submit(
 
 @shared
 @api_argument
-@click.argument("request_id", metavar="ID")
+@click.argument("request_id", metavar="ID", shell_complete=complete_id)
 @click.option("--wait", type=float, default=0.0, help="Wait so many seconds for the end.")
 def result(door: Door, name: str, request_id: str, wait: float) -> None:
     """Status and result of a request."""
@@ -299,7 +282,7 @@ def result(door: Door, name: str, request_id: str, wait: float) -> None:
 
 @shared
 @api_argument
-@click.argument("request_id", metavar="ID")
+@click.argument("request_id", metavar="ID", shell_complete=complete_id)
 def cancel(door: Door, name: str, request_id: str) -> None:
     """Take a request back: it does not run any more; one that runs is told to end, and interrupted when it does not."""
     workload = door.client().cancel(name, request_id)
@@ -335,7 +318,7 @@ def refresh(door: Door, name: str, force: bool) -> None:
 
 @shared
 @api_argument
-@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_version)
+@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_earlier)
 @click.option("-f", "--force", is_flag=True, help="Even while it is updating.")
 @click.option("--no-wait", is_flag=True, help="Return before it is live.")
 def rollback(door: Door, name: str, version: int | None, force: bool, no_wait: bool) -> None:
@@ -367,7 +350,7 @@ def patch(door: Door, config: str, force: bool, no_wait: bool) -> None:
 
 @shared
 @api_argument
-@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_version)
+@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_earlier)
 @click.option("--dir", "directory", help="The directory to make; NAME-vVERSION without it.")
 def export(door: Door, name: str, version: int | None, directory: str | None) -> None:
     """Write what was deployed as a project: its cortex.yaml and files. Without VERSION, what is live."""

@@ -17,8 +17,9 @@ import click
 from .. import commands
 from ..client import Client
 from ..commands import publishing
-from ..commands.failures import api_of, find_group, redaction_note
-from ..commands.verbs import complete_api, config_option, verb
+from ..commands.completing import complete_api
+from ..commands.failures import api_of, complete_failed, complete_version, find_group, redaction_note
+from ..commands.verbs import config_option, verb
 from ..core.errors import BadRequest, CortexError, PayloadGone
 from ..core.variables import variables
 from ..core.workload import REPLICA_DIED
@@ -299,26 +300,18 @@ class Replaying:
         return {"api": self.api, "ran": self.name, **compared_row(record, tried, lines, redacted), "drift": drifts}
 
 
-def complete_failed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Ids of the newest failures, or the groups' fingerprints; quietly none when that cannot be told."""
-    try:
-        door = ctx.find_root().obj("json", None)
-        api, client = api_of(door, ctx.params.get("api")), door.client()
-        found = (
-            [group["fingerprint"] for group in client.failures(api)]
-            if param.name == "group"
-            else [row["id"] for row in client.workloads(api, "failed")]
-        )
-        return [one for one in found if one.startswith(incomplete)]
-    except (CortexError, AttributeError, TypeError):
-        return []
-
-
 @verb
 @click.argument("request_id", required=False, metavar="[ID]", shell_complete=complete_failed)
 @click.option("--group", metavar="FINGERPRINT", shell_complete=complete_failed, help="Replay every kept payload of a group of failures.")
 @click.option("--limit", default=20, show_default=True, help="At most so many of the group, the newest first.")
-@click.option("--in", "number", type=int, metavar="VERSION", help="Run that deployed version's module instead of this notebook's Handler.")
+@click.option(
+    "--in",
+    "number",
+    type=int,
+    metavar="VERSION",
+    shell_complete=complete_version,
+    help="Run that deployed version's module instead of this notebook's Handler.",
+)
 @click.option("--name", "api", shell_complete=complete_api, help="The API; default: the one that this notebook is.")
 @click.option("--anyway", is_flag=True, help="Also what ended its replicas in production: it may end this kernel.")
 @config_option

@@ -12,6 +12,7 @@ import click
 
 from .. import commands
 from ..commands import failures, publishing
+from ..commands.completing import complete_api
 from ..commands.verbs import config_option, verb
 from ..core.errors import BadRequest, CortexError, NotebookError
 from ..project import from_notebook, objects, samples
@@ -190,8 +191,14 @@ def _show_without_widgets(door: CellDoor, data: dict[str, Any] | None) -> None:
 
 @verb
 @click.argument("name", required=False)
-@click.option("--from", "request_id", metavar="ID", help="Keep the payload of a request of production; one that failed has no expected result.")
-@click.option("--name", "api", help="The API of that request; default: the one that this notebook is.")
+@click.option(
+    "--from",
+    "request_id",
+    metavar="ID",
+    shell_complete=failures.complete_kept,
+    help="Keep the payload of a request of production; one that failed has no expected result.",
+)
+@click.option("--name", "api", shell_complete=complete_api, help="The API of that request; default: the one that this notebook is.")
 @click.option("--expect/--no-expect", default=True, help="Keep the result as what the sample must give from now on.")
 def sample(door: CellDoor, name: str | None, request_id: str | None, api: str | None, expect: bool) -> None:
     """Keep the payload that was tried last as a sample: the checks before each deploy run it. Without NAME and --from: list them."""

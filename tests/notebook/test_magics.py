@@ -215,6 +215,7 @@ def test_verbs_and_options_complete(shell: Shell) -> None:
     assert complete(shell.session, "%cortex depl") == ["deploy"]
     assert "--no-check" in complete(shell.session, "%cortex deploy --no")
     assert {"payload", "try"} <= set(complete(shell.session, "%%cortex "))
+    assert "deploy" in shell.shell.complete("de", "%cortex de --yes", len("%cortex de"))[1], "what stands behind the cursor does not count"
 
 
 def test_loading_twice_changes_nothing_and_unloading_takes_everything_back(shell: Shell) -> None:

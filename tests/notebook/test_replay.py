@@ -402,7 +402,24 @@ def test_ids_and_fingerprints_of_failures_complete(story: StoryMaker) -> None:
     lines = "__import__('jupyter_cortex.magics.completion').magics.completion.complete(get_ipython().cortex_session, {!r})"
     assert one.kernel.value(lines.format("%cortex replay ")) == [bad]
     assert one.kernel.value(lines.format(f"%cortex replay {bad[:4]}")) == [bad]
-    assert one.kernel.value(lines.format("%cortex replay --group ")) == [one.group()["fingerprint"]]
+    mark = one.group()["fingerprint"]
+    assert one.kernel.value(lines.format("%cortex replay --group ")) == [mark]
+    good = one.client.workloads(one.name, "completed")[0]["id"]
+    one.client.stop(one.name)
+    wait_until(lambda: not one.environment.processes("replica", one.name), "the replica is gone")
+    waiting = one.client.submit(one.name, GOOD)
+    for line, found in (
+        ("requeue ", [bad]),
+        (f"requeue --name {one.name} ", [bad]),
+        ("requeue --group ", [mark]),
+        ("sample --from ", [waiting, good, bad]),
+        (f"result {one.name} ", [waiting, good, bad]),
+        (f"cancel {one.name} ", [waiting]),
+        ("replay --in ", ["1"]),
+        ("get -e lo", ["local"]),
+        (f"deploy --name {one.name[:-1]}", [one.name]),
+    ):
+        assert one.kernel.value(lines.format(f"%cortex {line}")) == found, line
 
 
 def test_a_payload_that_the_spec_redacts_arrives_redacted_and_says_so(story: StoryMaker) -> None:
