@@ -55,16 +55,19 @@ class _View:
         self._client, self._name, self._id = client, name, request_id
         self._line = ipywidgets.HTML(_line(Followed(request_id)))
         self._bar = ipywidgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout={"width": "420px", "display": "none"})
+        self._partial, self._drawn = ipywidgets.HTML(), None
         self._log = ipywidgets.HTML()
         self._button = ipywidgets.Button(description="Cancel", icon="stop", tooltip="take this workload back", layout={"display": "none"})
         self._button.on_click(lambda _: self.cancel())
-        self._box = ipywidgets.VBox([self._line, self._bar, self._log, self._button])
+        self._box = ipywidgets.VBox([self._line, self._bar, self._partial, self._log, self._button])
         self._handle = show_widget(self._box, {"text/plain": f"id: {request_id}"})
 
     def draw(self, seen: Followed) -> None:
         self._line.value = _line(seen)
         if seen.fraction is not None:
             self._bar.value, self._bar.layout.display = seen.fraction, ""
+        if seen.partial is not self._drawn:
+            self._partial.value, self._drawn = page(pages.so_far(seen.partial)), seen.partial
         if seen.records:
             self._log.value = page(pages.log_table(seen.records[-LINES:]))
 

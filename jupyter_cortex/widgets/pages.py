@@ -12,6 +12,8 @@ from ..render import MACHINE_COLUMNS, STANDARD_KEYS, age, by_machine, failure_fa
 from . import failure_pages
 from .style import badge, box, copyable, esc, highlighted, page, pre, table, ticks, tree
 
+#: Characters of a partial result that are drawn while it grows.
+PARTIAL_CHARACTERS = 20_000
 LEVELS = {"ERROR": "bad", "CRITICAL": "bad", "WARNING": "warn", "DEBUG": "dim"}
 
 
@@ -180,6 +182,14 @@ def log_table(records: list[dict[str, Any]]) -> str:
 def progress_bar(fraction: float, text: str) -> str:
     """How far a request is, as its Handler said last."""
     return f'<p><progress value="{fraction:.4f}" max="1"></progress> {fraction:.0%} <span class=dim>{esc(text)}</span></p>'
+
+
+def so_far(partial: Any) -> str:
+    """What there is of a result. It is drawn again with each news, so that a large one is only said."""
+    size = len(json.dumps(partial))
+    if size > PARTIAL_CHARACTERS:
+        return f"<p class=dim>the result so far: {size:,} characters of JSON</p>"
+    return tree(partial, "the result so far")
 
 
 def executed(url: str) -> str:

@@ -146,12 +146,14 @@ class Workbench:
 
 
 class Drawing(logging.Handler):
-    """Draws the progress and the log table while the handler runs: ``draw`` gets its page, at most ten times a second and not in the first tenth."""
+    """Draws the progress, what there is of the result and the log table while the handler runs.
+
+    ``draw`` gets the page, at most ten times a second and not in the first tenth."""
 
     def __init__(self, draw: Callable[[str], None]) -> None:
         super().__init__()
         self._draw, self._records, self._drawn = draw, [], time.monotonic()  # type: ignore[var-annotated]
-        self._bar = ""
+        self._bar, self._partial = "", b""
         self._lock = threading.RLock()
         self._later: threading.Timer | None = None
         self._done = False
@@ -165,7 +167,7 @@ class Drawing(logging.Handler):
 
     def tell(self, request_id: str, progress: Progress) -> None:
         """The handler says how far it is."""
-        self._bar = pages.progress_bar(progress.fraction, progress.text)
+        self._bar, self._partial = pages.progress_bar(progress.fraction, progress.text), progress.partial or self._partial
         try:
             self._redraw()
         except Exception:  # nor must a bar
@@ -188,7 +190,8 @@ class Drawing(logging.Handler):
         with self._lock:
             if not self._done:
                 self._later, self._drawn = None, time.monotonic()
-                self._draw(page(self._bar, pages.log_table(self._records) if self._records else ""))
+                partial = pages.so_far(json.loads(self._partial)) if self._partial else ""
+                self._draw(page(self._bar, partial, pages.log_table(self._records) if self._records else ""))
 
     def close(self) -> None:
         """Nothing is drawn any more: the whole is shown."""
