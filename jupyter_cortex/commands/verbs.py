@@ -126,7 +126,7 @@ def show(door: Door, target: str | None, name: str | None, pairs: tuple[str, ...
 @name_option
 @config_option
 @click.option("-f", "--force", is_flag=True, help="Deploy even if it is up to date or updating.")
-@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing; in a cell: publish although cells were edited after they ran.")
 @click.option("--take-over", is_flag=True, help="Publish an API that was deployed from somewhere else.")
 @click.option("--no-check", is_flag=True, help="Without the checks before it.")
 @click.option("--no-wait", is_flag=True, help="Return before it is live.")
@@ -361,7 +361,7 @@ def export(door: Door, name: str, version: int | None, directory: str | None) ->
 
 @shared
 @api_argument
-@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@click.option("-y", "--yes", "-f", "--force", "yes", is_flag=True, help="Ask nothing.")
 @click.option("-c", "--keep-cache", is_flag=True, hidden=True)
 def delete(door: Door, name: str, yes: bool, keep_cache: bool) -> None:
     """Delete an API with its queue and results."""

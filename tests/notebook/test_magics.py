@@ -732,6 +732,20 @@ def test_init_writes_a_cortex_yaml_once(shell: Shell) -> None:
     assert "--force" in refused(shell, "%cortex init flowers").message
 
 
+@pytest.mark.parametrize(("name", "why"), [("b-x", "cannot start with 'b-'"), ("a" * 43, "42"), ("Iris", "lower-case"), ("iris-", "does not end")])
+def test_init_refuses_a_name_that_a_deploy_would_refuse(shell: Shell, name: str, why: str) -> None:
+    said = refused(shell, f"%cortex init {name}").message
+    assert f"{name} cannot name an API: " in said
+    assert why in said
+    assert "`%cortex init NAME`" in said
+    assert not Path("cortex.yaml").exists()
+
+
+def test_yes_says_in_a_cell_what_it_means_there(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run("%cortex deploy --help")
+    assert "although cells were edited after they ran" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_slip_in_a_json_payload_is_refused_with_its_line_and_column(shell: Shell) -> None:
     shell.run(HANDLER)
     said = refused(shell, '%%cortex payload\n{\n  "a": 1,\n}').message
