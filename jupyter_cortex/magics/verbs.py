@@ -76,9 +76,9 @@ def read_headers(given: tuple[str, ...], content_type: str | None) -> tuple[dict
             raise BadRequest(f"--header {header!r}: write NAME:VALUE")
         headers[name.strip().lower()] = value.strip()
     written = headers.pop("content-type", None)
-    if written and content_type and written != content_type:
-        raise BadRequest(f"the Content-Type is given twice, as {content_type} and as the header {written}; give one of them")
-    return headers, content_type or written
+    if written is not None and content_type is not None and written != content_type:
+        raise BadRequest(f"the Content-Type is given twice, as {content_type!r} and as the header {written!r}; give one of them")
+    return headers, written if content_type is None else content_type  # an empty one is one, which a gateway refuses
 
 
 def tried_row(tried: Tried) -> dict[str, Any]:
