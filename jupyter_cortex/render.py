@@ -431,7 +431,8 @@ def checked(console: Console, data: dict[str, Any]) -> None:
         for line in data["error"]["details"].get("logs") or ():
             console.print(f"  {escape(str(line))}")
     elif data["ok"]:
-        samples = f"; samples: {', '.join(data['samples'])}" if data["samples"] else "; there are no samples"
+        names, count = ", ".join(data["samples"]), len(data["samples"])
+        samples = f", and {count} sample{'s' * (count != 1)}: {names}" if names else "; there are no samples"
         console.print(f"[green]ok:[/] {data['name']} imports, Handler(config) constructs{escape(samples)}", highlight=False, soft_wrap=True)
 
 
