@@ -19,7 +19,7 @@ from . import __version__, commands, render
 from .client import Client
 from .commands import following
 from .commands.failures import sample
-from .commands.verbs import VERBS, Verbs, api_argument, verb
+from .commands.verbs import KERNEL_VERBS, VERBS, Verbs, api_argument, verb
 from .core.errors import CortexError, NotebookError
 from .core.settings import Settings
 from .environments import Environments
@@ -28,15 +28,11 @@ from .environments import Environments
 WATCH_S = 2.0
 
 
-#: Verbs that need a kernel.
-IN_CELLS = ("payload", "try", "save", "replay")
-
-
 class Shell(Verbs):
     """Turns refusals into one line (or JSON) and exit status 1."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in IN_CELLS:
+        if cmd_name in KERNEL_VERBS:
             ctx.fail(f"`{cmd_name}` needs a notebook's kernel: write `%cortex {cmd_name}` in a cell")
         return super().get_command(ctx, cmd_name)
 
@@ -137,6 +133,8 @@ class ShellDoor:
             data = commands.result(client, name, request_id, seconds)
         else:
             data = self._follow(client, name, request_id, seconds)
+            if "failure" in data:
+                data["failure"]["records"] = []  # they were drawn as they came
         self.show("workload", data, name=name, command=self.command)
         return data
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from . import __version__
 from .commands import curl_line
 from .commands.following import Followed
 from .core.errors import CortexError
@@ -33,6 +34,8 @@ TEXT_WIDTH = 120
 NOTE_COLUMNS = 60
 #: How many lines of a difference a screen gets.
 DIFF_LINES = 200
+#: Log lines of a failed request that a screen gets.
+FAILURE_LINES = 100
 LEVEL_STYLE = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow", "DEBUG": "dim"}
 
 
@@ -150,12 +153,22 @@ def rolled_back(version: dict[str, Any]) -> str:
     return f", a rollback to {version['rollback']['to']}" if version.get("rollback") else ""
 
 
-def _by_machine(workers: Iterable[dict[str, Any]]) -> Table:
-    shown = table("machine", "worker", "version", "ready", "starting", "draining")
-    for worker in sorted(workers, key=lambda worker: (worker["host"], worker["version"], worker["pid"])):
-        numbers = (worker["pid"], worker["version"], worker["ready"], worker["starting"], worker["draining"])
-        shown.add_row(Text(worker["host"]), *map(str, numbers))
-    return shown
+MACHINE_COLUMNS = ("machine", "worker", "version", "ready", "starting", "draining")
+
+
+def by_machine(api: dict[str, Any]) -> list[list[str]]:
+    """A row per worker, where they are on more than one machine; else none."""
+    workers = api["workers"].values()
+    if len({(worker["host"], worker["run_dir"]) for worker in workers}) < 2:
+        return []
+    ordered = sorted(workers, key=lambda worker: (worker["host"], worker["version"], worker["pid"]))
+    return [[str(worker[key]) for key in ("host", "pid", "version", "ready", "starting", "draining")] for worker in ordered]
+
+
+def own_pythons(api: dict[str, Any]) -> list[str]:
+    """The versions that run on a Python of their own, each in a sentence."""
+    found = {(worker["version"], worker["python"]["kind"], worker["python"]["digest"]) for worker in api["workers"].values() if worker.get("python")}
+    return [f"version {number} runs on a Python of its own ({kind}, {digest})" for number, kind, digest in sorted(found)]
 
 
 def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", verbose: bool = False) -> None:
@@ -180,14 +193,13 @@ def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", v
             age(version["times"]["created"]) + rolled_back(version),
         )
     console.print(versions)
-    workers = api["workers"].values()
-    if len({(worker["host"], worker["run_dir"]) for worker in workers}) > 1:
-        console.print(_by_machine(workers))
-    pythons = {
-        (worker["version"], worker["python"]["kind"], worker["python"]["digest"]) for worker in api["workers"].values() if worker.get("python")
-    }
-    for number, kind, digest in sorted(pythons):
-        console.print(f"version {number} runs on a Python of its own ({kind}, {digest})", highlight=False)
+    if machines := by_machine(api):
+        shown = table(*MACHINE_COLUMNS)
+        for row in machines:
+            shown.add_row(*map(Text, row))
+        console.print(shown)
+    for line in own_pythons(api):
+        console.print(line, highlight=False)
     for ended in api["exits"][:3]:
         console.print(f"[dim]{age(ended['at'])} ago:[/] {ended['replica']} ended: {escape(ended['reason'])}", highlight=False)
     if verbose:
@@ -206,14 +218,53 @@ def workload(console: Console, shown: dict[str, Any], *, name: str = "", command
         console.print(json_value(shown["result"]))
     if "error" in shown:
         console.print(f"[red]{escape(shown['error']['type'])}:[/] {escape(shown['error']['message'])}", highlight=False)
-        if shown["error"]["type"] == REPLICA_DIED:
-            console.print(f"[dim]how replicas ended is in `{command} get {name}`, and what they said last in `{command} logs {name}`[/]")
-        else:
-            console.print(f"[dim]the traceback is in `{command} logs {name}`; `%cortex replay {shown['id']} --name {name}` runs it in a notebook[/]")
+        if told := shown.get("failure"):
+            _failure(console, told)
+        console.print(Text(failure_hint(shown, name, command), style="dim"), soft_wrap=True)
     if "notebook" in shown:
         console.print(f"executed notebook: {shown['notebook']}.html, {shown['notebook']}.ipynb", highlight=False, soft_wrap=True)
     if shown.get("status") in ("in_queue", "in_progress"):
         console.print(f"[dim]not finished yet: `{command} result {name} {shown['id']} --wait 30`[/]")
+
+
+def _failure(console: Console, told: dict[str, Any]) -> None:
+    console.print(Text(failure_facts(told), style="dim"), soft_wrap=True)
+    if told["traceback"]:
+        console.print(Text(told["traceback"].rstrip("\n"), style="red"), soft_wrap=True)
+    if told["records"]:
+        left = len(told["records"]) - FAILURE_LINES
+        console.print(f"[dim]its log{f', without its first {left:,} lines' if left > 0 else ''}:[/]")
+        logs(console, told["records"][-FAILURE_LINES:])
+
+
+def failure_facts(told: dict[str, Any]) -> str:
+    """Where, on what and when a request failed, in one line."""
+    facts = [
+        told["place"],
+        f"version {told['version']}" if told["version"] else "",
+        told["replica"],
+        f"{told['attempts']} attempts" if told["attempts"] > 1 else "",
+        f"run {told['run']}" if told["run"] > 1 else "",
+        f"accepted {local_time(told['accepted'])}",
+        f"waited {told['wait_ms']:,} ms" if told["wait_ms"] is not None else "",
+        f"ran {told['run_ms']:,} ms" if told["run_ms"] is not None else "",
+        f"failed {local_time(told['finished'])}" if told["finished"] else "",
+    ]
+    return " · ".join(filter(None, facts))
+
+
+def failure_hint(shown: dict[str, Any], name: str, command: str) -> str:
+    """What to do next with a request that failed, with lines to type in backquotes."""
+    told = shown.get("failure")
+    if shown["error"]["type"] == REPLICA_DIED:
+        return (
+            f"how replicas ended is in `{command} get {name}`, and what they said last in `{command} logs {name}`; "
+            f"once the Handler was changed, `%cortex replay {shown['id']} --name {name} --anyway` runs it in a notebook's kernel"
+        )
+    where = "" if told and told["traceback"] else f"the traceback is in `{command} logs {name}`; "
+    if told and not told["payload_kept"]:
+        return f"{where}its payload was not kept, so that no replay can run it; `retain` in the spec says what is kept of those to come"
+    return f"{where}`%cortex replay {shown['id']} --name {name}` runs it in a notebook"
 
 
 def followed(seen: Followed) -> Text:
@@ -261,7 +312,7 @@ def log_record(console: Console, record: dict[str, Any]) -> None:
         console.print(Text(str(exc_info), style="red"), highlight=False, soft_wrap=True)
 
 
-def processes(console: Console, status: dict[str, Any]) -> None:
+def processes(console: Console, status: dict[str, Any], *, command: str = "cortex", local: bool = True) -> None:
     shown = table("role", "pid", "api", "version", "state", "code")
     for process in status["processes"]:
         shown.add_row(*(str(process.get(key) or "") for key in ("role", "pid", "api", "version", "state", "code")))
@@ -269,9 +320,30 @@ def processes(console: Console, status: dict[str, Any]) -> None:
     console.print(shown)
     for note in status.get("notes", []):
         console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
-    old = {process["code"] for process in status["processes"] if process.get("code") and process["code"] != status.get("code")}
-    if old:
-        console.print(f"[yellow]some processes still run version {', '.join(sorted(old))}; `cortex down && cortex up` restarts them[/]")
+    if note := outdated(status, command=command, local=local):
+        console.print(Text(note, style="yellow"), soft_wrap=True)
+
+
+def outdated(status: dict[str, Any], *, command: str, local: bool) -> str:
+    """Which processes run another version than this program, as after an upgrade, and how they are started anew; "" for none.
+
+    The operator's own version stands for all that it would say of itself. A process that does not say its version is left out.
+    """
+    operator = {"role": "operator", "code": status.get("code")}
+    known = [*status["processes"], *([operator] if not any(one["role"] == "operator" and one.get("code") for one in status["processes"]) else [])]
+    old = [process for process in known if process.get("code") and process["code"] != __version__]
+    if not old:
+        return ""
+    roles = ", ".join(sorted({process["role"] for process in old}))
+    head = f"of version {', '.join(sorted({process['code'] for process in old}))}, while this is {__version__}: {roles}"
+    apis = sorted({process["api"] for process in old if process.get("api")})
+    if all(process.get("api") for process in old):
+        remedy = f"{', '.join(f'`{command} refresh {api}`' for api in apis)} starts them anew"
+    elif local:
+        remedy = f"`{command} down`, then `{command} up` starts them all anew; what was accepted waits meanwhile"
+    else:
+        remedy = f"start the environment anew on {status.get('host') or 'its machine'}, with this version installed there"
+    return f"{head}; {remedy}"
 
 
 def explain(console: Console, error: CortexError) -> None:
@@ -295,7 +367,7 @@ def environments(console: Console, rows: list[dict[str, Any]]) -> None:
 
 
 def said(console: Console, data: dict[str, Any], *, text: str = "") -> None:
-    console.print(escape(text or str(data.get("message", ""))), highlight=False)
+    console.print(escape(text or str(data.get("message", ""))), highlight=False, soft_wrap=True)
 
 
 def init(console: Console, data: dict[str, Any]) -> None:
@@ -364,8 +436,9 @@ def checked(console: Console, data: dict[str, Any]) -> None:
         for line in data["error"]["details"].get("logs") or ():
             console.print(f"  {escape(str(line))}")
     elif data["ok"]:
-        samples = f", and {len(data['samples'])} sample{'s' * (len(data['samples']) != 1)}" if data["samples"] else "; there are no samples"
-        console.print(f"[green]ok:[/] {data['name']} imports, Handler(config) constructs{samples}", highlight=False)
+        names, count = ", ".join(data["samples"]), len(data["samples"])
+        samples = f", and {count} sample{'s' * (count != 1)}: {names}" if names else "; there are no samples"
+        console.print(f"[green]ok:[/] {data['name']} imports, Handler(config) constructs{escape(samples)}", highlight=False, soft_wrap=True)
 
 
 def tried(console: Console, data: dict[str, Any]) -> None:
@@ -373,6 +446,8 @@ def tried(console: Console, data: dict[str, Any]) -> None:
     if data["refusal"]:
         console.print(f"[bold red]refused with 400:[/] {escape(data['refusal'])}\n[dim]nothing is queued; the Handler does not see it[/]")
         return
+    if note := ignored(data):
+        console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
     arrived = data["payload"]
     console.print(f"arrives: [bold]{arrived['type']}[/] [dim]{arrived['size']}[/]  {escape(arrived['repr'])}")
     logs(console, data["records"])
@@ -382,6 +457,12 @@ def tried(console: Console, data: dict[str, Any]) -> None:
     else:
         console.print(f"[red]{escape(data['error']['type'])}:[/] {escape(data['error']['message'])}")
         console.print(Text(data["traceback"], style="red"), soft_wrap=True)
+
+
+def ignored(data: dict[str, Any]) -> str:
+    """Which headers of a try have no effect, in words; "" for none."""
+    names = ", ".join(data["ignored"])
+    return f"without effect here: {names}; of the headers, a Handler's call depends on Content-Type and X-Request-ID alone" if names else ""
 
 
 def samples(console: Console, rows: list[dict[str, Any]]) -> None:
@@ -427,6 +508,13 @@ def requests(console: Console, data: dict[str, Any], *, command: str = "cortex",
         # Lines rather than a table: on 80 columns a table would cut the id off, which is what one needs next.
         console.print(Text.assemble(local_time(row["accepted"]), "  ", status_text(row["status"]), f"  {facts}  ", (error, "red")), soft_wrap=True)
         console.print(Text(f"    {row['next']}", style="dim"), soft_wrap=True)
+    if data["more"]:
+        console.print(f"[dim]{newest(data)}[/]")
+
+
+def newest(data: dict[str, Any]) -> str:
+    """That a list of requests ends where it was told to, not where they begin."""
+    return f"the newest {len(data['workloads'])}; there may be more: `--limit` says how many"
 
 
 def first_line(text: str, most: int = 160) -> str:
@@ -452,8 +540,24 @@ def replayed(console: Console, data: dict[str, Any]) -> None:
     if data["difference"] and data["difference"]["rows"]:
         _differing(console, data["difference"])
     _drift(console, data["drift"])
-    if here["status"] == "failed":
-        console.print("\n[dim]next: `%debug` is in the failing frame; change the cell, run it, replay again[/]")
+    console.print(Text(f"\n{next_words(data, failed=here['status'] == 'failed')}", style="dim"), soft_wrap=True)
+
+
+def next_words(data: dict[str, Any], *, failed: bool) -> str:
+    """What to do after a replay, with lines to type in backquotes."""
+    if failed:
+        return "next: `%debug` is in the failing frame · change the cell, run it, replay again"
+    return f"next: keep it as a sample · `%cortex deploy`{' · `%cortex requeue`' if data['requeues'] else ''}"
+
+
+def group_redaction(data: dict[str, Any]) -> str:
+    """That what ran is not what came, in words; "" when it is."""
+    if not data["redacted"]:
+        return ""
+    which = next(row["redacted"] for row in data["rows"] if row["redacted"])
+    refused = ", and a requeue refuses those" if any(row["redacted"] and not row["requeues"] for row in data["rows"]) else ""
+    whose = f"{data['redacted']} of {len(data['rows'])} payloads are not as they came ({which})"
+    return f"{whose}: what these do here does not say what their callers' would do{refused}"
 
 
 def _answer(console: Console, row: dict[str, Any]) -> None:
@@ -491,12 +595,16 @@ def replays(console: Console, data: dict[str, Any]) -> None:
     console.print(Text.assemble((f"{group['count']} × ", "bold"), (group["type"], "bold red"), f": {first_line(group['message'])}"))
     style = "green" if data["fixed"] else "red"
     console.print(Text.assemble((f"{data['succeeded']} of {len(rows)} succeed here", style), (f" ({data['ran']})", "dim")))
+    if note := group_redaction(data):
+        console.print(Text(note, style="yellow"), soft_wrap=True)
     _drift(console, data["drift"])
-    shown = table("request", "here", "beside production", "ran")
+    shown = table("request", "here", "beside production", "ran", "error")
     for row in rows:
         ran = f"{row['run_ms']:,.1f} ms" if row["run_ms"] is not None else ""
-        shown.add_row(row["id"], status_text(row["status"]), Text(row["verdict"]), ran)
+        error = f"{row['error']['type']}: {first_line(row['error']['message'])}" if row["error"] else ""
+        shown.add_row(row["id"], status_text(row["status"]), Text(row["verdict"]), ran, Text(error, style="red"))
     console.print(shown, soft_wrap=True)
+    console.print(Text(next_words(data, failed=not data["fixed"]), style="dim"), soft_wrap=True)
 
 
 #: The verdicts of a rehearsal, in words and how they look; those that want a look first.

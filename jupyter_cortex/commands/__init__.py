@@ -13,6 +13,7 @@ from typing import Any
 
 from ..client import Client, Deployed, Progress
 from ..core.errors import ApiNotFound, BadRequest, CortexError
+from ..core.workload import FINAL, Status
 from ..project.samples import Sample
 
 
@@ -100,25 +101,45 @@ def submit(client: Client, name: str, payload: Any, content_type: str | None, re
 
 
 def result(client: Client, name: str, request_id: str, wait: float = 0) -> dict[str, Any]:
-    """The answer of GET, without the keys that are not there."""
+    """The answer of GET, without the keys that are not there; who has the control token is told more of what failed (``failure``)."""
     workload = client.result(name, request_id, wait)
-    shown = {"id": workload.id, "status": workload.status}
+    shown: dict[str, Any] = {"id": workload.id, "status": workload.status}
     for key in ("result", "timestamp", "error", "progress", "partial"):
         if (value := getattr(workload, key)) is not None:
             shown[key] = value
-    if workload.status not in ("in_queue", "in_progress") and _has_notebook(client, name, request_id):
-        shown["notebook"] = f"{client.url(name)}/{request_id}/notebook"
+    # Who may only call is told neither of notebooks nor of tracebacks.
+    if workload.status in FINAL and client.environment.token:
+        with contextlib.suppress(CortexError):
+            record = client.workload(name, request_id)
+            if record.get("notebook"):
+                shown["notebook"] = f"{client.url(name)}/{request_id}/notebook"
+            if record["status"] == workload.status == Status.FAILED:
+                shown["failure"] = failure(record, client.workload_log(name, request_id))
     return shown
 
 
-def _has_notebook(client: Client, name: str, request_id: str) -> bool:
-    """Whether an executed notebook is kept; who may only call is not told."""
-    if not client.environment.token:
-        return False
-    try:
-        return bool(client.workload(name, request_id).get("notebook"))
-    except CortexError:
-        return False
+def failure(record: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a failed workload says of itself: where, on what, when, its traceback and its own log records (``lines``)."""
+    times = {key: record[key] for key in ("accepted", "started", "finished", "wait_ms", "run_ms")}
+    return {
+        "place": place_of(record.get("frames") or []),
+        "traceback": (record["failure"] or {}).get("traceback") or "",
+        **{key: record[key] for key in ("version", "replica", "attempts", "run", "fingerprint")},
+        "payload_kept": bool(record.get("payload_kept")),
+        **times,
+        "records": own_records(lines),
+    }
+
+
+def place_of(frames: list[dict[str, Any]]) -> str:
+    """Where it happened, in words: the author's last line."""
+    last = next((frame for frame in reversed(frames) if frame["user"]), frames[-1] if frames else None)
+    return str(last["place"] or f"{last['file']}, line {last['line']}") if last else ""
+
+
+def own_records(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Log records without the line that only repeats the traceback."""
+    return [line for line in lines if line.get("message") != "failed to process workload"]
 
 
 def write_report(client: Client, name: str, file: str) -> dict[str, str]:

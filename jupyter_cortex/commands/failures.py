@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from ..client import Client
 from ..core import json_paths
 from ..core.errors import BadRequest, CortexError, DeploymentNotFound, PayloadError
 from ..core.readers import FieldError
+from ..core.workload import FINAL, stays
 from ..handler import payload
 from ..handler.masking import STARS
 from ..project import from_notebook, samples
 from ..project.samples import Sample
+from .completing import IDS, complete_api, completer
 from .door import Door
-from .verbs import complete_api, shared, verb
+from .verbs import shared, verb
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -61,6 +64,34 @@ def api_of(door: Door, given: str | None, spelled: str = "--name API") -> str:
     raise BadRequest(f"say which API: there is no cortex.yaml here with one entry; give its name (`{spelled}`)")
 
 
+def _asked_api(door: Door, ctx: click.Context) -> str:
+    """The API of a line that is being typed, whose option --name sets ``api`` or ``name``."""
+    option = next(one for one in ctx.command.params if "--name" in one.opts)
+    return api_of(door, ctx.params.get(str(option.name)))
+
+
+@completer
+def complete_failed(door: Door, ctx: click.Context, param: click.Parameter) -> Iterable[str]:
+    """Ids of the newest failures, or the groups' fingerprints."""
+    api = _asked_api(door, ctx)
+    if param.name == "group":
+        return [group["fingerprint"] for group in door.client().failures(api)]
+    return [row["id"] for row in door.client().workloads(api, "failed", limit=IDS)]
+
+
+@completer
+def complete_kept(door: Door, ctx: click.Context, param: click.Parameter) -> Iterable[str]:
+    """Ids of the newest requests whose payload is still there."""
+    api, client = _asked_api(door, ctx), door.client()
+    kept = _Retained(client, api)
+    return [row["id"] for row in client.workloads(api, limit=IDS) if stays(kept.by(row["version"]), row["status"], row["size"])]
+
+
+@completer
+def complete_version(door: Door, ctx: click.Context, param: click.Parameter) -> Iterable[str]:
+    return [str(one["version"]) for one in door.client().get_api(_asked_api(door, ctx))["api_versions"]]
+
+
 def name_words(door: Door, api: str) -> str:
     """What a line for a notebook needs to mean this API: nothing where it is the notebook's own."""
     return "" if door.in_cell and own_api(door) == api else f" --name {api}"
@@ -80,21 +111,42 @@ def find_group(client: Client, api: str, given: str) -> dict[str, Any]:
 
 
 def look(client: Client, api: str, command: str, words: str, *, failed: bool, seconds: float | None, group: bool, limit: int) -> dict[str, Any]:
-    """What `requests` shows: ``{"api", "workloads", "groups"}``; each row has the next line to type in ``next``.
+    """What `requests` shows: ``{"api", "workloads", "groups", "more"}``; each row has the next line to type in ``next``.
 
-    ``command`` and ``words``: how lines begin here, and what those for a notebook need behind them. ``seconds``: back from now.
+    ``command`` and ``words``: how lines begin here, and what those for a notebook need behind them. ``seconds``: back from now. ``more``: whether
+    there may be older ones that were asked for.
     """
-    rows = [] if group else client.workloads(api, status="failed" if failed else None, limit=limit)
+    listed = [] if group else client.workloads(api, status="failed" if failed else None, limit=limit)
     after = moment(seconds)
-    if after is not None:
-        rows = [row for row in rows if (row["finished"] or row["accepted"]) >= after]
+    rows = [row for row in listed if after is None or (row["finished"] or row["accepted"]) >= after]
     groups = client.failures(api, since=after)
+    kept = _Retained(client, api)
     for row in rows:
-        ended = row["status"] in ("completed", "failed")
-        row["next"] = f"%cortex replay {row['id']}{words}" if ended else f"{command} result {api} {row['id']} --wait 30"
+        if row["status"] not in FINAL:
+            row["next"] = f"{command} result {api} {row['id']} --wait 30"
+        elif stays(kept.by(row["version"]), row["status"], row["size"]):
+            row["next"] = f"%cortex replay {row['id']}{words}"
+        else:
+            row["next"] = f"{command} result {api} {row['id']}"
     for one in groups:
-        one["next"] = f"%cortex replay --group {one['fingerprint']}{words}"
-    return {"api": api, "workloads": rows, "groups": groups}
+        if any(kept.by(version)["payload"] != "never" for version in one["versions"] or [None]):
+            one["next"] = f"%cortex replay --group {one['fingerprint']}{words}"
+        else:
+            one["next"] = f"{command} result {api} {one['newest']}"
+    return {"api": api, "workloads": rows, "groups": groups, "more": bool(rows) and len(rows) == limit}
+
+
+class _Retained:
+    """``retain`` of the versions that a table names, each asked for once."""
+
+    def __init__(self, client: Client, api: str) -> None:
+        self._client, self._api = client, api
+        self._known: dict[int | None, dict[str, Any]] = {}
+
+    def by(self, version: int | None) -> dict[str, Any]:
+        if version not in self._known:
+            self._known[version] = retention(self._client, self._api, version)
+        return self._known[version]
 
 
 @shared
@@ -130,8 +182,13 @@ def still_failing(client: Client, api: str, versions: list[int]) -> str:
 
 
 @shared
-@click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--group", metavar="FINGERPRINT", help="All failed requests of a group (see `requests --group`); the beginning of it is enough.")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=complete_failed)
+@click.option(
+    "--group",
+    metavar="FINGERPRINT",
+    shell_complete=complete_failed,
+    help="All failed requests of a group (see `requests --group`); the beginning of it is enough.",
+)
 @click.option("--since", metavar="AGE", help="Of the group, only those of the last 30m, 1h, 2d.")
 @click.option("--name", "name", shell_complete=complete_api, help="The API; default: the notebook's own, or the only one of cortex.yaml here.")
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
@@ -139,17 +196,24 @@ def requeue(door: Door, ids: tuple[str, ...], group: str | None, since: str | No
     """Run failed requests again on what is live now, under their old ids: who polls them gets the new result."""
     if bool(ids) == bool(group):
         raise BadRequest("give ids, or --group FINGERPRINT, one of them")
+    if ids and since:
+        raise BadRequest("--since is for --group: ids say themselves which requests are meant")
     api, seconds = api_of(door, name), read_since(since)
-    client = door.client()
+    client, after = door.client(), moment(seconds)
     found = find_group(client, api, group) if group else None
+    if found and after is not None:
+        since_then = {one["fingerprint"]: one for one in client.failures(api, since=after)}
+        if found["fingerprint"] not in since_then:
+            raise BadRequest(f"no request of group {found['fingerprint']} has failed in the last {since}; leave --since out for all of them")
+        found = since_then[found["fingerprint"]]
     if not yes and not door.json:
-        _ask(door, client, api, found, ids)
+        _ask(door, client, api, found, ids, f" in the last {since}" if since else "")
     with door.working(f"putting failed requests of {api} back") as progress:
         done = client.requeue(
             api,
             ids=list(ids) or None,
             fingerprint=found["fingerprint"] if found else None,
-            since=moment(seconds),
+            since=after,
             source=door.source(),
             progress=progress,
         )
@@ -158,9 +222,10 @@ def requeue(door: Door, ids: tuple[str, ...], group: str | None, since: str | No
         raise click.exceptions.Exit(1)
 
 
-def _ask(door: Door, client: Client, api: str, group: dict[str, Any] | None, ids: tuple[str, ...]) -> None:
-    """Raises Abort for a no, BadRequest where nobody can be asked."""
-    what = f"{group['count']} requests that failed with {group['type']}" if group else f"{len(ids)} request{'s' * (len(ids) != 1)}"
+def _ask(door: Door, client: Client, api: str, group: dict[str, Any] | None, ids: tuple[str, ...], when: str) -> None:
+    """``when``: of which time those of the group are. Raises Abort for a no, BadRequest where nobody can be asked."""
+    count = group["count"] if group else len(ids)
+    what = f"{count:,} request{'s' * (count != 1)}" + (f" that failed with {group['type']}{when}" if group else "")
     versions = group["versions"] if group else [client.workload(api, one)["version"] for one in ids]
     note = still_failing(client, api, versions)
     question = f"run {what} of {api} again, under their ids{f' ({note})' if note else ''}"
@@ -194,13 +259,17 @@ def keep_workload(
     made = samples.free_name(
         root, f"failed-{(record.get('fingerprint') or request_id)[:IN_A_NAME]}" if failed else f"request-{request_id[:IN_A_NAME]}"
     )
-    expected = record["result"] if expect and not failed else None
-    path = samples.save(root, Sample(name or made, content_type, body, expected, notebook.name if notebook else None))
-    note = (
-        "it must not fail any more; no result is expected" if failed else "with production's result" if expected is not None else "any result will do"
-    )
     redacted = redaction_note(client, api, record, content_type, body)
-    return path, f"{note}; {redacted}" if redacted else note
+    # Production's result is that of the payload as it came: the checks could never get it from this one.
+    expected = record["result"] if expect and not failed and not redacted else None
+    path = samples.save(root, Sample(name or made, content_type, body, expected, notebook.name if notebook else None))
+    if failed:
+        note = "it must not fail any more; no result is expected"
+    elif redacted and expect:
+        note = "any result will do, as production's is that of the payload before it was redacted"
+    else:
+        note = "with production's result" if expected is not None else "any result will do"
+    return path, f"{note}; {redacted}: write a value there that the Handler can take" if redacted else note
 
 
 def retention(client: Client, api: str, version: int | None) -> dict[str, Any]:
@@ -237,7 +306,13 @@ def _values(document: Any, path: str) -> list[Any]:
 
 @verb
 @click.argument("name", required=False)
-@click.option("--from", "request_id", metavar="ID", help="A request of production whose payload is kept; without it the samples are listed.")
+@click.option(
+    "--from",
+    "request_id",
+    metavar="ID",
+    shell_complete=complete_kept,
+    help="A request of production whose payload is kept; without it the samples are listed.",
+)
 @click.option("--name", "api", shell_complete=complete_api, help="The API of the request; default: the only one of cortex.yaml here.")
 @click.option("--dir", "directory", default=".", help="The project's directory.")
 @click.option("--expect/--no-expect", default=True, help="Keep the result of a completed request as what the sample must give.")

@@ -20,13 +20,15 @@ TICK_S = 0.5
 
 @dataclass
 class Followed:
-    """How it stands. ``position``: how many wait in front of it; ``fraction`` and ``text`` as its Handler said last; ``records``: its log so far."""
+    """How it stands. ``position``: how many wait in front of it; ``fraction``, ``text`` and ``partial`` (what there is of the result) as its Handler
+    said last; ``records``: its log so far."""
 
     id: str
     status: str = "in_queue"
     position: int | str | None = None
     fraction: float | None = None
     text: str = ""
+    partial: Any = None
     records: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -35,6 +37,7 @@ class Followed:
             self.records.append(event.data)
         elif event.kind == "progress":
             self.fraction, self.text = float(event.data["fraction"]), str(event.data["text"])
+            self.partial = event.data.get("partial", self.partial)
         else:
             self.status, self.position = event.kind, event.data.get("position")
 

@@ -14,7 +14,7 @@ from typing import Any
 from ..client import Client, Deployed
 from ..core.checks import NAME, NAME_LIMIT, check_name
 from ..core.errors import ApiNotFound, BadRequest, CortexError, EnvironmentDown
-from ..core.readers import FieldError
+from ..core.readers import FieldError, text
 from ..core.settings import Settings
 from ..core.spec import APISpec, check_specs
 from ..environments import LOCAL
@@ -62,13 +62,24 @@ def from_target(door: Door, target: str | None, name: str | None, pairs: tuple[s
         path = Path(target).absolute()
         return from_notebook.build(door.notebook(path), path.parent, name=name, config=config, confirm=confirm)
     if door.in_cell and not (target and is_config(target)):
-        built = from_notebook.build(door.notebook(None), door.root(), name=target or name, config=config, confirm=confirm)
+        own = target or name or _remembered(door)
+        built = from_notebook.build(door.notebook(None), door.root(), name=own, config=config, confirm=confirm)
         with suppress(FieldError):  # what can name no API is refused later, and must not be meant from then on
-            door.remember(check_name(built.name))
+            door.remember(text(check_name, longest=NAME_LIMIT)(built.name))
         return built
     if config or name:
         raise BadRequest("--config and --name are for notebooks; a project has its config in cortex.yaml")
     return projects.from_config(_config(door, target), confirm=confirm)
+
+
+def _remembered(door: Door) -> str | None:
+    """The API that the notebook was said to be; None where cortex.yaml has none of that name (any more)."""
+    name = door.remembered()
+    try:
+        from_notebook.entry_of(door.root(), name)
+    except CortexError:
+        return None
+    return name
 
 
 def _config(door: Door, target: str | None) -> Path:

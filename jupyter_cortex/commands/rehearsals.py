@@ -7,6 +7,7 @@ import click
 from .. import commands
 from ..client import Client, Deployed
 from ..core.errors import BadRequest
+from .completing import complete_rehearsed
 from .door import Door
 from .verbs import api_argument, shared
 
@@ -26,7 +27,7 @@ def after(door: Door, deployed: list[Deployed], *, waited: bool, promote_if_same
             chosen = report["same"] if promote_if_same else asks and door_asks(door, client, one, report)
             report["promoted"] = bool(chosen)
             if not (asks and not promote_if_same):
-                door.show("rehearsed", report)
+                door.show("rehearsed", report, command=door.command)
             if chosen:
                 promote_one(door, client, one.api, one.version, quiet=door.json)
             elif promote_if_same and not door.in_cell:
@@ -37,7 +38,7 @@ def after(door: Door, deployed: list[Deployed], *, waited: bool, promote_if_same
 
 def door_asks(door: Door, client: Client, one: Deployed, report: dict[str, object]) -> bool:
     """Show the report and ask. A no drops it, if that is wanted as well; else it waits for a day."""
-    door.show("rehearsed", report)
+    door.show("rehearsed", report, command=door.command)
     if door.ask(f"make version {one.version} of {one.api} live?"):
         return True
     if door.ask("drop it? (it waits for a day else)"):
@@ -68,7 +69,7 @@ def undecided(client: Client, name: str, version: int | None) -> int:
 
 @shared
 @api_argument
-@click.argument("version", required=False, type=click.IntRange(min=1))
+@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_rehearsed)
 @click.option("-f", "--force", is_flag=True, help="Even while it is updating.")
 @click.option("--no-wait", is_flag=True, help="Return before it is live.")
 def promote(door: Door, name: str, version: int | None, force: bool, no_wait: bool) -> None:
@@ -79,7 +80,7 @@ def promote(door: Door, name: str, version: int | None, force: bool, no_wait: bo
 
 @shared
 @api_argument
-@click.argument("version", required=False, type=click.IntRange(min=1))
+@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_rehearsed)
 def drop(door: Door, name: str, version: int | None) -> None:
     """End a rehearsal, or what was rehearsed, without making it live."""
     client = door.client()

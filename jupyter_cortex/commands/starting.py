@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.checks import NAME
+from ..core.checks import NAME_LIMIT, check_name
 from ..core.errors import BadRequest, NotebookError, ProjectError
+from ..core.readers import FieldError, printable, text
 from ..project.from_notebook import CONFIG, MODULE, default_name
 from .door import Door
 
@@ -44,8 +45,8 @@ def init(door: Door, name: str | None, *, force: bool) -> dict[str, Any]:
     if path.exists() and not force:
         raise ProjectError(f"{path} exists already; edit it, or replace it with --force", kind="exists", path=str(path))
     name = name or door.remembered() or _name(door)
-    if not NAME.fullmatch(name):
-        raise BadRequest(f"{name!r} cannot name an API: lower-case letters, digits and dashes, a letter first")
+    if problem := _problem_of(name):
+        raise BadRequest(f"{printable(name)} cannot name an API: {problem}; `{door.command} init NAME` takes another")
     try:
         path.write_text(CONFIG_TEXT.format(name=name), "utf-8")
     except OSError as error:
@@ -57,9 +58,18 @@ def init(door: Door, name: str | None, *, force: bool) -> dict[str, Any]:
     return {"file": " and ".join(written), "name": name, "handler": HANDLER_TEXT, "message": f"wrote {' and '.join(written)}"}
 
 
+def _problem_of(name: str) -> str:
+    """Why a deploy would refuse a name, "" for one that it takes."""
+    try:
+        text(check_name, longest=NAME_LIMIT)(name)
+    except FieldError as error:
+        return error.sentence.rstrip(".")
+    return ""
+
+
 def _name(door: Door) -> str:
     try:
         return default_name(door.notebook(None))
     except NotebookError:
         made = "".join(char if char.isalnum() and char.isascii() else "-" for char in door.root().name.lower()).strip("-")
-        return made if NAME.fullmatch(made) else "my-api"
+        return "my-api" if _problem_of(made) else made

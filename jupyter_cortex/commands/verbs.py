@@ -5,6 +5,7 @@ A verb asks its door (``door.py``) for what differs between a shell and a cell: 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,17 @@ import click
 
 from .. import __version__, commands
 from ..core.errors import BadRequest, CortexError, EnvironmentDown
+from ..environments import LOCAL
 from ..project import config_file, models
 from . import exporting, publishing
+from .completing import complete_api, complete_earlier, complete_env, complete_id
 from .door import Door
 
 #: Every verb that both doors have, by name.
 VERBS: dict[str, click.Command] = {}
+#: Verbs that need a kernel, and those that need a shell.
+KERNEL_VERBS = ("payload", "try", "save", "replay")
+SHELL_VERBS = ("env", "demo", "worker", "gateway", "completion")
 
 
 class Verbs(click.Group):
@@ -36,11 +42,16 @@ class Verbs(click.Group):
         return None
 
 
+def as_in_a_cell(text: str) -> str:
+    """A refusal's lines for a shell, in backquotes, as a cell takes them; what needs a shell stays."""
+    return re.sub(rf"`cortex (?=(?:{'|'.join({*VERBS, *KERNEL_VERBS, 'sample'})})\b)", "`%cortex ", text)
+
+
 def verb(function: Callable[..., None]) -> click.Command:
     """A command with the options that every verb has; it gets its door as the first argument."""
 
     @click.option("-o", "--output", type=click.Choice(["pretty", "json"]), default="pretty", help="Tables for people or JSON for programs.")
-    @click.option("-e", "--env", default=None, help="The environment to use (see `cortex env`).")
+    @click.option("-e", "--env", default=None, shell_complete=complete_env, help="The environment to use (see `cortex env`).")
     @click.pass_context
     def wrapped(ctx: click.Context, output: str, env: str | None, **arguments: Any) -> None:
         function(ctx.find_root().obj(output, env), **arguments)
@@ -58,27 +69,9 @@ def shared(function: Callable[..., None]) -> click.Command:
     return command
 
 
-def complete_api(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Names of the deployed APIs; quietly none when the environment is down."""
-    try:
-        return [api["name"] for api in ctx.find_root().obj("json", None).client().list_apis() if api["name"].startswith(incomplete)]
-    except (CortexError, AttributeError, TypeError):
-        return []
-
-
-def complete_version(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Earlier versions of the API named before that were live; quietly none when the environment is down."""
-    try:
-        api = ctx.find_root().obj("json", None).client().get_api(ctx.params["name"])
-        found = [str(one["version"]) for one in api["api_versions"] if "live_at" in one["times"] and one["version"] != api["live"]]
-        return [one for one in found if one.startswith(incomplete)]
-    except (CortexError, AttributeError, TypeError, KeyError):
-        return []
-
-
 api_argument = click.argument("name", metavar="API", shell_complete=complete_api)
 target_argument = click.argument("target", required=False, metavar="[TARGET]")
-name_option = click.option("--name", default=None, help="The API's name, for a notebook without a cortex.yaml.")
+name_option = click.option("--name", default=None, shell_complete=complete_api, help="The API's name, for a notebook without a cortex.yaml.")
 config_option = click.option("--config", "-c", "pairs", multiple=True, metavar="KEY=VALUE", help="Laid over handler.config; may be repeated.")
 
 
@@ -133,7 +126,7 @@ def show(door: Door, target: str | None, name: str | None, pairs: tuple[str, ...
 @name_option
 @config_option
 @click.option("-f", "--force", is_flag=True, help="Deploy even if it is up to date or updating.")
-@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing; in a cell: publish although cells were edited after they ran.")
 @click.option("--take-over", is_flag=True, help="Publish an API that was deployed from somewhere else.")
 @click.option("--no-check", is_flag=True, help="Without the checks before it.")
 @click.option("--no-wait", is_flag=True, help="Return before it is live.")
@@ -216,7 +209,7 @@ def get(door: Door, name: str | None, watch: bool, verbose: bool, report: str | 
     if rehearsal:
         if not name:
             raise BadRequest("--rehearsal wants the API's name, too")
-        door.show("rehearsed", client.rehearsal(name, rehearsal))
+        door.show("rehearsed", client.rehearsal(name, rehearsal), command=door.command)
         return
     if report:
         if not name:
@@ -277,7 +270,7 @@ def submit(
 
 @shared
 @api_argument
-@click.argument("request_id", metavar="ID")
+@click.argument("request_id", metavar="ID", shell_complete=complete_id)
 @click.option("--wait", type=float, default=0.0, help="Wait so many seconds for the end.")
 def result(door: Door, name: str, request_id: str, wait: float) -> None:
     """Status and result of a request."""
@@ -289,7 +282,7 @@ def result(door: Door, name: str, request_id: str, wait: float) -> None:
 
 @shared
 @api_argument
-@click.argument("request_id", metavar="ID")
+@click.argument("request_id", metavar="ID", shell_complete=complete_id)
 def cancel(door: Door, name: str, request_id: str) -> None:
     """Take a request back: it does not run any more; one that runs is told to end, and interrupted when it does not."""
     workload = door.client().cancel(name, request_id)
@@ -325,7 +318,7 @@ def refresh(door: Door, name: str, force: bool) -> None:
 
 @shared
 @api_argument
-@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_version)
+@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_earlier)
 @click.option("-f", "--force", is_flag=True, help="Even while it is updating.")
 @click.option("--no-wait", is_flag=True, help="Return before it is live.")
 def rollback(door: Door, name: str, version: int | None, force: bool, no_wait: bool) -> None:
@@ -357,7 +350,7 @@ def patch(door: Door, config: str, force: bool, no_wait: bool) -> None:
 
 @shared
 @api_argument
-@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_version)
+@click.argument("version", required=False, type=click.IntRange(min=1), shell_complete=complete_earlier)
 @click.option("--dir", "directory", help="The directory to make; NAME-vVERSION without it.")
 def export(door: Door, name: str, version: int | None, directory: str | None) -> None:
     """Write what was deployed as a project: its cortex.yaml and files. Without VERSION, what is live."""
@@ -368,7 +361,7 @@ def export(door: Door, name: str, version: int | None, directory: str | None) ->
 
 @shared
 @api_argument
-@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@click.option("-y", "--yes", "-f", "--force", "yes", is_flag=True, help="Ask nothing.")
 @click.option("-c", "--keep-cache", is_flag=True, hidden=True)
 def delete(door: Door, name: str, yes: bool, keep_cache: bool) -> None:
     """Delete an API with its queue and results."""
@@ -425,7 +418,8 @@ def status(door: Door) -> None:
     """The processes of the environment."""
     client = door.client()
     said = client.status()
-    door.show("processes", {"gateway": client.environment.url, "redis": said.get("store", {}).get("url", "unknown"), **said})
+    data = {"gateway": client.environment.url, "redis": said.get("store", {}).get("url", "unknown"), **said}
+    door.show("processes", data, command=door.command, local=client.environment.name == LOCAL)
 
 
 @shared

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
 #: The type of the error of a request that ended its replicas.
 REPLICA_DIED = "ReplicaDied"
+#: What a caller's own request id may look like.
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class Status(StrEnum):

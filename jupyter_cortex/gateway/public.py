@@ -40,6 +40,7 @@ from ..core.errors import (
     Unauthorized,
     WorkloadNotFound,
 )
+from ..core.workload import REQUEST_ID
 from ..handler import payload
 from ..handler.chaining import NAME as CHAIN_HOST
 from ..serving.intake import Intake
@@ -54,7 +55,6 @@ from .peer import is_own
 from .polls import AGAIN, Polls, WaitOver
 from .routes import Route, RouteTable
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 #: Parsing a body above this would hold up everybody else on the event loop.
 PARSE_INLINE_BYTES = 256 * 1024
 #: So many of the largest bodies may be on their way at once, or ten times as many of a tenth: they lie in this process until their end has come.

@@ -44,4 +44,5 @@ def _complete(shell: Any, event: Any) -> list[str]:
     from .completion import complete
 
     session = getattr(shell, ATTRIBUTE, None)
-    return complete(session, event.line) if session is not None else []
+    # What stands behind the cursor is no part of the word that is being typed.
+    return complete(session, event.text_until_cursor) if session is not None else []

@@ -9,7 +9,7 @@ import click
 from IPython.core.error import UsageError
 
 from .. import render
-from ..commands.verbs import VERBS, Verbs
+from ..commands.verbs import SHELL_VERBS, VERBS, Verbs, as_in_a_cell
 from ..core.errors import CortexError
 from .door import CellDoor
 from .words import words
@@ -21,13 +21,22 @@ GOES_ON = {
 }
 
 
+class Cell(Verbs):
+    """Says of a verb that needs a shell where it works, as the shell does of those that need a kernel."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in SHELL_VERBS:
+            ctx.fail(f"`{cmd_name}` needs a shell: write `cortex {cmd_name}` in a terminal, or `!cortex {cmd_name}` in a cell")
+        return super().get_command(ctx, cmd_name)
+
+
 @functools.cache
 def group() -> click.Group:
     """The shell's verbs with those that need a kernel."""
     from .replay import replay
     from .verbs import CELL_VERBS
 
-    @click.group(cls=Verbs, commands={**VERBS, **CELL_VERBS, "replay": replay}, context_settings={"help_option_names": ["-h", "--help"]})
+    @click.group(cls=Cell, commands={**VERBS, **CELL_VERBS, "replay": replay}, context_settings={"help_option_names": ["-h", "--help"]})
     def cortex() -> None:
         """Publish and try the Handler of this notebook. `%%cortex payload` sends the cell's body through it."""
 
@@ -58,7 +67,14 @@ def run(session: Any, line: str, cell: str | None = None, local: dict[str, Any] 
 
 
 def shortened(error: BaseException) -> BaseException:
-    """The same error, which IPython then shows as one line with its remedy (and the author's own frames), in a red box like any error."""
+    """The same error, which IPython then shows as one line with its remedy (and the author's own frames), in a red box like any error.
+
+    A line that it says to type is one for a cell.
+    """
+    if isinstance(error, CortexError):
+        error.message = as_in_a_cell(error.message)
+        if "all" in error.details:
+            error.details["all"] = [as_in_a_cell(str(one)) for one in error.details["all"]]
     with render.as_text(140, colours=True) as (console, text_of):
         if isinstance(error, CortexError):
             render.explain(console, error)

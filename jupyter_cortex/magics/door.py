@@ -133,7 +133,7 @@ class CellDoor:
         if not self.json:
             return follow(client, name, request_id, seconds, live=self.live)
         data = commands.result(client, name, request_id, seconds)
-        self.show("workload", data)
+        self.show("workload", data, name=name)
         return data
 
     def notebook(self, path: Path | None) -> Notebook:

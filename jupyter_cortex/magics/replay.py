@@ -14,10 +14,12 @@ from typing import Any
 
 import click
 
+from .. import commands
 from ..client import Client
 from ..commands import publishing
-from ..commands.failures import api_of, find_group, redaction_note
-from ..commands.verbs import complete_api, config_option, verb
+from ..commands.completing import complete_api
+from ..commands.failures import api_of, complete_failed, complete_version, find_group, redaction_note
+from ..commands.verbs import config_option, verb
 from ..core.errors import BadRequest, CortexError, PayloadGone
 from ..core.variables import variables
 from ..core.workload import REPLICA_DIED
@@ -163,7 +165,7 @@ def production_row(record: dict[str, Any], lines: list[dict[str, Any]]) -> dict[
         "error": error,
         "fingerprint": record.get("fingerprint") or "",
         "traceback": (record.get("failure") or {}).get("traceback") or "",
-        "records": [line for line in lines if line.get("message") != "failed to process workload"],
+        "records": commands.own_records(lines),
         "run_ms": record.get("run_ms"),
         "attempts": record.get("attempts"),
         "run": record.get("run"),
@@ -187,6 +189,7 @@ def compared_row(record: dict[str, Any], tried: Tried, lines: list[dict[str, Any
         "difference": compared,
         "verdict": {"kind": kind, "text": sentence},
         "redacted": redacted,
+        "requeues": record["status"] == "failed" and not record.get("redacted"),
     }
 
 
@@ -205,7 +208,12 @@ class Replaying:
         """Raises PayloadGone, WorkloadNotFound, and what keeps the Handler from being made."""
         record = self.client.workload(self.api, request_id)
         self._refuse_deadly(f"request {request_id}", record.get("error"), f"%cortex replay {request_id}")
-        content_type, body = self.client.payload(self.api, request_id)
+        try:
+            content_type, body = self.client.payload(self.api, request_id)
+        except PayloadGone:
+            if not self.door.json:  # what production did with it is there all the same
+                self.door.show("workload", commands.result(self.client, self.api, request_id), name=self.api, command=self.door.command)
+            raise
         with self._runner(record["version"]) as (run, drifts):
             return self._shown(record, run(body, content_type, request_id, watcher), drifts)
 
@@ -224,8 +232,9 @@ class Replaying:
         self._refuse_deadly(f"each of group {group['fingerprint']}", group, f"%cortex replay --group {group['fingerprint']}")
         listed = self.client.workloads(self.api, status="failed", limit=limit, fingerprint=group["fingerprint"])
         rows = []
-        with self._runner(listed[0]["version"] if listed else None) as (run, drifts):
-            for workload in listed:
+        with self.door.working("replaying") as progress, self._runner(listed[0]["version"] if listed else None) as (run, drifts):
+            for at, workload in enumerate(listed, 1):
+                progress(f"replaying {at:,} of {len(listed):,}")
                 rows.append(self._of_group(workload["id"], run))
         succeeded = sum(row["status"] == "completed" for row in rows)
         return {
@@ -234,6 +243,8 @@ class Replaying:
             "group": group,
             "rows": rows,
             "succeeded": succeeded,
+            "redacted": sum(bool(row["redacted"]) for row in rows),
+            "requeues": any(row["requeues"] for row in rows),
             "drift": drifts,
             "fixed": bool(rows) and succeeded == sum(row["status"] != "gone" for row in rows) > 0,
         }
@@ -243,10 +254,27 @@ class Replaying:
             record = self.client.workload(self.api, request_id)
             content_type, body = self.client.payload(self.api, request_id)
         except PayloadGone as error:
-            return {"id": request_id, "status": "gone", "verdict": error.message, "error": None, "run_ms": None}
-        row = compared_row(record, run(body, content_type, request_id, None), [])
+            return {
+                "id": request_id,
+                "status": "gone",
+                "verdict": error.message,
+                "error": None,
+                "run_ms": None,
+                "redacted": "",
+                "requeues": False,
+            }
+        redacted = redaction_note(self.client, self.api, record, content_type, body)
+        row = compared_row(record, run(body, content_type, request_id, None), [], redacted)
         here = row["here"]
-        return {"id": request_id, "status": here["status"], "verdict": row["verdict"]["text"], "error": here["error"], "run_ms": here["run_ms"]}
+        return {
+            "id": request_id,
+            "status": here["status"],
+            "verdict": row["verdict"]["text"],
+            "error": here["error"],
+            "run_ms": here["run_ms"],
+            "redacted": redacted,
+            "requeues": row["requeues"],
+        }
 
     @contextmanager
     def _runner(self, number: int | None) -> Iterator[tuple[Run, list[str]]]:
@@ -272,26 +300,18 @@ class Replaying:
         return {"api": self.api, "ran": self.name, **compared_row(record, tried, lines, redacted), "drift": drifts}
 
 
-def complete_failed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Ids of the newest failures, or the groups' fingerprints; quietly none when that cannot be told."""
-    try:
-        door = ctx.find_root().obj("json", None)
-        api, client = api_of(door, ctx.params.get("api")), door.client()
-        found = (
-            [group["fingerprint"] for group in client.failures(api)]
-            if param.name == "group"
-            else [row["id"] for row in client.workloads(api, "failed")]
-        )
-        return [one for one in found if one.startswith(incomplete)]
-    except (CortexError, AttributeError, TypeError):
-        return []
-
-
 @verb
 @click.argument("request_id", required=False, metavar="[ID]", shell_complete=complete_failed)
 @click.option("--group", metavar="FINGERPRINT", shell_complete=complete_failed, help="Replay every kept payload of a group of failures.")
 @click.option("--limit", default=20, show_default=True, help="At most so many of the group, the newest first.")
-@click.option("--in", "number", type=int, metavar="VERSION", help="Run that deployed version's module instead of this notebook's Handler.")
+@click.option(
+    "--in",
+    "number",
+    type=int,
+    metavar="VERSION",
+    shell_complete=complete_version,
+    help="Run that deployed version's module instead of this notebook's Handler.",
+)
 @click.option("--name", "api", shell_complete=complete_api, help="The API; default: the one that this notebook is.")
 @click.option("--anyway", is_flag=True, help="Also what ended its replicas in production: it may end this kernel.")
 @config_option
@@ -335,5 +355,7 @@ def show(
     from ..widgets.replaying import Actions
 
     session, shown = door.session, bundle(view, data)
-    session.replayed = Actions(replaying.client, replaying.api, session.root, session.path, door.source(), request_id, group, fixed=fixed)
+    session.replayed = Actions(
+        replaying.client, replaying.api, session.root, session.path, door.source(), request_id, group, fixed=fixed, requeues=data["requeues"]
+    )
     session.replayed.show(shown)

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ..project.notebook.cells import Notebook
 
 
+#: The one header, beside the Content-Type, that a Handler gets to see.
+ID_HEADER = "x-request-id"
+
+
 @dataclass
 class Tried:
     """One payload that ran in this kernel. ``refusal``: the sentence with which the gateway would refuse it; then nothing ran."""
@@ -85,6 +89,7 @@ class Session:
     def __init__(self, shell: Any) -> None:
         self.shell = shell
         self.recorder = Recorder(shell)
+        #: What `%cortex sample` keeps. Replays are not among it: they may be another version's.
         self.last: Tried | None = None
         self.workbench: Any = None
         #: The table of `%cortex requests` that refreshes itself, and the display of the last replay.
@@ -273,7 +278,7 @@ class Session:
     def run(
         self, body: bytes, content_type: str, config: dict[str, Any], headers: dict[str, str] | None = None, watcher: logging.Handler | None = None
     ) -> Tried:
-        """One payload through parse → handle → JSON, as a replica runs it; ``watcher`` gets the log records as they come.
+        """One payload through parse → handle → JSON, as a replica runs it; ``watcher`` gets the log records as they come. See :meth:`try_`.
 
         Raises NotebookError and HandlerError, not what the Handler raises.
         """
@@ -286,12 +291,24 @@ class Session:
             self.execute(self.instance(config), tried, root, watcher)
         return tried
 
+    def try_(
+        self, body: bytes, content_type: str, config: dict[str, Any], headers: dict[str, str] | None = None, watcher: logging.Handler | None = None
+    ) -> Tried:
+        """:meth:`run` of what the author tries: it is the last one from now on."""
+        self.last = None  # what does not get to run leaves nothing to keep, and not the one before it either
+        self.last = self.run(body, content_type, config, headers, watcher)
+        return self.last
+
     def arriving(self, body: bytes, content_type: str, headers: dict[str, str]) -> Tried:
-        """A payload at the door: parsed, or with the refusal that its caller would get. It is the last one from now on."""
+        """A payload at the door: parsed, or with the refusal that its caller would get."""
         from ..core.errors import PayloadError
+        from ..core.workload import REQUEST_ID
         from ..handler import payload
 
-        self.last = tried = Tried(body, content_type, headers)
+        tried = Tried(body, content_type, headers)
+        if not REQUEST_ID.fullmatch(headers.get(ID_HEADER, "none")):
+            tried.refusal = "x-request-id must be 1 to 128 letters, digits, dots, dashes or underscores; leave it out to get one"
+            return tried
         try:
             tried.payload = payload.parse(body, content_type)
         except PayloadError as error:
@@ -304,7 +321,7 @@ class Session:
         from ..handler.live import Stage
 
         with logs.capture_prints(), self.stream.quiet(watcher) as tried.others:
-            request_id = tried.headers.get("x-request-id") or str(uuid.uuid4())
+            request_id = tried.headers.get(ID_HEADER) or str(uuid.uuid4())
             # `progress` in the Handler is drawn by what draws its log lines.
             stage = Stage(getattr(watcher, "tell", lambda *said: None))
             tried.outcome = execution.execute(instance, tried.body, tried.content_type, request_id, str(root), stage=stage)

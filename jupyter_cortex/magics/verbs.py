@@ -12,13 +12,14 @@ import click
 
 from .. import commands
 from ..commands import failures, publishing
+from ..commands.completing import complete_api
 from ..commands.verbs import config_option, verb
 from ..core.errors import BadRequest, CortexError, NotebookError
 from ..project import from_notebook, objects, samples
 from ..project.from_notebook import ARTIFACT_BYTES, CONFIG
 from ..project.samples import Sample
 from .door import CellDoor, bundle
-from .session import Session, Tried
+from .session import ID_HEADER, Session, Tried
 
 #: Image bytes above this are not drawn.
 IMAGE_BYTES = 2 * 1024 * 1024
@@ -44,11 +45,12 @@ def payload(door: CellDoor, content_type: str | None, file: str | None, headers:
     """Send the cell's body through parse → handle_async → JSON, here in this kernel, exactly as a replica does."""
     if (door.body is None) == (file is None):
         raise BadRequest("write the body below `%%cortex payload`, or name a file: `%cortex payload --file photo.png`")
+    given, content_type = read_headers(headers, content_type)
     # The newline that ends the cell's last line is the editor's, not the payload's.
     body, kind = _body(None if door.body is None else door.body.removesuffix("\n"), file, content_type)
     config = door.session.config(publishing.read_settings(pairs), api)
     with door.drawing() as watcher:
-        tried = door.session.run(body, kind, config, read_headers(headers), watcher)
+        tried = door.session.try_(body, kind, config, given, watcher)
     door.show("tried", tried_row(tried))
 
 
@@ -65,14 +67,18 @@ def _body(text: str | None, file: str | None, content_type: str | None) -> tuple
     return body, "application/json" if commands.is_json(text) else "text/plain; charset=utf-8"
 
 
-def read_headers(given: tuple[str, ...]) -> dict[str, str]:
+def read_headers(given: tuple[str, ...], content_type: str | None) -> tuple[dict[str, str], str | None]:
+    """Headers by their names in lower case, and the Content-Type, which may be one of them. Raises BadRequest."""
     headers = {}
     for header in given:
         name, colon, value = header.partition(":")
         if not colon:
             raise BadRequest(f"--header {header!r}: write NAME:VALUE")
         headers[name.strip().lower()] = value.strip()
-    return headers
+    written = headers.pop("content-type", None)
+    if written is not None and content_type is not None and written != content_type:
+        raise BadRequest(f"the Content-Type is given twice, as {content_type!r} and as the header {written!r}; give one of them")
+    return headers, written if content_type is None else content_type  # an empty one is one, which a gateway refuses
 
 
 def tried_row(tried: Tried) -> dict[str, Any]:
@@ -83,12 +89,13 @@ def tried_row(tried: Tried) -> dict[str, Any]:
         "content_type": tried.content_type,
         "bytes": len(tried.body),
         "refusal": tried.refusal,
+        "ignored": sorted(set(tried.headers) - {ID_HEADER}),
         "payload": arrived(tried.payload) if not tried.refusal else None,
         "status": outcome.status if outcome else "refused",
         "result": json.loads(outcome.result) if outcome and outcome.result else None,
         "error": json.loads(outcome.error) if outcome and outcome.error else None,
         "traceback": details.get("traceback", ""),
-        "records": [record for record in tried.records() if record.get("message") != "failed to process workload"],
+        "records": commands.own_records(tried.records()),
         "run_ms": round(outcome.run_ms, 2) if outcome else 0.0,
     }
 
@@ -132,15 +139,19 @@ def try_(
     api: str | None,
 ) -> None:
     """Open the payload workbench; with a payload (or samples) it has run one already."""
+    if payload is not None and file is not None:
+        raise BadRequest("give the payload as an argument or a file with --file, one of them")
     session = door.session
     config = session.config(publishing.read_settings(pairs), api)
+    given, content_type = read_headers(headers, content_type)
     recorded = samples.of_notebook(samples.load(session.root), session.root, session.path)
     first: tuple[bytes, str] | None = None
     if payload is not None or file is not None:
         first = _body(payload, file, content_type)
     elif recorded:
         first = recorded[0].body, recorded[0].content_type
-    data = tried_row(session.run(*first, config, read_headers(headers))) if first else None
+    tried = session.try_(*first, config, given) if first else None
+    data = tried_row(tried) if tried else None
     if not door.live or door.json:
         _show_without_widgets(door, data)
         return
@@ -148,12 +159,16 @@ def try_(
     from ..widgets.workbench import Workbench
 
     def run(body: bytes, kind: str, extra: dict[str, str], watcher: logging.Handler) -> dict[str, Any]:
-        return tried_row(session.run(body, kind, config, extra, watcher))
+        nonlocal tried
+        tried = session.try_(body, kind, config, extra, watcher)
+        return tried_row(tried)
 
     def keep(name: str, expect: bool) -> str:
-        return str(keep_sample(session, name, expect=expect).relative_to(session.root))
+        # What the page shows: cells may have tried something else since.
+        return str(keep_sample(session, tried, name, expect=expect).relative_to(session.root))
 
     bench = Workbench(run, keep, {sample.name: (sample.content_type, sample.body) for sample in recorded})
+    bench.headers.value = "\n".join(f"{name}: {value}" for name, value in given.items())
     if first and data:
         from ..widgets import pages
 
@@ -176,8 +191,14 @@ def _show_without_widgets(door: CellDoor, data: dict[str, Any] | None) -> None:
 
 @verb
 @click.argument("name", required=False)
-@click.option("--from", "request_id", metavar="ID", help="Keep the payload of a request of production; one that failed has no expected result.")
-@click.option("--name", "api", help="The API of that request; default: the one that this notebook is.")
+@click.option(
+    "--from",
+    "request_id",
+    metavar="ID",
+    shell_complete=failures.complete_kept,
+    help="Keep the payload of a request of production; one that failed has no expected result.",
+)
+@click.option("--name", "api", shell_complete=complete_api, help="The API of that request; default: the one that this notebook is.")
 @click.option("--expect/--no-expect", default=True, help="Keep the result as what the sample must give from now on.")
 def sample(door: CellDoor, name: str | None, request_id: str | None, api: str | None, expect: bool) -> None:
     """Keep the payload that was tried last as a sample: the checks before each deploy run it. Without NAME and --from: list them."""
@@ -190,15 +211,17 @@ def sample(door: CellDoor, name: str | None, request_id: str | None, api: str | 
     if name is None:
         door.show("samples", failures.sample_rows(root))
         return
-    path = keep_sample(door.session, name, expect=expect)
+    path = keep_sample(door.session, door.session.last, name, expect=expect)
     door.show("said", {"file": str(path), "message": f"kept {path.relative_to(root)}"})
 
 
-def keep_sample(session: Session, name: str, *, expect: bool) -> Path:
-    """Write the last try as a sample. Raises ProjectError, BadRequest."""
-    tried = session.last
+def keep_sample(session: Session, tried: Tried | None, name: str, *, expect: bool) -> Path:
+    """Write a try as a sample. Raises ProjectError, BadRequest."""
     if tried is None:
-        raise BadRequest("nothing was tried yet: send a payload with `%%cortex payload` or `%cortex try` first")
+        raise BadRequest(
+            "nothing was tried yet, or the last could not run: send a payload with `%%cortex payload` or `%cortex try` first; "
+            "`%cortex sample --from ID` keeps that of a request of production"
+        )
     if tried.refusal:
         raise BadRequest("the last payload was refused before the Handler saw it; a sample must be one that arrives")
     completed = tried.outcome is not None and tried.outcome.status == "completed"
@@ -216,7 +239,10 @@ def keep_sample(session: Session, name: str, *, expect: bool) -> Path:
 @click.option("--force", is_flag=True, help="Replace a file that `%cortex save` did not write, or wrote for another notebook.")
 def save(door: CellDoor, objects_: tuple[str, ...], artifact: bool | None, force: bool) -> None:
     """Write objects of this kernel to files that the Handler can load, and show the line that loads each."""
-    rows = [_save(door.session, word, artifact, force=force) for word in objects_]
+    rows = []
+    for word in objects_:
+        with door.working(f"saving {word}"):
+            rows.append(_save(door.session, word, artifact, force=force))
     door.show("saved", rows)
 
 

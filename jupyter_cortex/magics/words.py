@@ -4,83 +4,111 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.utils.text import DollarFormatter
 
 _WHOLE = re.compile(r"^(?:\$([A-Za-z_]\w*)|\{(.+)\})$", re.DOTALL)
+#: What opens a value in brackets: the word itself, or what stands behind ``name=``.
+_OPENED = re.compile(r"(?:[\w.-]+=)?[{\[]")
+_NAMED = re.compile(r"[\w.-]+=")
+
+#: A piece of a word, and whether it stood in single quotes. Where quotes change within a word, it has several.
+Piece = tuple[str, bool]
 
 
 def words(line: str, shell: Any, local: dict[str, Any] | None = None) -> list[str]:
     """Split and expand; ``local``: the variables of the function in which the magic stands. Raises UsageError for what never closes."""
-    return [expand(word, quoted, shell, local or {}) for word, quoted in split(line)]
+    return [expand(pieces, shell, local or {}) for pieces in split(line)]
 
 
-def split(line: str) -> list[tuple[str, bool]]:
-    """(word, whether it was in single quotes). A word that opens a brace goes on to the brace that closes it."""
-    found: list[tuple[str, bool]] = []
-    position, size = 0, len(line)
-    while position < size:
+def split(line: str) -> list[list[Piece]]:
+    """The pieces of each word, without the quotes around them. Braces hold a word together, and keep the quotes inside: JSON's, or Python's."""
+    found: list[list[Piece]] = []
+    position = 0
+    while position < len(line):
         if line[position].isspace():
             position += 1
             continue
-        end = _end_of_word(line, position)
-        raw = line[position:end]
-        if raw[0] in "{[" or (raw[0] != "'" and "{" in raw and _balanced(raw)):
-            found.append((raw, False))
-        else:
-            try:
-                parts = shlex.split(raw)
-            except ValueError as error:
-                raise UsageError(f"%cortex: {error}: {raw[:40]}") from None
-            found.append((parts[0] if parts else "", raw.startswith("'")))
-        position = end
+        pieces, position = _word(line, position)
+        found.append(pieces)
     return found
 
 
-def _end_of_word(line: str, position: int) -> int:
-    """Behind the blank-separated word that begins here; quotes and braces hold blanks together."""
-    depth, quote = 0, ""
-    opened_by_brace = line[position] in "{[" or re.match(r"[\w.-]+=[{\[]", line[position:]) is not None
-    while position < len(line):
+def _word(line: str, position: int) -> tuple[list[Piece], int]:
+    """The pieces of the blank-separated word that begins here, and the position behind it."""
+    # A lone [ holds nothing together: it may be a file's name. Behind `name=` and at the beginning it is a list.
+    openers = "{[" if _OPENED.match(line, position) else "{"
+    pieces: list[Piece] = []
+    while position < len(line) and not line[position].isspace():
         char = line[position]
-        if quote:
-            if char == "\\" and quote == '"' and position + 1 < len(line):
-                position += 1
-            elif char == quote:
-                quote = ""
-        elif char in "'\"":
-            quote = char
-        elif char in "{[" and (opened_by_brace or char == "{"):
-            depth += 1
-        elif char in "}]" and depth:
-            depth -= 1
-        elif char.isspace() and not depth:
-            return position
-        position += 1
-    if quote or depth:
-        raise UsageError(f"%cortex: {'a quote' if quote else 'a brace'} is never closed")
-    return position
+        if char in "'\"":
+            end = _end_of_quote(line, position)
+            inside = line[position + 1 : end - 1]
+            pieces.append((inside, True) if char == "'" else (re.sub(r'\\(["\\])', r"\1", inside), False))
+        elif char in openers:
+            end = _end_of_braces(line, position)
+            pieces.append((line[position:end], False))
+        elif char == "\\":
+            end = position + 2
+            if end > len(line):
+                raise UsageError("%cortex: nothing stands behind the last backslash")
+            pieces.append((line[position + 1], False))
+        else:
+            end = position + 1
+            pieces.append((char, False))
+        position = end
+    return _joined(pieces), position
 
 
-def _balanced(raw: str) -> bool:
-    return raw.count("{") == raw.count("}")
+def _end_of_quote(line: str, position: int) -> int:
+    """Behind the quote that closes the one here."""
+    quote, at = line[position], position + 1
+    while at < len(line) and line[at] != quote:
+        at += 2 if line[at] == "\\" and quote == '"' else 1
+    if at >= len(line):
+        raise UsageError(f"%cortex: a quote is never closed: {line[position : position + 40]}")
+    return at + 1
 
 
-def expand(word: str, quoted: bool, shell: Any, local: dict[str, Any]) -> str:
+def _end_of_braces(line: str, position: int) -> int:
+    """Behind the brace that closes the one here; those in quotes do not count."""
+    depth, at = 0, position
+    while at < len(line):
+        char = line[at]
+        if char in "'\"":
+            at = _end_of_quote(line, at)
+            continue
+        depth += (char in "{[") - (char in "}]")
+        at += 1
+        if not depth:
+            return at
+    raise UsageError(f"%cortex: a brace is never closed: {line[position : position + 40]}")
+
+
+def _joined(pieces: list[Piece]) -> list[Piece]:
+    """Neighbours of one kind as one piece: `$name` is read letter by letter."""
+    joined: list[Piece] = []
+    for text, quoted in pieces:
+        if joined and joined[-1][1] == quoted:
+            text = joined.pop()[0] + text
+        joined.append((text, quoted))
+    return joined
+
+
+def expand(pieces: list[Piece], shell: Any, local: dict[str, Any]) -> str:
     """One word with the notebook's values in it. What is JSON, or stood in single quotes and is no single expression, stays."""
-    if _is_json(word):
+    word = "".join(text for text, _ in pieces)
+    if _is_json(_NAMED.sub("", word, count=1) if _OPENED.match(word) else word):
         return word
     if match := _WHOLE.match(word):
         source = match[1] or match[2]
         try:
-            value = eval(source, shell.user_global_ns, {**shell.user_ns, **local})
-        except Exception:  # as IPython does: what is no expression is text
-            return word
-        return as_text(value)
-    return word if quoted else _formatted(word, shell, local)
+            return as_text(eval(source, shell.user_global_ns, {**shell.user_ns, **local}))
+        except Exception:  # as IPython does: what is no expression is text, or several of them
+            pass
+    return "".join(text if quoted else _formatted(text, shell, local) for text, quoted in pieces)
 
 
 def _formatted(word: str, shell: Any, local: dict[str, Any]) -> str:

@@ -237,7 +237,11 @@ def _choose(documents: list[dict[str, Any]], name: str | None) -> dict[str, Any]
     if name is None and len(documents) == 1:
         return documents[0]
     if name is None:
-        raise NotebookError(f"{CONFIG} has {len(names)} APIs ({', '.join(map(printable, names))}); say which one this notebook is", kind="which_api")
+        raise NotebookError(
+            f"{CONFIG} has {len(names)} APIs ({', '.join(map(printable, names))}); say which one this notebook is: "
+            "`%cortex deploy NAME`, elsewhere `--name NAME`",
+            kind="which_api",
+        )
     if name not in names:
         raise NotebookError(
             f"{CONFIG} has no API {printable(name)}; it has {', '.join(map(printable, names))}. Say --name with one of them, or add an entry",

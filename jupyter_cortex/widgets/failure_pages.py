@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..render import OUTCOMES, REHEARSED_ROWS, local_time, rehearsal_end, rehearsal_head, rehearsal_rows, rehearsal_speed
-from .style import badge, box, copyable, esc, page, pre, table, tree
+from ..render import (
+    OUTCOMES,
+    REHEARSED_ROWS,
+    group_redaction,
+    local_time,
+    newest,
+    next_words,
+    rehearsal_end,
+    rehearsal_head,
+    rehearsal_rows,
+    rehearsal_speed,
+)
+from .style import badge, box, copyable, esc, page, pre, table, ticks, tree
 
 #: A verdict's kind -> the box that it stands in.
 VERDICTS = {"fixed": "good", "same_result": "good", "same_failure": "bad", "another_failure": "bad", "fails_here": "bad", "changed": "warn"}
@@ -20,6 +31,8 @@ def requests(data: dict[str, Any], *, command: str = "%cortex", grouped: bool = 
         parts.append('<p class="good">no failures</p>')
     if data["workloads"]:
         parts.append(f"<h4>The newest</h4>{_workloads(data['workloads'])}")
+        if data["more"]:
+            parts.append(f'<p class="dim">{esc(newest(data))}</p>')
     elif not grouped:
         parts.append('<p class="dim">no requests</p>')
     return page(*parts)
@@ -85,7 +98,7 @@ def replayed(data: dict[str, Any]) -> str:
     if logs:
         inner = "".join(f"<div><h4>{esc(name[0].upper() + name[1:])}</h4>{shown}</div>" for name, shown in logs)
         parts.append(f'<div class="two">{inner}</div>')
-    return page(*parts, _next(here["status"] == "failed"))
+    return page(*parts, _next(data, failed=here["status"] == "failed"))
 
 
 def _took(run_ms: float | None) -> str:
@@ -122,10 +135,8 @@ def drift(sentences: list[str], version: int | None) -> str:
     return box("warn", f"<p><b>Not as in production{f' (version {version})' if version else ''}:</b></p>{shown}{more}")
 
 
-def _next(failed: bool) -> str:
-    if failed:
-        return "<p class=dim>next: <code>%debug</code> is in the failing frame · change the cell, run it, replay again</p>"
-    return "<p class=dim>next: keep it as a sample · <code>%cortex deploy</code> · <code>%cortex requeue</code></p>"
+def _next(data: dict[str, Any], *, failed: bool) -> str:
+    return f"<p class=dim>{ticks(next_words(data, failed=failed))}</p>"
 
 
 def replays(data: dict[str, Any]) -> str:
@@ -144,9 +155,10 @@ def replays(data: dict[str, Any]) -> str:
     kind = "good" if data["fixed"] else "bad"
     head = f"<p>{group['count']} requests failed with <b>{esc(group['type'])}</b>: {esc(_short(group['message']))}</p>"
     said = box(kind, f"<p><b>{data['succeeded']} of {len(rows)} succeed here</b> ({esc(data['ran'])})</p>")
-    return page(
-        head, said, drift(data["drift"], None), table(["request", "here", "beside production", "error", "ran"], shown), _next(not data["fixed"])
-    )
+    if note := group_redaction(data):
+        said += box("warn", f"<p>{esc(note)}</p>")
+    rows_shown = table(["request", "here", "beside production", "error", "ran"], shown)
+    return page(head, said, drift(data["drift"], None), rows_shown, _next(data, failed=not data["fixed"]))
 
 
 def requeued(data: dict[str, Any], *, command: str = "%cortex") -> str:

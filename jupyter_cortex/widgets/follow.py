@@ -11,7 +11,9 @@ from .. import commands, render
 from ..client import Client
 from ..commands.following import Followed
 from ..commands.following import follow as follow_to_the_end
+from ..commands.verbs import as_in_a_cell
 from ..core.errors import CortexError
+from ..core.workload import FINAL
 from . import pages
 from .style import badge, box, esc, page
 from .views import show_widget
@@ -32,7 +34,10 @@ def follow(client: Client, name: str, request_id: str, seconds: float, *, live: 
         data = commands.result(client, name, request_id)
         if live and view is None:  # it came while the widgets were imported
             view = _View(client, name, request_id)
-    records = seen.records or (_records(client, name, request_id) if data["status"] not in ("in_queue", "in_progress") else [])
+    if "failure" in data:
+        records = []  # they are among what it says of itself
+    else:
+        records = seen.records or (_records(client, name, request_id) if data["status"] in FINAL else [])
     shown = _bundle(name, data, records)
     if view is None:
         display(shown, raw=True)
@@ -50,16 +55,19 @@ class _View:
         self._client, self._name, self._id = client, name, request_id
         self._line = ipywidgets.HTML(_line(Followed(request_id)))
         self._bar = ipywidgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout={"width": "420px", "display": "none"})
+        self._partial, self._drawn = ipywidgets.HTML(), None
         self._log = ipywidgets.HTML()
         self._button = ipywidgets.Button(description="Cancel", icon="stop", tooltip="take this workload back", layout={"display": "none"})
         self._button.on_click(lambda _: self.cancel())
-        self._box = ipywidgets.VBox([self._line, self._bar, self._log, self._button])
+        self._box = ipywidgets.VBox([self._line, self._bar, self._partial, self._log, self._button])
         self._handle = show_widget(self._box, {"text/plain": f"id: {request_id}"})
 
     def draw(self, seen: Followed) -> None:
         self._line.value = _line(seen)
         if seen.fraction is not None:
             self._bar.value, self._bar.layout.display = seen.fraction, ""
+        if seen.partial is not self._drawn:
+            self._partial.value, self._drawn = page(pages.so_far(seen.partial)), seen.partial
         if seen.records:
             self._log.value = page(pages.log_table(seen.records[-LINES:]))
 
@@ -75,7 +83,7 @@ class _View:
         try:
             workload = self._client.cancel(self._name, self._id)
         except CortexError as error:
-            self._line.value = page(box("bad", f"<p>{esc(error.message)}</p>"))
+            self._line.value = page(box("bad", f"<p>{esc(as_in_a_cell(error.message))}</p>"))
             return
         self._button.layout.display = "none"
         self._line.value = pages.workload({"id": workload.id, "status": workload.status}, name=self._name)

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ..commands import curl_line
-from ..render import STANDARD_KEYS, age, rolled_back
+from ..render import MACHINE_COLUMNS, STANDARD_KEYS, age, by_machine, failure_facts, failure_hint, ignored, outdated, own_pythons, rolled_back
 from . import failure_pages
-from .style import badge, box, copyable, esc, highlighted, page, pre, table, tree
+from .style import badge, box, copyable, esc, highlighted, page, pre, table, ticks, tree
 
+#: Characters of a partial result that are drawn while it grows.
+PARTIAL_CHARACTERS = 20_000
 LEVELS = {"ERROR": "bad", "CRITICAL": "bad", "WARNING": "warn", "DEBUG": "dim"}
 
 
@@ -57,6 +59,9 @@ def api(data: list[dict[str, Any]], *, url: str = "", verbose: bool = False) -> 
         for row in one["api_versions"]
     ]
     parts.append(table(["version", "state", "digest", "Python", "age"], versions))
+    if machines := by_machine(one):
+        parts.append(table(list(MACHINE_COLUMNS), [list(map(esc, row)) for row in machines]))
+    parts += [f"<p>{esc(line)}</p>" for line in own_pythons(one)]
     parts += [f'<p class="dim">{age(row["at"])} ago: {esc(row["replica"])} ended: {esc(row["reason"])}</p>' for row in one["exits"][:3]]
     if verbose:
         parts.append(tree(one["spec"], "spec"))
@@ -121,13 +126,7 @@ def _code(data: dict[str, Any]) -> str:
 def _why(row: dict[str, Any]) -> str:
     more = f" (+{len(row['reasons']) - 1})" if len(row["reasons"]) > 1 else ""
     title = esc("; ".join(row["reasons"]))
-    return f'<span title="{title}"><b>{esc(row["cell"])}</b>: {_ticks(row["reasons"][0])}{more}</span>'
-
-
-def _ticks(text: str) -> str:
-    """`name` in backquotes as code."""
-    pieces = esc(text).split("`")
-    return "".join(f"<code>{piece}</code>" if at % 2 and at < len(pieces) - 1 else piece for at, piece in enumerate(pieces))
+    return f'<span title="{title}"><b>{esc(row["cell"])}</b>: {ticks(row["reasons"][0])}{more}</span>'
 
 
 def surprise_boxes(rows: list[dict[str, Any]]) -> str:
@@ -136,9 +135,7 @@ def surprise_boxes(rows: list[dict[str, Any]]) -> str:
         kind = "bad" if row["blocks"] else "warn"
         word = "stops a deploy" if row["blocks"] else "asks" if row["asks"] else "note"
         place = f"<b>{esc(row['place'])}</b>: " if row["place"] else ""
-        shown.append(
-            box(kind, f'<p><span class="{kind}">{word}</span> {place}{_ticks(row["message"])}</p><p class="dim">{_ticks(row["remedy"])}</p>')
-        )
+        shown.append(box(kind, f'<p><span class="{kind}">{word}</span> {place}{ticks(row["message"])}</p><p class="dim">{ticks(row["remedy"])}</p>'))
     return "".join(shown)
 
 
@@ -147,7 +144,7 @@ def checked(data: dict[str, Any]) -> str:
     if data["error"]:
         details = data["error"]["details"]
         lines = details.get("traceback") or "\n".join(map(str, details.get("logs") or ()))
-        parts.append(box("bad", f"<p><span class=bad>failed</span> {_ticks(data['error']['message'])}</p>", pre(lines) if lines else ""))
+        parts.append(box("bad", f"<p><span class=bad>failed</span> {ticks(data['error']['message'])}</p>", pre(lines) if lines else ""))
     elif data["ok"]:
         samples = ", ".join(map(esc, data["samples"])) or "none yet; <code>%cortex sample NAME</code> keeps the last payload you tried"
         parts.append(box("good", f"<p><span class=good>ok</span> {esc(data['name'])}: imports, Handler(config) constructs. Samples: {samples}</p>"))
@@ -188,6 +185,14 @@ def progress_bar(fraction: float, text: str) -> str:
     return f'<p><progress value="{fraction:.4f}" max="1"></progress> {fraction:.0%} <span class=dim>{esc(text)}</span></p>'
 
 
+def so_far(partial: Any) -> str:
+    """What there is of a result. It is drawn again with each news, so that a large one is only said."""
+    size = len(json.dumps(partial))
+    if size > PARTIAL_CHARACTERS:
+        return f"<p class=dim>the result so far: {size:,} characters of JSON</p>"
+    return tree(partial, "the result so far")
+
+
 def executed(url: str) -> str:
     """The links to what a notebook handler has executed."""
     links = (f'<a href="{esc(url)}.{end}" target="_blank" rel="noopener">{end}</a>' for end in ("html", "ipynb"))
@@ -203,8 +208,13 @@ def workload(data: dict[str, Any], *, name: str = "", command: str = "%cortex") 
     if "result" in data:
         parts.append(tree(data["result"], "result"))
     if "error" in data:
-        hint = f"<p class=dim><code>%cortex replay {esc(data['id'])} --name {esc(name)}</code> runs it here, beside production's traceback</p>"
-        parts.append(box("bad", f"<p><b>{esc(data['error']['type'])}</b>: {esc(data['error']['message'])}</p>{hint}"))
+        hint = f"<p class=dim>{ticks(failure_hint(data, name, command))}</p>"
+        told = data.get("failure")
+        facts = f"<p class=dim>{esc(failure_facts(told))}</p>" if told else ""
+        trace = pre(told["traceback"]) if told and told["traceback"] else ""
+        parts.append(box("bad", f"<p><b>{esc(data['error']['type'])}</b>: {esc(data['error']['message'])}</p>", facts, trace, hint))
+        if told and told["records"]:
+            parts.append(f"<h4>Its log</h4>{log_table(told['records'])}")
     if "notebook" in data:
         parts.append(executed(data["notebook"]))
     if data.get("status") in (None, "in_queue", "in_progress"):
@@ -223,6 +233,8 @@ def tried(data: dict[str, Any]) -> str:
             )
         )
         return page(*parts)
+    if note := ignored(data):
+        parts.append(box("warn", f"<p>{esc(note)}</p>"))
     parts.append(arrived_part(data["payload"]))
     parts.append(f"<h4>{badge(data['status'])} <span class=dim>{data['run_ms']:.1f} ms</span></h4>")
     if data["status"] == "completed":
@@ -246,11 +258,13 @@ def esc_url(uri: str) -> str:
     return uri if uri.startswith("data:image/") and '"' not in uri else ""
 
 
-def processes(data: dict[str, Any]) -> str:
+def processes(data: dict[str, Any], *, command: str = "%cortex", local: bool = True) -> str:
     keys = ("role", "pid", "api", "version", "state", "code")
     rows = [[esc(process.get(key) or "") for key in keys] for process in data["processes"]]
+    head = f"<p>gateway <b>{esc(data['gateway'])}</b> <span class=dim>store {esc(data['redis'])}</span></p>"
     notes = [box("warn", f"<p>{esc(note)}</p>") for note in data.get("notes", [])]
-    return page(f"<p>gateway <b>{esc(data['gateway'])}</b> <span class=dim>store {esc(data['redis'])}</span></p>", table(list(keys), rows), *notes)
+    note = outdated(data, command=command, local=local)
+    return page(head, table(list(keys), rows), *notes, box("warn", f"<p>{ticks(note)}</p>") if note else "")
 
 
 def said(data: dict[str, Any], *, text: str = "") -> str:

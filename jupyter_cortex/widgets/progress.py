@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
+import re
+import threading
 import time
 from types import TracebackType
 from typing import Any
@@ -12,10 +15,16 @@ from .views import show_widget
 
 #: A verb that took less leaves nothing behind.
 SHORT_S = 0.5
+#: A verb that has told no step by then is shown by what it does.
+SILENT_S = 0.3
+_COUNTS = re.compile(r"\d of [\d,]")
 
 
 class Progress:
-    """``with Progress("deploying", live=True) as p: p.step("slicing")``. Not ``live``: lines of text as they come."""
+    """``with Progress("deploying", live=True) as p: p.step("slicing")``. Not ``live``: lines of text as they come.
+
+    ``what``: shown in the place of steps while there are none.
+    """
 
     def __init__(self, what: str, *, live: bool) -> None:
         self.what, self._live = what, live
@@ -24,22 +33,38 @@ class Progress:
         self._began = time.monotonic()
         self._widget: Any = None
         self._handle: Any = None
+        self._lock = threading.RLock()
+        # In the cell's own context: the front end must know which cell's output it is.
+        self._silent = threading.Timer(SILENT_S, contextvars.copy_context().run, (self._begin,))
+        self._silent.daemon = True
 
     def __enter__(self) -> Progress:
+        self._silent.start()
         return self
 
-    def step(self, text: str) -> None:
-        """The next step begins. Uploads and installers tell of themselves many times: that replaces their line."""
-        self._done = max(self._done, fraction(text))
-        first = text.split(" ")[0]
-        if self.steps and first in ("uploading", "installing:") and self.steps[-1][0].startswith(first):
-            self.steps[-1] = (text, self.steps[-1][1])
-        elif not self.steps or self.steps[-1][0] != text:
-            self.steps.append((text, time.monotonic()))
-            if not self._live:
-                print(f"{text} …", flush=True)
+    def _begin(self) -> None:
+        with self._lock:
+            if not self.steps and not self._silent.finished.is_set():
+                self._show(self.what)
+
+    def _show(self, text: str) -> None:
         if self._live:
             self._draw()
+        else:
+            print(f"{text} …", flush=True)
+
+    def step(self, text: str) -> None:
+        """The next step begins. What counts, and installers, tell of themselves many times: that replaces their line."""
+        with self._lock:
+            self._silent.cancel()
+            self._done = max(self._done, fraction(text))
+            if self.steps and _line(self.steps[-1][0]) == _line(text):
+                self.steps[-1] = (text, self.steps[-1][1])
+                if self._live:
+                    self._draw()
+                return
+            self.steps.append((text, time.monotonic()))
+            self._show(text)
 
     def _draw(self) -> None:
         if self._widget is None:
@@ -55,6 +80,8 @@ class Progress:
         bar.value, text.value = self._done, page(self._html(ended=False))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        with self._lock:  # it may be drawing just now
+            self._silent.cancel()
         if self._handle is None:
             return
         took = time.monotonic() - self._began
@@ -68,8 +95,9 @@ class Progress:
             part.close()
 
     def _times(self) -> list[tuple[str, float]]:
-        ends = [begun for _, begun in self.steps[1:]] + [time.monotonic()]
-        return [(text, end - begun) for (text, begun), end in zip(self.steps, ends, strict=True)]
+        steps = self.steps or [(self.what, self._began)]
+        ends = [begun for _, begun in steps[1:]] + [time.monotonic()]
+        return [(text, end - begun) for (text, begun), end in zip(steps, ends, strict=True)]
 
     def _html(self, *, ended: bool, failed: bool = False) -> str:
         rows = []
@@ -85,3 +113,11 @@ class Progress:
     def _text(self, *, failed: bool) -> str:
         times = self._times()
         return "\n".join(f"{'x' if failed and at == len(times) - 1 else '+'} {text} ({seconds:.1f} s)" for at, (text, seconds) in enumerate(times))
+
+
+def _line(text: str) -> str:
+    """Steps that are news of the same thing have the same."""
+    first = text.split(" ")[0]
+    if first in ("uploading", "installing:"):
+        return first
+    return re.sub(r"[\d,]", "", text) if _COUNTS.search(text) else text

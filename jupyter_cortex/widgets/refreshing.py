@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import ipywidgets
 
+from ..commands.verbs import as_in_a_cell
 from ..core.errors import CortexError
 from .style import box, esc, page
 from .views import show_widget
@@ -50,7 +51,7 @@ class Refreshing:
                 shown = self._look()
                 self.said.value = ""
             except CortexError as error:  # an environment that is away may come again
-                self.said.value = page(f'<span class="warn">{esc(error.message)}</span>')
+                self.said.value = page(f'<span class="warn">{esc(as_in_a_cell(error.message))}</span>')
                 continue
             except Exception as error:  # a thread's traceback would land in whichever cell runs now
                 self.said.value = page(box("bad", esc(f"{type(error).__name__}: {error}")))

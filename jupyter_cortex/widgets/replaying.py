@@ -9,6 +9,7 @@ import ipywidgets
 
 from ..client import Client
 from ..commands.failures import keep_workload, still_failing
+from ..commands.verbs import as_in_a_cell
 from ..core.errors import CortexError
 from .style import esc, page
 from .views import show_widget
@@ -16,7 +17,7 @@ from .views import show_widget
 
 class Actions:
     """``root``, ``notebook``: where samples are kept, and for which notebook (None: not known). ``group``: fingerprint and versions of the failure,
-    None for a request that did not fail. ``fixed``: whether it succeeds here now."""
+    None for a request that did not fail. ``fixed``: whether it succeeds here now; ``requeues``: whether the gateway can run it again as it came."""
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class Actions:
         group: dict[str, Any] | None,
         *,
         fixed: bool,
+        requeues: bool,
     ) -> None:
         self._client, self._api, self._root, self._notebook, self._source = client, api, root, notebook, source
         self._request_id, self._group = request_id, group
@@ -39,8 +41,12 @@ class Actions:
         self.requeue = ipywidgets.Button(
             description="Requeue group",
             icon="repeat",
-            disabled=not (fixed and group),
-            tooltip="runs all failed requests of this group again on what is live, under their old ids" if fixed else "once it succeeds here",
+            disabled=not (fixed and group and requeues),
+            tooltip="runs all failed requests of this group again on what is live, under their old ids"
+            if fixed and requeues
+            else "once it succeeds here"
+            if requeues
+            else "nobody can run it again as it came: its payload was not kept, or was redacted",
         )
         self.said = ipywidgets.HTML()
         row = {"align_items": "center", "flex_flow": "row wrap"}
@@ -57,7 +63,7 @@ class Actions:
         try:
             kind, said = "good", action()
         except CortexError as error:
-            kind, said = "bad", error.message
+            kind, said = "bad", as_in_a_cell(error.message)
         self.said.value = page(f'<span class="{kind}">{esc(said)}</span>')
 
     def _keep(self) -> str:

@@ -127,3 +127,9 @@ def highlighted(source: str) -> list[str]:
             if piece:
                 lines[-1] += f'<span class="{kind}">{html.escape(piece)}</span>' if kind else html.escape(piece)
     return lines
+
+
+def ticks(text: str) -> str:
+    """`name` in backquotes as code."""
+    pieces = esc(text).split("`")
+    return "".join(f"<code>{piece}</code>" if at % 2 and at < len(pieces) - 1 else piece for at, piece in enumerate(pieces))

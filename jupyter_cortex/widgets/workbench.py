@@ -13,6 +13,7 @@ from typing import Any
 
 import ipywidgets
 
+from ..commands.verbs import as_in_a_cell
 from ..core.errors import CortexError
 from ..handler import log_lines, logs
 from ..handler.live import Progress
@@ -123,7 +124,7 @@ class Workbench:
             with contextlib.closing(Drawing(self._draw_log)) as drawing:
                 data = self._run(body, content_type, headers, drawing)
         except CortexError as error:
-            self.result.value = page(box("bad", f"<p><b>{esc(error.title())}</b>: {esc(error.message)}</p>"))
+            self.result.value = page(box("bad", f"<p><b>{esc(error.title())}</b>: {esc(as_in_a_cell(error.message))}</p>"))
             return
         finally:
             self.button.disabled = False
@@ -139,18 +140,20 @@ class Workbench:
         try:
             where = self._keep(self.name.value, self.expect.value and not self.expect.disabled)
         except CortexError as error:
-            self.said.value = page(f'<span class="bad">{esc(error.message)}</span>')
+            self.said.value = page(f'<span class="bad">{esc(as_in_a_cell(error.message))}</span>')
             return
         self.said.value = page(f'<span class="good">kept as {esc(where)}</span>')
 
 
 class Drawing(logging.Handler):
-    """Draws the progress and the log table while the handler runs: ``draw`` gets its page, at most ten times a second and not in the first tenth."""
+    """Draws the progress, what there is of the result and the log table while the handler runs.
+
+    ``draw`` gets the page, at most ten times a second and not in the first tenth."""
 
     def __init__(self, draw: Callable[[str], None]) -> None:
         super().__init__()
         self._draw, self._records, self._drawn = draw, [], time.monotonic()  # type: ignore[var-annotated]
-        self._bar = ""
+        self._bar, self._partial = "", b""
         self._lock = threading.RLock()
         self._later: threading.Timer | None = None
         self._done = False
@@ -164,7 +167,7 @@ class Drawing(logging.Handler):
 
     def tell(self, request_id: str, progress: Progress) -> None:
         """The handler says how far it is."""
-        self._bar = pages.progress_bar(progress.fraction, progress.text)
+        self._bar, self._partial = pages.progress_bar(progress.fraction, progress.text), progress.partial or self._partial
         try:
             self._redraw()
         except Exception:  # nor must a bar
@@ -187,7 +190,8 @@ class Drawing(logging.Handler):
         with self._lock:
             if not self._done:
                 self._later, self._drawn = None, time.monotonic()
-                self._draw(page(self._bar, pages.log_table(self._records) if self._records else ""))
+                partial = pages.so_far(json.loads(self._partial)) if self._partial else ""
+                self._draw(page(self._bar, partial, pages.log_table(self._records) if self._records else ""))
 
     def close(self) -> None:
         """Nothing is drawn any more: the whole is shown."""

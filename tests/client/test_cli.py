@@ -144,6 +144,13 @@ def test_delete_without_yes_keeps_an_api_that_has_unfinished_requests(environmen
     environment.cortex("delete", "cli-keep", "--yes")
 
 
+def test_delete_takes_the_flag_that_cortex_has_for_it(environment: Environment, project: ProjectMaker) -> None:
+    for flag in ("-f", "--force"):
+        project("cli-forced").deploy(environment)
+        environment.cortex("submit", "cli-forced", "{}", "--wait", "30")
+        assert environment.cortex("delete", "cli-forced", flag).stdout == "deleting cli-forced\n"
+
+
 def test_a_slip_in_a_json_payload_is_not_sent_as_text(environment: Environment, project: ProjectMaker) -> None:
     project("cli-slip").deploy(environment)
     for payload in ('{"a": 1,}', "{'a': 1}", "[1, 2", '{"a": 1} b'):

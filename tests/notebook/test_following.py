@@ -53,7 +53,9 @@ def test_the_workbench_draws_the_progress_of_the_handler_that_it_runs(kernel: Ke
     front.click(bench["run"])
     seen = "".join(value for state in front.states.values() for value in state.get("value_seen", []) if isinstance(value, str))
     assert '<progress value="0.2500" max="1"></progress> 25% <span class=dim>step 1</span>' in seen
+    assert "the result so far" in seen
     assert "<progress" not in shown(front)
+    assert "the result so far" not in shown(front)
 
 
 def test_a_payload_cell_draws_it_too_and_leaves_the_result(kernel: KernelMaker) -> None:
@@ -74,6 +76,7 @@ def test_a_followed_workload_has_a_bar_and_its_log_lines(kernel: KernelMaker) ->
     assert {0.25, 0.5, 0.75} <= set(bars(front))
     logged = "".join(value for state in front.states.values() for value in state.get("value_seen", []) if isinstance(value, str))
     assert "line 0" in logged
+    assert "the result so far" in logged
 
 
 def test_an_interrupt_stops_following_and_a_button_cancels(kernel: KernelMaker, environment: Environment) -> None:

@@ -14,12 +14,16 @@ from typing import Any
 import pytest
 import yaml
 
+from jupyter_cortex import __version__, render
 from jupyter_cortex.cli import main
-from jupyter_cortex.commands.verbs import VERBS
+from jupyter_cortex.commands.verbs import KERNEL_VERBS, SHELL_VERBS, VERBS
 from jupyter_cortex.core.errors import BadRequest, CortexError, HandlerError, NotebookError
 from jupyter_cortex.magics.completion import complete
+from jupyter_cortex.magics.door import text
 from jupyter_cortex.magics.words import words
+from jupyter_cortex.widgets import pages
 
+from ..conftest import Environment, ProjectMaker
 from .conftest import Shell, write_notebook
 
 HANDLER = """
@@ -74,6 +78,18 @@ def refused(shell: Shell, cell: str) -> CortexError:
         ("submit iris '$name'", ["submit", "iris", "iris"]),
         ("deploy --config greeting=$name", ["deploy", "--config", "greeting=iris"]),
         ("save model labels=list(range(3))", ["save", "model", "labels=list(range(3))"]),
+        ('submit iris "it is {name} here"', ["submit", "iris", "it is iris here"]),
+        ('submit iris "it is $name here"', ["submit", "iris", "it is iris here"]),
+        ("submit iris 'it is {name} here'", ["submit", "iris", "it is {name} here"]),
+        ('deploy -c "greeting=hello {name}"', ["deploy", "-c", "greeting=hello iris"]),
+        ('deploy -c greeting="hello {name}"', ["deploy", "-c", "greeting=hello iris"]),
+        ("deploy -c greeting='hello {name}'", ["deploy", "-c", "greeting=hello {name}"]),
+        (r'submit iris "{\"a\":1}"', ["submit", "iris", '{"a":1}']),
+        ('deploy -c labels=["a", "b"] --yes', ["deploy", "-c", 'labels=["a", "b"]', "--yes"]),
+        ('deploy -c limits={"a": 1, "b": "}"} --yes', ["deploy", "-c", 'limits={"a": 1, "b": "}"}', "--yes"]),
+        ("deploy {name}-{flower['petal']}", ["deploy", "iris-1.5"]),
+        ("deploy prefix-{name + '-2'} '' \"\"", ["deploy", "prefix-iris-2", "", ""]),
+        ("deploy v-{[1, 2][0] + 1}", ["deploy", "v-2"]),
         ("", []),
     ],
 )
@@ -82,8 +98,9 @@ def test_a_line_s_words_are_quoted_as_in_a_shell_and_expanded_as_in_ipython(shel
     assert words(line, shell.shell) == expected
 
 
-def test_a_quote_that_never_closes_is_said_and_not_guessed(shell: Shell) -> None:
-    assert "never closed" in str(shell.run("%cortex submit iris 'oops", check=False).error_in_exec)
+@pytest.mark.parametrize("line", ["submit iris 'oops", 'submit iris "oops', 'submit iris {"a": 1', "deploy -c labels=[1, 2"])
+def test_a_quote_or_a_brace_that_never_closes_is_said_and_not_guessed(shell: Shell, line: str) -> None:
+    assert "never closed" in str(shell.run(f"%cortex {line}", check=False).error_in_exec)
 
 
 def test_a_continued_line_is_one_line(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,6 +110,55 @@ def test_a_continued_line_is_one_line(shell: Shell, capsys: pytest.CaptureFixtur
 
 
 # The verbs ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_status_names_what_runs_another_version_and_how_it_starts_anew(
+    shell: Shell, environment: Environment, project: ProjectMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project("upgraded").deploy(environment)
+    shell.run("%cortex status")
+    for said in (shell.text, shell.html):
+        assert "while this is" not in said
+    monkeypatch.setattr("jupyter_cortex.render.__version__", "99.0")
+    shell.run("%cortex status")
+    for said in (shell.text, shell.html):
+        assert f"of version {__version__}, while this is 99.0: " in said
+        assert "operator" in said
+        assert "%cortex down" in said
+
+
+def test_after_the_operator_only_the_apis_of_old_workers_are_refreshed(environment: Environment, project: ProjectMaker) -> None:
+    project("upgraded-since").deploy(environment)
+    status = environment.client().status()
+    for process in status["processes"]:
+        process.pop("code", None)
+        if process["api"] == "upgraded-since":
+            process["code"] = "0.1"
+    note = render.outdated(status, command="%cortex", local=True)
+    assert note.startswith(f"of version 0.1, while this is {__version__}: replica, worker; `%cortex refresh upgraded-since`")
+    status["code"] = "0.1"
+    assert "`%cortex down`" in render.outdated(status, command="%cortex", local=True)
+    assert f"anew on {status['host']}" in render.outdated(status, command="%cortex", local=False)
+
+
+def test_an_api_s_page_says_of_its_workers_what_its_text_says(environment: Environment, project: ProjectMaker) -> None:
+    project("two-machines").deploy(environment)
+    api = environment.client().get_api("two-machines")
+    (worker,) = api["workers"].values()
+    python = {"kind": "layered", "digest": "abc123"}
+    api["workers"] = {"one": {**worker, "python": python}, "two": {**worker, "host": "another-machine"}}
+    for shown in (text("api", [api]), pages.api([api])):
+        assert "another-machine" in shown
+        assert "version 1 runs on a Python of its own (layered, abc123)" in shown
+
+
+def test_a_check_names_its_samples_in_text_and_page(shell: Shell) -> None:
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'double': payload * 2}")
+    shell.run("%%cortex payload\n4")
+    shell.run("%cortex sample four")
+    shell.run("%cortex check checked")
+    for said in (shell.text, shell.html):
+        assert "four" in said
 
 
 def test_the_verbs_are_the_shell_s_own_and_those_that_need_a_kernel(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,6 +185,27 @@ def test_a_wrong_option_is_one_line_with_the_way_to_the_help(shell: Shell) -> No
     assert "%cortex deploy --help" in str(error)
 
 
+@pytest.mark.parametrize("verb", SHELL_VERBS)
+def test_a_verb_that_needs_a_shell_says_so_in_a_cell(shell: Shell, verb: str) -> None:
+    assert verb in main.commands
+    said = str(shell.run(f"%cortex {verb} list", check=False).error_in_exec)
+    assert f"`{verb}` needs a shell: write `cortex {verb}` in a terminal, or `!cortex {verb}` in a cell" in said
+
+
+def test_every_verb_is_one_for_shells_or_for_kernels_or_for_both() -> None:
+    assert set(main.commands) == {*VERBS, "sample", *SHELL_VERBS}
+    assert not set(main.commands) & set(KERNEL_VERBS)
+
+
+def test_a_line_that_a_refusal_names_is_one_that_a_cell_takes(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "`%cortex get`" in refused(shell, "%cortex get unknown-api").message
+    monkeypatch.setenv("JUPYTER_CORTEX_HOME", str(tmp_path / "nowhere"))
+    down = refused(shell, "%cortex get")
+    assert "start it with `%cortex up`" in down.message
+    assert "`%cortex up`" in "\n".join(down._render_traceback_())  # type: ignore[attr-defined]
+    assert "`cortex env add elsewhere" in refused(shell, "%cortex get -e elsewhere").message, "what needs a shell stays"
+
+
 def test_only_payload_takes_a_body(shell: Shell) -> None:
     assert "%cortex deploy" in str(shell.run("%%cortex deploy\nbody", check=False).error_in_exec)
 
@@ -128,6 +215,7 @@ def test_verbs_and_options_complete(shell: Shell) -> None:
     assert complete(shell.session, "%cortex depl") == ["deploy"]
     assert "--no-check" in complete(shell.session, "%cortex deploy --no")
     assert {"payload", "try"} <= set(complete(shell.session, "%%cortex "))
+    assert "deploy" in shell.shell.complete("de", "%cortex de --yes", len("%cortex de"))[1], "what stands behind the cursor does not count"
 
 
 def test_loading_twice_changes_nothing_and_unloading_takes_everything_back(shell: Shell) -> None:
@@ -162,6 +250,31 @@ def test_a_file_s_bytes_and_headers_are_sent(shell: Shell, capsys: pytest.Captur
     shell.run(HANDLER)
     row = tried(shell, "%cortex payload --file flower.bin -H x-request-id:mine -o json", capsys)
     assert (row["result"]["kind"], row["result"]["id"]) == ("bytes", "mine")
+
+
+def test_the_content_type_may_be_a_header_and_headers_without_effect_are_named(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run(HANDLER)
+    row = tried(shell, '%%cortex payload -H "Content-Type: text/plain" -H Accept:text/html -o json\n{"a": 1}', capsys)
+    assert (row["content_type"], row["payload"]["type"], row["ignored"]) == ("text/plain", "str", ["accept"])
+    shell.run('%cortex try you -H "content-type: text/plain" -H Accept:text/html')
+    for shown in (shell.text, shell.html):
+        assert "without effect here: accept; " in shown
+        assert "hello you" in shown
+    assert "given twice" in refused(shell, "%%cortex payload -t text/plain -H Content-Type:text/csv\nx").message
+
+
+def test_an_id_that_the_gateway_would_refuse_is_refused(shell: Shell) -> None:
+    shell.run(HANDLER)
+    shell.run("%%cortex payload -t text/plain -H 'X-Request-ID: no id'\nyou")
+    for shown in (shell.text, shell.html):
+        assert "refused with 400" in shown
+        assert "x-request-id must be 1 to 128 letters" in shown
+
+
+def test_a_payload_and_a_file_are_not_both_tried(shell: Shell) -> None:
+    Path("a.txt").write_text("from a file")
+    shell.run(HANDLER)
+    assert "one of them" in refused(shell, "%cortex try you --file a.txt").message
 
 
 def test_what_cannot_be_parsed_is_refused_in_the_gateway_s_own_words(shell: Shell) -> None:
@@ -292,6 +405,26 @@ def test_of_several_apis_the_notebook_s_own_gives_config_and_env(shell: Shell, c
     assert tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)["result"] == {"config": "one", "env": "one"}
 
 
+def test_the_api_that_the_notebook_was_said_to_be_is_the_one_that_is_shown_and_deployed(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = "- name: {}\n  kind: AsyncAPI\n  handler: {{type: python, path: handler.py}}\n"
+    Path("cortex.yaml").write_text(entry.format("one") + entry.format("two"))
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {}")
+
+    def named() -> str:
+        capsys.readouterr()
+        shell.run("%cortex show --no-diff -o json")
+        return str(json.loads(capsys.readouterr().out)["name"])
+
+    assert "`%cortex deploy NAME`, elsewhere `--name NAME`" in refused(shell, "%cortex show --no-diff").message
+    shell.run("%%cortex payload --name two\n{}")
+    assert named() == "two"
+    Path("cortex.yaml").write_text(entry.format("one"))
+    assert named() == "one", "an entry that is gone is not meant any more"
+    Path("cortex.yaml").unlink()
+    shell.run("%cortex show three --no-diff")
+    assert named() == "three"
+
+
 def test_a_payload_runs_in_the_project_s_root_with_its_import_path(
     shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,6 +483,16 @@ def test_the_last_payload_is_kept_with_its_result(shell: Shell) -> None:
     shell.run("%cortex sample")
     assert "four" in shell.text
     assert "double" in shell.html
+
+
+def test_a_payload_that_could_not_run_is_not_mistaken_for_the_one_before_it(shell: Shell) -> None:
+    shell.run("class Handler:\n    def handle_async(self, payload):\n        return {'double': payload * 2}")
+    shell.run("%%cortex payload\n4")
+    shell.run(
+        "class Handler:\n    def __init__(self, config):\n        self.rate = config['rate']\n    def handle_async(self, payload):\n        return {}"
+    )
+    refused(shell, "%%cortex payload\n5")
+    assert "the last could not run" in refused(shell, "%cortex sample five").message
 
 
 def test_a_sample_says_which_notebook_it_was_kept_from(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -587,6 +730,20 @@ def test_init_writes_a_cortex_yaml_once(shell: Shell) -> None:
     assert yaml.safe_load(Path("cortex.yaml").read_text())[0]["name"] == "flowers"
     assert "class Handler" in shell.text
     assert "--force" in refused(shell, "%cortex init flowers").message
+
+
+@pytest.mark.parametrize(("name", "why"), [("b-x", "cannot start with 'b-'"), ("a" * 43, "42"), ("Iris", "lower-case"), ("iris-", "does not end")])
+def test_init_refuses_a_name_that_a_deploy_would_refuse(shell: Shell, name: str, why: str) -> None:
+    said = refused(shell, f"%cortex init {name}").message
+    assert f"{name} cannot name an API: " in said
+    assert why in said
+    assert "`%cortex init NAME`" in said
+    assert not Path("cortex.yaml").exists()
+
+
+def test_yes_says_in_a_cell_what_it_means_there(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run("%cortex deploy --help")
+    assert "although cells were edited after they ran" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_slip_in_a_json_payload_is_refused_with_its_line_and_column(shell: Shell) -> None:

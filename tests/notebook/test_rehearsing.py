@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jupyter_cortex.core.errors import CortexError
+from jupyter_cortex.magics.completion import complete
 
 from ..conftest import Environment
 from .conftest import Shell
@@ -36,12 +37,16 @@ def test_a_cell_rehearses_shows_what_changes_and_decides(shell: Shell, environme
         shell.run("%cortex deploy --rehearse 5 --yes")
         assert "version 2 of cell-rehearsal ran 1 requests of production, beside version 1" in shell.text
         assert 'result.text: "<b>quiet</b>" → "<B>QUIET</B>"' in shell.text
-        assert "%cortex promote cell-rehearsal 2" in shell.html
+        for text in (shell.text, shell.html):
+            assert "%cortex promote cell-rehearsal 2" in text
         assert "changed results" in shell.html
         assert "<B>QUIET" not in shell.html, "payloads are a stranger's"
         assert client.get_api("cell-rehearsal")["live"] == 1
         shell.run("%cortex get cell-rehearsal --rehearsal 2")
         assert "changed results" in shell.html
+        assert "%cortex promote cell-rehearsal 2" in shell.text
+        for verb in ("promote", "drop"):
+            assert complete(shell.session, f"%cortex {verb} cell-rehearsal ") == ["2"]
         shell.run("%cortex promote cell-rehearsal")
         assert client.get_api("cell-rehearsal")["live"] == 2
         shell.run("%cortex rollback cell-rehearsal")
@@ -55,8 +60,6 @@ def test_a_cell_rehearses_shows_what_changes_and_decides(shell: Shell, environme
 
 
 def test_versions_to_go_back_to_complete_with_tab(shell: Shell, environment: Environment, tmp_path: Path) -> None:
-    from jupyter_cortex.magics.completion import complete
-
     (tmp_path / "cortex.yaml").write_text(YAML.replace("cell-rehearsal", "cell-tab"))
     for number in (1, 2):
         shell.run(handler(str(number)))

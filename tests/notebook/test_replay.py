@@ -160,8 +160,10 @@ def test_what_ended_its_replicas_does_not_end_the_kernel_unasked(story: StoryMak
         assert "would end this kernel" in said
         assert "exit status 9" in said
         assert "--anyway` runs it here" in said
-    shown = one.run(f"%cortex result {request_id}")
-    assert "traceback is in" not in shown.text, "there is none"
+    shown = one.run(f"%cortex result {one.name} {request_id}")
+    for text in (shown.text, shown.html):
+        assert "traceback is in" not in text, "there is none"
+        assert f"`%cortex replay {request_id} --name {one.name} --anyway`" in text.replace("<code>", "`").replace("</code>", "`")
     one.run(FIXED)
     assert one.data(f"%cortex replay {request_id} --anyway")["here"]["error"] is None
 
@@ -365,6 +367,33 @@ def test_a_group_whose_payloads_are_gone_says_so_of_each(story: StoryMaker) -> N
     assert (data["succeeded"], data["fixed"]) == (0, False)
     assert [(row["id"], row["status"]) for row in data["rows"]] == [(bad, "gone")]
     assert "was deleted when the workload ended" in data["rows"][0]["verdict"]
+    listed = one.data("%cortex requests")
+    assert [row["next"] for row in (*listed["groups"], *listed["workloads"])] == [f"%cortex result {one.name} {bad}"] * 2, "no replay is offered"
+
+
+def test_a_failed_request_explains_itself_also_where_its_payload_is_gone(story: StoryMaker) -> None:
+    one = story("replay-explains", spec=SPEC.replace("always", "never"))
+    (bad,) = one.sent(BAD)
+    looked_up = one.run(f"%cortex result {one.name} {bad}")
+    waited = one.run(f"%cortex result {one.name} {bad} --wait 30")
+    failed = one.client.submit(one.name, BAD)
+    wait_until(lambda: one.client.result(one.name, failed).status == "failed", "it has failed")
+    shell = one.environment.cortex("result", one.name, bad).stdout
+    replayed = one.run(f"%cortex replay {bad}", check=False)
+    assert "was deleted when the workload ended (failed)" in replayed.error
+    for text in (looked_up.text, looked_up.html, waited.text, waited.html, shell, replayed.text, replayed.html):
+        assert "KeyError" in text
+        assert "In [1], line 8" in text
+        assert re.search(r'word = payload\[("|&quot;)word("|&quot;)\]', text), "the traceback"
+        assert "version 1" in text
+        assert "accepted 20" in text
+        assert text.count("looking") == 1, "its own log line, once"
+        assert "%cortex replay" not in text, "no line that would be refused"
+    told = one.data(f"%cortex result {one.name} {bad}")["failure"]
+    assert (told["place"], told["version"], told["attempts"], told["run"], told["payload_kept"]) == ("In [1], line 8", 1, 1, 1, False)
+    assert [record["message"] for record in told["records"]] == ["looking"]
+    assert told["replica"]
+    assert told["accepted"] <= told["started"] <= told["finished"]
 
 
 def test_ids_and_fingerprints_of_failures_complete(story: StoryMaker) -> None:
@@ -373,7 +402,24 @@ def test_ids_and_fingerprints_of_failures_complete(story: StoryMaker) -> None:
     lines = "__import__('jupyter_cortex.magics.completion').magics.completion.complete(get_ipython().cortex_session, {!r})"
     assert one.kernel.value(lines.format("%cortex replay ")) == [bad]
     assert one.kernel.value(lines.format(f"%cortex replay {bad[:4]}")) == [bad]
-    assert one.kernel.value(lines.format("%cortex replay --group ")) == [one.group()["fingerprint"]]
+    mark = one.group()["fingerprint"]
+    assert one.kernel.value(lines.format("%cortex replay --group ")) == [mark]
+    good = one.client.workloads(one.name, "completed")[0]["id"]
+    one.client.stop(one.name)
+    wait_until(lambda: not one.environment.processes("replica", one.name), "the replica is gone")
+    waiting = one.client.submit(one.name, GOOD)
+    for line, found in (
+        ("requeue ", [bad]),
+        (f"requeue --name {one.name} ", [bad]),
+        ("requeue --group ", [mark]),
+        ("sample --from ", [waiting, good, bad]),
+        (f"result {one.name} ", [waiting, good, bad]),
+        (f"cancel {one.name} ", [waiting]),
+        ("replay --in ", ["1"]),
+        ("get -e lo", ["local"]),
+        (f"deploy --name {one.name[:-1]}", [one.name]),
+    ):
+        assert one.kernel.value(lines.format(f"%cortex {line}")) == found, line
 
 
 def test_a_payload_that_the_spec_redacts_arrives_redacted_and_says_so(story: StoryMaker) -> None:
@@ -391,6 +437,36 @@ def test_a_payload_that_the_spec_redacts_arrives_redacted_and_says_so(story: Sto
     waiting = one.run(f"%cortex replay {one.client.submit(one.name, {'wort': 'a', 'pin': '4711-0815'})}")
     assert "redacted by the spec: $.pin" in waiting.text, "one that still waits, too"
     assert "4711-0815" not in waiting.text + waiting.html
+
+
+REDACTING = SPEC.replace("payload: always}}", "payload: always, redact: [$.pin]}}")
+
+
+def test_a_group_with_redacted_payloads_says_so_and_offers_no_requeue_that_is_refused(front: Any) -> None:
+    one, seen = front("replay-stars", REDACTING)
+    (bad,) = one.sent({"wort": "a", "pin": "4711-0815"})
+    mark = one.group()["fingerprint"]
+    one.run(FIXED)
+    data = one.data(f"%cortex replay --group {mark}")
+    assert (data["redacted"], data["requeues"], data["rows"][0]["redacted"]) == (1, False, "redacted by the spec: $.pin")
+    for line in (f"%cortex replay --group {mark}", f"%cortex replay {bad}"):
+        seen.states.clear()
+        displays = seen.run(line)
+        for text in ("\n".join(one["text/plain"] for one in displays), shown_by(seen)):
+            assert "redacted by the spec: $.pin" in text
+            assert "%cortex requeue" not in text
+        again = seen.states[seen.find("ButtonModel", description="Requeue group")]
+        assert (again["disabled"], "redacted" in again["tooltip"]) == (True, True)
+    assert "redacted" in one.client.requeue(one.name, ids=[bad])["refused"][0]["reason"]
+
+
+def test_a_redacted_payload_is_kept_without_the_result_that_it_could_not_give(story: StoryMaker) -> None:
+    one = story("replay-stars-kept", FIXED, REDACTING)
+    (good,) = one.sent({"word": "a", "pin": "4711-0815"})
+    said = one.run(f"%cortex sample stars --from {good}").text
+    assert "any result will do, as production's is that of the payload before it was redacted" in said
+    assert "redacted by the spec: $.pin: write a value there" in said
+    assert "expected" not in yaml.safe_load((one.root / "samples" / "stars.yaml").read_text())
 
 
 # What follows -------------------------------------------------------------------------------------------------------------------------------
@@ -411,6 +487,18 @@ def test_a_failure_is_kept_as_a_sample_that_the_gate_then_demands(story: StoryMa
     assert f"sample failed-{mark[:8]}: KeyError" in one.refused("%cortex deploy replay-sample")
     one.run(FIXED)
     assert "is live" in one.run("%cortex deploy replay-sample").text
+
+
+def test_a_replay_is_not_what_was_tried_last(story: StoryMaker) -> None:
+    one = story("replay-tried")
+    (good,) = one.sent(GOOD)
+    one.run(FIXED)
+    one.run('%%cortex payload\n{"tried": 1}')
+    for line in (f"%cortex replay {good} --in 1", f"%cortex replay {good}"):
+        one.run(line)
+    one.run("%cortex sample mine")
+    kept = yaml.safe_load((one.root / "samples" / "mine.yaml").read_text())
+    assert (json.loads(kept["body"]), kept["expected"]) == ({"tried": 1}, {"value": 1.0, "factor": 2})
 
 
 def test_failed_requests_get_their_results_under_their_old_ids(story: StoryMaker) -> None:
@@ -444,6 +532,18 @@ def test_failed_requests_get_their_results_under_their_old_ids(story: StoryMaker
     assert str(one.root) in json.dumps(details["requeues"]), "who asked for it is in the record"
 
 
+def test_requeue_asks_about_those_since_then_alone(story: StoryMaker) -> None:
+    one = story("replay-since")
+    one.sent(BAD)
+    mark = one.group()["fingerprint"]
+    line = f"%cortex requeue --group {mark} --since 8s"
+    wait_until(lambda: "has failed in the last 8s" in one.refused(line), "the first one is older")
+    (second,) = one.sent(BAD)
+    assert "1 request that failed with KeyError in the last 8s" in one.refused(line)
+    assert one.data(f"{line} --yes")["requeued"] == [second]
+    assert "--since is for --group" in one.refused(f"%cortex requeue {second} --since 1h")
+
+
 def test_requests_shows_failures_by_group_with_the_next_line_to_type(story: StoryMaker) -> None:
     one = story("replay-requests")
     bad, other, good = one.sent(BAD, OTHER, GOOD)
@@ -466,13 +566,45 @@ def test_requests_shows_failures_by_group_with_the_next_line_to_type(story: Stor
         assert f" {offset[:3]}:{offset[3:]}" in text
 
 
+def test_a_list_of_requests_that_ends_where_it_was_told_to_says_so(story: StoryMaker) -> None:
+    one = story("replay-many")
+    one.sent(GOOD, GOOD)
+    for line, more in (("requests --limit 1 --since 1h", True), ("requests --limit 2", True), ("requests --limit 3", False)):
+        shown = one.run(f"%cortex {line}")
+        assert ["there may be more" in text for text in (shown.text, shown.html)] == [more, more]
+
+
+def test_requests_offers_a_replay_only_where_the_payload_was_kept(story: StoryMaker) -> None:
+    one = story("replay-offers", spec=SPEC.replace("payload: always}}", "payload: failed, max_bytes: 100}}"))
+    bad, large, good = one.sent(BAD, {**BAD, "more": "x" * 100}, GOOD)
+    data = one.data("%cortex requests")
+    assert [row["next"] for row in data["workloads"]] == [
+        f"%cortex result {one.name} {good}",
+        f"%cortex result {one.name} {large}",
+        f"%cortex replay {bad}",
+    ]
+    assert data["groups"][0]["next"] == f"%cortex replay --group {one.group()['fingerprint']}"
+    for row in data["workloads"]:
+        one.run(row["next"])
+
+
+def test_a_group_s_replay_says_how_far_it_is(front: Any) -> None:
+    one, seen = front("replay-far")
+    one.sent(BAD, BAD)
+    seen.run(f"%cortex replay --group {one.group()['fingerprint']}")
+    drawn = [value for state in seen.states.values() for value in state.get("value_seen", []) if isinstance(value, str)]
+    for said in ("replaying 1 of 2", "replaying 2 of 2"):
+        assert any(said in page for page in drawn) or said in shown_by(seen)
+    assert not any("replaying 1 of 2" in page and "replaying 2 of 2" in page for page in drawn), "one line that counts"
+
+
 # Widgets ------------------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def front(story: StoryMaker) -> Callable[[str], tuple[Story, FrontEnd]]:
-    def make(name: str) -> tuple[Story, FrontEnd]:
-        one = story(name)
+def front(story: StoryMaker) -> Callable[..., tuple[Story, FrontEnd]]:
+    def make(name: str, spec: str = SPEC) -> tuple[Story, FrontEnd]:
+        one = story(name, spec=spec)
         return one, FrontEnd(one.kernel)
 
     return make
@@ -541,6 +673,8 @@ def test_a_terminal_shows_the_same_as_text(shell: Shell, environment: Environmen
         assert "the same failure as in production" in said
     shell.run(f"%cortex replay --group {client.failures('replay-terminal')[0]['fingerprint']}")
     assert "0 of 1 succeed here" in shell.text
+    for said in (shell.text, shell.html):
+        assert "KeyError" in said.split("beside production")[1], "each row has its error"
     assert sys.last_traceback.tb_frame.f_locals["payload"] == BAD  # type: ignore[union-attr]
 
 

@@ -40,8 +40,9 @@ def test_a_notebook_s_handler_is_tried_published_and_replayed_with_one_client(
             assert client.result("tf-notebook", request_id, wait=60).result == {"class_ids": [8]}
             server.models["iris"]["3"] = irises(3)
             for line in (f"%cortex replay {request_id}", f"%cortex replay {request_id} --in 1"):
-                shell.run(line)
-                assert shell.session.last.outcome.result == b'{"class_ids":[12]}', line
+                capsys.readouterr()
+                shell.run(f"{line} -o json")
+                assert json.loads(capsys.readouterr().out.strip().splitlines()[-1])["here"]["result"] == {"class_ids": [12]}, line
         finally:
             client.delete("tf-notebook")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import Environment
+from ..conftest import Environment, ProjectMaker
 from .conftest import Kernel, KernelMaker
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -165,6 +165,17 @@ def test_a_file_can_be_uploaded_and_kept_as_a_sample(front: FrontEnd, tmp_path: 
     assert "cannot name a sample" in shown(front)
 
 
+def test_the_workbench_keeps_what_it_shows_and_not_what_a_cell_has_run_since(front: FrontEnd, tmp_path: Path) -> None:
+    bench = open_workbench(front, "%cortex try shown -H x-request-id:mine")
+    assert front.states[bench["headers"]]["value"] == "x-request-id: mine"
+    front.run("%%cortex payload -t text/plain\nanother")
+    front.change(bench["name"], value="mine")
+    front.click(bench["keep"])
+    assert "body: shown" in (tmp_path / "samples" / "mine.yaml").read_text()
+    front.run("%cortex sample last")
+    assert "body: another" in (tmp_path / "samples" / "last.yaml").read_text()
+
+
 def test_a_sample_is_loaded_into_the_form_and_has_run_already(front: FrontEnd, tmp_path: Path) -> None:
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "greeting.yaml").write_text("content_type: text/plain\nbody: hello\n")
@@ -187,6 +198,26 @@ def test_a_deploy_shows_steps_and_a_bar_and_leaves_them_as_text(front: FrontEnd,
     assert "curl -X POST" in result["text/plain"]
     assert "copy</button>" in result["text/html"]
     assert environment.client().get_api("stepped")["live"] == 1
+
+
+def test_a_long_verb_without_steps_shows_what_it_does(kernel: KernelMaker, environment: Environment, tmp_path: Path) -> None:
+    one = kernel(home=tmp_path / "home")
+    for line, said in (("up", "starting the local environment"), ("down", "stopping")):
+        ran = one.run(f"%cortex {line}")
+        for text in (ran.displays[0]["text/plain"], ran.displays[0]["text/html"]):
+            assert said in text
+    front = FrontEnd(kernel())
+    front.run(
+        "import time\nclass Slow:\n    def __getstate__(self):\n        time.sleep(0.7)\n        return {'a': 1}\nmodel = Slow()\nfast = [1]",
+    )
+    assert "saving model" in front.run("%cortex save model")[0]["text/plain"]
+    assert len(front.run("%cortex save fast")) == 1, "what is quick shows its end alone"
+
+
+def test_a_terminal_shows_what_a_long_verb_does_as_a_line(shell: Any, project: ProjectMaker, environment: Environment, capsys: Any) -> None:
+    project("refreshed").deploy(environment)
+    shell.run("%cortex refresh refreshed")
+    assert capsys.readouterr().out == "refreshing refreshed …\n"
 
 
 def test_exports_keep_the_steps_and_the_result_without_widgets(kernel: KernelMaker) -> None:
