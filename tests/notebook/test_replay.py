@@ -376,12 +376,11 @@ def test_a_failed_request_explains_itself_also_where_its_payload_is_gone(story: 
     (bad,) = one.sent(BAD)
     looked_up = one.run(f"%cortex result {one.name} {bad}")
     waited = one.run(f"%cortex result {one.name} {bad} --wait 30")
-    failed = one.client.submit(one.name, BAD)
-    wait_until(lambda: one.client.result(one.name, failed).status == "failed", "it has failed")
+    submitted = one.run(f"%cortex submit {one.name} '{json.dumps(BAD)}' --wait 60")
     shell = one.environment.cortex("result", one.name, bad).stdout
     replayed = one.run(f"%cortex replay {bad}", check=False)
     assert "was deleted when the workload ended (failed)" in replayed.error
-    for text in (looked_up.text, looked_up.html, waited.text, waited.html, shell, replayed.text, replayed.html):
+    for text in (looked_up.text, looked_up.html, waited.text, waited.html, submitted.text, submitted.html, shell, replayed.text, replayed.html):
         assert "KeyError" in text
         assert "In [1], line 8" in text
         assert re.search(r'word = payload\[("|&quot;)word("|&quot;)\]', text), "the traceback"
