@@ -143,7 +143,9 @@ def _add_workloads(router: APIRouter, control: Control) -> None:
 
 
 def _payload_gone(record: Record, retain: dict[str, Any]) -> PayloadGone:
-    return PayloadGone(f"the payload of {record.id} was deleted when the workload ended ({_why_gone(record.status, record.size, retain)})")
+    return PayloadGone(
+        f"the payload of {record.id} was deleted when the workload ended ({record.status}): {_why_gone(record.status, record.size, retain)}"
+    )
 
 
 def _why_gone(status: str, size: int, retain: dict[str, Any]) -> str:
@@ -151,12 +153,12 @@ def _why_gone(status: str, size: int, retain: dict[str, Any]) -> str:
     limit = retain["max_bytes"]
     keeps = stays({**retain, "max_bytes": -1}, status, size)
     if keeps and 0 <= limit < size:
-        return f"{status}: it has {size:,} bytes, and `retain: {{max_bytes: {limit}}}` keeps smaller ones"
+        return f"it has {size:,} bytes, and `retain: {{max_bytes: {limit}}}` keeps smaller ones"
     if keeps and retain["redact"]:
-        return f"{status}: the spec has `retain.redact`, and what is no JSON, or was cancelled, does not stay then"
+        return "the spec has `retain.redact`, and what is no JSON, or was cancelled, does not stay then"
     if keeps:
-        return f"{status}: the spec did not keep such payloads then"
-    return f"{status}: `retain: {{payload: always}}` in the spec keeps those of workloads to come"
+        return "the spec did not keep such payloads then"
+    return "`retain: {payload: always}` in the spec keeps those of workloads to come"
 
 
 def _add_logs(router: APIRouter, control: Control) -> None:

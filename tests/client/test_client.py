@@ -171,5 +171,6 @@ def test_codes_and_titles_of_errors_are_their_own() -> None:
     def family(cls: type[CortexError]) -> list[type[CortexError]]:
         return [cls, *(member for child in cls.__subclasses__() for member in family(child))]
 
-    classes = family(CortexError)
+    # One without a code of its own is its parent's refusal, of another family, too.
+    classes = [cls for cls in family(CortexError) if "code" in vars(cls)]
     assert len({cls.code for cls in classes}) == len({cls.title() for cls in classes}) == len(classes)
