@@ -187,7 +187,7 @@ class Intake:
             (reply,) = await self._patiently(self._bulk, command)
             return reply
 
-        return Upload(call, api, request_id) if self._room > PIECE_BYTES else None
+        return Upload(call, api, request_id, self._bulk) if self._room > PIECE_BYTES else None
 
     async def submit_upload(self, content_type: str, upload: Upload, limits: Limits = ()) -> str:
         """Like `submit`, of what was added to ``upload``. Raises StoreUnavailable also when the store has lost parts of it since."""

@@ -8,8 +8,10 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable
-from time import perf_counter
-from typing import Any
+from time import monotonic, perf_counter
+from typing import Any, Protocol
+
+import redis
 
 from ..core.errors import StoreUnavailable
 from ..store import keys
@@ -25,16 +27,37 @@ QUICK_S, SLOW_S = 0.006, 0.015
 #: Pieces under way at once: the store writes one while the next one travels.
 UNDER_WAY = 2
 
+#: Seconds after which a piece goes by the script again, which has the store keep all of them for another hour.
+ANEW_S = 600.0
+
 #: Sends one command to the store, patiently; its reply.
 Call = Callable[[tuple[Any, ...]], Awaitable[Any]]
 
 
+class Direct(Protocol):
+    """A connection on which a command can be sent once; see `line.Line`."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def haunted(self) -> bool: ...
+
+    def at_once(self, epoch: int, command: tuple[Any, ...]) -> Awaitable[list[Any]] | None: ...
+
+
 class Upload:
     """``await add(...)`` piece after piece, then `settle`; submit.lua makes a workload of what `token` names. What is never submitted is to be
-    `abandon`\\ ed, and goes after an hour if nobody does."""
+    `abandon`\\ ed, and goes after an hour if nobody does.
 
-    def __init__(self, call: Call, api: str, request_id: str) -> None:
-        self._call = call
+    A piece goes by a script that leaves out what does not fit where it says, so that it may be said twice. Copying 1 MB into Lua and out of it takes
+    the store as long as all the rest of it: so once the first piece is there, further ones are APPENDed ``direct``\\ ly while that very connection
+    holds, and said once. Where its reply is lost, the script goes on: the next connection has ended the one before it.
+    """
+
+    def __init__(self, call: Call, api: str, request_id: str, direct: Direct | None = None) -> None:
+        self._call, self._direct = call, direct
+        self._epoch, self._careful, self._scripted = 0, direct is None, 0.0
         self.api, self.request_id = api, request_id
         self.token = os.urandom(8).hex()
         self.size = 0
@@ -70,13 +93,17 @@ class Upload:
 
     async def _send(self, offset: int, piece: bytes, before: asyncio.Task[None] | None) -> None:
         began = perf_counter()
-        there = await self._there(offset, piece)
+        there = await self._appended(offset, piece)
+        if there is None:
+            there = await self._there(offset, piece)
         took = perf_counter() - began
         if took < QUICK_S:
             self.wanted = min(2 * self.wanted, MOST_BYTES)
         elif took > SLOW_S:
             self.wanted = max(self.wanted // 2, LEAST_BYTES)
         if there >= offset + len(piece):
+            if self._direct is not None and not self._epoch:
+                self._epoch = self._direct.epoch
             return
         # The connection was lost, and what was sent again came in another order.
         if before is not None:
@@ -89,8 +116,29 @@ class Upload:
     def lost() -> StoreUnavailable:
         return StoreUnavailable("the store lost parts of the body while it came in; try again", retry_after=1)
 
+    async def _appended(self, offset: int, piece: bytes) -> int | None:
+        """How many bytes are there, None where only the script can tell. Raises StoreUnavailable where others are in between."""
+        if self._direct is None or self._careful or not self._epoch or monotonic() - self._scripted > ANEW_S:
+            return None
+        sent = self._direct.at_once(self._epoch, ("APPEND", keys.upload(self.api, self.request_id, self.token), piece))
+        if sent is None:
+            self._careful = True
+            return None
+        try:
+            (there,) = await sent
+        except (redis.RedisError, OSError):
+            self._careful = True
+            return None
+        if there != offset + len(piece):  # the one before it was refused
+            raise self.lost()
+        return int(there)
+
     async def _there(self, offset: int, piece: bytes) -> int:
-        return int(await self._call(("EVALSHA", PIECE.sha, 1, keys.prefix(self.api), self.request_id, self.token, offset, piece)))
+        self._scripted = monotonic()
+        there = int(await self._call(("EVALSHA", PIECE.sha, 1, keys.prefix(self.api), self.request_id, self.token, offset, piece)))
+        if self._epoch and self._direct is not None and self._direct.haunted:  # what was appended may be appended once more
+            raise self.lost()
+        return there
 
     async def abandon(self) -> None:
         """Nothing of it stays. Never raises."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 from typing import Any
 
 import pytest
 import redis
 
 from jupyter_cortex.core.errors import StoreUnavailable
+from jupyter_cortex.operator.home import Home
+from jupyter_cortex.operator.processes import Slot
+from jupyter_cortex.serving.intake import Intake
+from jupyter_cortex.serving.line import Line
 from jupyter_cortex.serving.upload import LEAST_BYTES, MOST_BYTES, PIECE_BYTES, QUICK_S, SLOW_S, UNDER_WAY, Upload
 from jupyter_cortex.store import keys
 from jupyter_cortex.store.scripts import PIECE, SUBMIT
@@ -143,3 +149,165 @@ def test_pieces_grow_while_the_store_is_quick_and_shrink_when_it_is_slow(road: R
 
     assert asyncio.run(run()) == [LEAST_BYTES * factor for factor in (2, 4, 8, 8, 4, 2, 2)]
     assert MOST_BYTES == 8 * LEAST_BYTES
+
+
+# On a connection of its own ------------------------------------------------------------------------------------------------------------------
+
+
+def intake_of(home: Home, store_wait: float = 5.0, url: str = "") -> Intake:  # noqa: F811
+    return Intake(url or home.redis_url(), store_wait, 1000, 0.9)
+
+
+async def send_body(intake: Intake, request_id: str, body: bytes, size: int = LEAST_BYTES) -> str:
+    upload = intake.upload(API, request_id)
+    assert upload is not None
+    try:
+        for at in range(0, len(body), size):
+            await upload.add(body[at : at + size])
+        return await intake.submit_upload("a/b", upload)
+    except BaseException:
+        await upload.abandon()
+        raise
+
+
+def appended(store: redis.Redis) -> int:
+    """How many pieces went without the script, which appends, too."""
+    calls: Any = store.info("commandstats")
+    return int(calls.get("cmdstat_append", {"calls": 0})["calls"] - calls.get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+
+def test_after_the_first_piece_the_script_is_not_asked_any_more(home: Home, client: redis.Redis) -> None:  # noqa: F811
+    body = random.Random(5).randbytes(20 * LEAST_BYTES + 7)
+
+    async def run() -> str:
+        intake = intake_of(home)
+        said = await send_body(intake, "a", body)
+        await intake.close()
+        return said
+
+    assert asyncio.run(run()) == "ok"
+    assert client.get(keys.body(API, "a")) == body
+    assert appended(client) > 10
+    assert client.ttl(keys.body(API, "a")) == -1
+
+
+def test_connections_that_are_cut_leave_every_body_as_it_was_or_nothing_of_it(home: Home, client: redis.Redis) -> None:  # noqa: F811
+    dice = random.Random(6)
+    bodies = {f"r{number}": dice.randbytes(dice.randrange(2, 30) * LEAST_BYTES // 2) for number in range(60)}
+    outcomes: dict[str, str] = {}
+
+    async def run() -> int:
+        intake, cuts, over = intake_of(home), 0, asyncio.Event()
+
+        async def cut() -> None:
+            nonlocal cuts
+            while not over.is_set():
+                await asyncio.sleep(dice.uniform(0, 0.02))
+                cuts += await asyncio.to_thread(client.execute_command, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+        cutting = asyncio.create_task(cut())
+        for request_id, body in bodies.items():
+            try:
+                outcomes[request_id] = await send_body(intake, request_id, body)
+            except StoreUnavailable:
+                outcomes[request_id] = ""
+        over.set()
+        await cutting
+        await intake.close()
+        return cuts
+
+    assert asyncio.run(run()) > 10
+    # "same": it was accepted, and the answer was lost.
+    assert set(outcomes.values()) <= {"ok", "same", ""}
+    assert sum(map(bool, outcomes.values())) > len(bodies) / 2
+    for request_id, body in bodies.items():
+        assert client.get(keys.body(API, request_id)) == (body if outcomes[request_id] else None), request_id
+    assert not list(client.scan_iter(f"{keys.prefix(API)}:u:*"))
+
+
+def test_a_store_that_stood_still_has_each_piece_once(home: Home, client: redis.Redis) -> None:  # noqa: F811
+    body = random.Random(7).randbytes(12 * LEAST_BYTES)
+    store = Slot(home.run, "store").pid()
+    assert store
+
+    async def run() -> str:
+        intake = intake_of(home, 1.0)
+        upload = intake.upload(API, "a")
+        assert upload is not None
+        for at in range(0, 4 * LEAST_BYTES, LEAST_BYTES):
+            await upload.add(body[at : at + LEAST_BYTES])
+        await upload.settle()
+        epoch = intake._bulk.epoch
+        assert epoch
+        os.kill(store, signal.SIGSTOP)
+        try:
+            await upload.add(body[4 * LEAST_BYTES : 5 * LEAST_BYTES])
+            while intake._bulk.epoch == epoch:  # until nobody believes in that connection any more
+                await asyncio.sleep(0.01)
+        finally:
+            os.kill(store, signal.SIGCONT)
+        for at in range(5 * LEAST_BYTES, len(body), LEAST_BYTES):
+            await upload.add(body[at : at + LEAST_BYTES])
+        said = await intake.submit_upload("a/b", upload)
+        await intake.close()
+        return said
+
+    assert asyncio.run(run()) == "ok"
+    assert client.get(keys.body(API, "a")) == body
+
+
+def test_a_connection_ends_the_one_before_it(home: Home, client: redis.Redis) -> None:  # noqa: F811
+    """One that was lost here may still be open there, with commands that a stalled server has not read."""
+
+    async def run() -> tuple[int, int]:
+        line = Line(home.redis_url(), 5.0)
+        (first,) = await line.call(("CLIENT", "ID"))
+        lost, line._writer = line._writer, None
+        (second,) = await line.call(("CLIENT", "ID"))
+        assert line.epoch == 2
+        assert {int(one["id"]) for one in client.client_list()} & {first, second} == {second}
+        assert lost is not None
+        lost.close()
+        await line.close()
+        return first, second
+
+    first, second = asyncio.run(run())
+    assert first != second
+
+
+@pytest.mark.parametrize("forbidden", ["client", "info"])
+def test_who_may_not_end_a_connection_sends_by_the_script(forbidden: str, home: Home, client: redis.Redis) -> None:  # noqa: F811
+    client.acl_setuser("limited", enabled=True, passwords=["+open"], keys=["*"], channels=["*"], categories=["+@all"], commands=[f"-{forbidden}"])
+    url = home.redis_url().replace("unix://", "unix://limited:open@")
+    body = random.Random(8).randbytes(9 * LEAST_BYTES)
+
+    async def run() -> str:
+        intake = intake_of(home, url=url)
+        said = await send_body(intake, "a", body)
+        assert intake._bulk.epoch == 0
+        await intake.close()
+        return said
+
+    assert asyncio.run(run()) == "ok"
+    assert client.get(keys.body(API, "a")) == body
+    assert appended(client) < 0
+
+
+def test_what_may_be_appended_once_more_is_refused(home: Home, client: redis.Redis) -> None:  # noqa: F811
+    async def run() -> None:
+        intake = intake_of(home)
+        upload = intake.upload(API, "a")
+        assert upload is not None
+        for _ in range(3):
+            await upload.add(b"x" * 1000)
+            await upload.settle()
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        intake._bulk.haunted = True
+        await upload.add(b"y" * 1000)
+        with pytest.raises(StoreUnavailable, match="lost parts"):
+            await upload.settle()
+        await upload.abandon()
+        await intake.close()
+
+    asyncio.run(run())
+    assert not list(client.scan_iter(f"{keys.prefix(API)}:u:*"))
