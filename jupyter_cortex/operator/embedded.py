@@ -184,7 +184,8 @@ class EmbeddedStore:
 def _environment() -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")}
     tunables = {
-        # A script allocates and frees by the hundred. Where malloc is glibc's it keeps 7 of a size at hand, and looking for more was 6 % of a workload.
+        # (glibc's; other mallocs do not read them.) A script allocates and frees by the hundred, and 7 of a size are kept at hand: looking for more
+        # was 6 % of a workload.
         "tcache_count": 500,
         # The buffers in which 1 MB of a large body goes to the log were given back after each, and cleared by the kernel for the next: of 35 ms that
         # 10 MB took, 12. What is larger (such a body) still comes from the system, and 16 MB at most stay in hand.
