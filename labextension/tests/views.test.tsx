@@ -283,6 +283,42 @@ describe('the workloads', () => {
     expect(waysOf({ contentType: 'image/png', bytes: new Uint8Array([0x89, 0x50, 0, 1]) })).toEqual(['image', 'hex']);
   });
 
+  it('are searched page after page until one is found, and meanwhile nobody says that there is none', async () => {
+    const server = new Server().on('GET api/apis/iris/workloads', json({ workloads: [workload('good-1')], next: null, scanned: 1 }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" />);
+    await screen.findByText('good-1');
+    const answers: ((answer: Response) => void)[] = [];
+    server.on('GET api/apis/iris/workloads', () => new Promise<Response>(resolve => answers.push(resolve)));
+    fireEvent.change(screen.getByRole('searchbox'), { target: { value: 'deep-1' } });
+    for (const page of [1, 2, 3]) {
+      await waitFor(() => expect(answers).toHaveLength(page));
+      expect(screen.queryByText('Nothing matches')).toBeNull();
+      answers[page - 1](json({ workloads: [], next: `c${page}`, scanned: 20_000 }));
+      expect(await screen.findByText(`0 found so far, ${page * 2}0,000 looked at`)).toBeTruthy();
+    }
+    await waitFor(() => expect(answers).toHaveLength(4));
+    expect(server.asked.at(-1)!.path).toContain('cursor=c3');
+    answers[3](json({ workloads: [workload('deep-1')], next: null, scanned: 5 }));
+    expect(await screen.findByText('deep-1')).toBeTruthy();
+    expect(screen.getByText('1 found')).toBeTruthy();
+  });
+
+  it('are asked for no further once the filter has changed', async () => {
+    const server = new Server().on('GET api/apis/iris/workloads', json({ workloads: [], next: null, scanned: 0 }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" />);
+    await screen.findByText('No requests yet');
+    const answers: ((answer: Response) => void)[] = [];
+    server.on('GET api/apis/iris/workloads', () => new Promise<Response>(resolve => answers.push(resolve)));
+    fireEvent.change(screen.getByRole('searchbox'), { target: { value: 'one' } });
+    await waitFor(() => expect(answers).toHaveLength(1));
+    fireEvent.change(screen.getByRole('searchbox'), { target: { value: 'two' } });
+    answers[0](json({ workloads: [], next: 'of-one', scanned: 20_000 }));
+    await waitFor(() => expect(answers).toHaveLength(2));
+    answers[1](json({ workloads: [], next: null, scanned: 20_000 }));
+    expect(await screen.findByText('Nothing matches')).toBeTruthy();
+    expect(server.asked.some(one => one.path.includes('of-one'))).toBe(false);
+  });
+
   it('say in the table why nothing is there: no request yet, or none that matches', async () => {
     const server = new Server().on('GET api/apis/iris/workloads', json({ workloads: [], next: null, scanned: 0 }));
     render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" />);
