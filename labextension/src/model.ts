@@ -4,7 +4,7 @@
 import { DisposableDelegate, IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 
-import { asProblem, CortexClient, MISSING } from './client';
+import { asProblem, CortexClient, MISSING, timed } from './client';
 import type { IEnvironment, IFrame, IMinute, IProblem, ISummary } from './tokens';
 
 /**
@@ -225,6 +225,7 @@ export class CortexModel implements IDisposable {
         delete frame.logs![name];
       } else if (name in this._logs) {
         this._logs[name] = batch.position;
+        timed(batch);
       }
     }
     this._changed.emit(frame);
