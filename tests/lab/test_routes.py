@@ -193,6 +193,14 @@ def test_the_traits_are_the_last_word(noting: Noting, own_lab: LabMaker, tmp_pat
     assert "of-the-trait" not in own.log.read_text()
 
 
+def test_kernels_point_to_where_the_traits_do(noting: Noting, own_lab: LabMaker, tmp_path: Path) -> None:
+    own = own_lab(tmp_path / "home", f"--CortexExtension.url={noting.url}", "--CortexExtension.token=of-the-trait", JUPYTER_CORTEX_TOKEN="other")
+    one = own.kernel()
+    one.run("from jupyter_cortex.core.settings import Settings\nfrom jupyter_cortex.environments import Environments")
+    one.run("found = Environments(Settings.read()).find()")
+    assert one.value("[found.name, found.url, found.token]") == ["settings", noting.url, "of-the-trait"]
+
+
 # To a real gateway ------------------------------------------------------------------------------------------------------------------------------
 
 
