@@ -426,7 +426,7 @@ function Live({ model, said, open, close, steps }: { model: CortexModel; said: I
           <h4>Endpoint</h4>
           <Code text={call.through ? call.url : one.url} what="the endpoint" />
           <h4>Try it in a shell</h4>
-          <Code text={call.through ? curl(call) : said.curl} what="the curl line" />
+          <Code text={call.headers.Authorization ? curl(call) : said.curl} what="the curl line" />
           <Through call={call} />
         </>
       )}

@@ -158,8 +158,15 @@ export function Code({ text, what }: { text: string; what: string }): JSX.Elemen
   );
 }
 
-/** What a call by way of the Jupyter server means; nothing for one that goes to the gateway itself. */
+/** What a call needs that is not in the snippet, and what one by way of the Jupyter server means. */
 export function Through({ call }: { call: ICall }): JSX.Element | null {
+  if (!call.through && call.headers.Authorization) {
+    return (
+      <p className="cx-dim">
+        This gateway wants its call token: <code>JUPYTER_CORTEX_CALL_TOKEN</code> is what it was started with.
+      </p>
+    );
+  }
   return call.through ? (
     <p className="cx-dim">
       It leads through this Jupyter server: calls need a Jupyter token, and the API stops with the server. For one that stays, deploy to a team's environment:{' '}

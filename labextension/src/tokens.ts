@@ -39,6 +39,8 @@ export interface IEnvironment {
   version: string;
   hub: boolean;
   python: string;
+  /** Its gateway wants a call token of callers, too. Missing: it does not, as far as is known. */
+  guarded?: boolean;
 }
 
 /** The traffic of one minute; `minute` is in seconds since the epoch. */
