@@ -73,6 +73,25 @@ describe('the sidebar', () => {
     expect(await screen.findByRole('button', { name: 'iris' })).toBeTruthy();
   });
 
+  it('keeps the keyboard when the environment has started and the button that did it is gone', async () => {
+    const server = new Server();
+    const model = await server.live([], { ...ENVIRONMENT, up: false, message: 'no local environment runs' });
+    const commands = new CommandRegistry();
+    commands.addCommand(CommandIDs.startEnvironment, { execute: () => model.startEnvironment() });
+    const { container } = render(<Apis model={model} commands={commands} />);
+    let started: (answer: Response) => void = () => undefined;
+    server.on('POST environment/start', () => new Promise<Response>(resolve => (started = resolve)));
+    server.on('GET snapshot', json({ environment: ENVIRONMENT, apis: [summary('iris')], seq: {} }));
+    const start = screen.getByRole('button', { name: 'Start the local environment' });
+    start.focus();
+    fireEvent.click(start);
+    await screen.findByText('Starting…');
+    expect(document.activeElement).toBe(start);
+    started(json(ENVIRONMENT));
+    await screen.findByRole('button', { name: 'iris' });
+    await waitFor(() => expect(document.activeElement).toBe(container.querySelector('.cx-apis')));
+  });
+
   it('shows what a frame changes, without being asked', async () => {
     const server = new Server();
     const model = await server.live([summary('iris')]);
@@ -493,6 +512,18 @@ describe('the Test tab', () => {
     fireEvent.click(screen.getByRole('tab', { name: 'Test' }));
     expect((screen.getByLabelText('Body') as HTMLTextAreaElement).value).toBe('{"petal": 1}');
     expect(screen.getByText('"setosa"')).toBeTruthy();
+  });
+
+  it('leaves the keyboard on Send while it sends, once', async () => {
+    const server = new Server().on('POST run/iris', () => new Promise<Response>(() => undefined));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="test" />);
+    const send = screen.getByRole('button', { name: 'Send' });
+    send.focus();
+    fireEvent.click(send);
+    await screen.findByText('Sending…');
+    fireEvent.click(send);
+    expect(document.activeElement).toBe(send);
+    expect(server.asked.filter(one => one.method === 'POST')).toHaveLength(1);
   });
 
   it('shows why the gateway refused a payload', async () => {
