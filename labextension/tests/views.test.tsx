@@ -522,6 +522,8 @@ describe('the Test tab', () => {
     fireEvent.click(send);
     await screen.findByText('Sending…');
     fireEvent.click(send);
+    // From what is disabled in its own way a browser takes the keyboard.
+    expect((send as HTMLButtonElement).disabled).toBe(false);
     expect(document.activeElement).toBe(send);
     expect(server.asked.filter(one => one.method === 'POST')).toHaveLength(1);
   });
