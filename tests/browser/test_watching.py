@@ -105,6 +105,44 @@ def test_logs_follow_and_lead_to_their_request(tab: TabMaker, greeter: GreeterMa
     expect(region.get_by_role("tab", name="Workloads")).to_have_attribute("aria-selected", "true")
 
 
+def test_who_reads_older_lines_by_keyboard_is_left_there_until_he_goes_to_the_end(tab: TabMaker, greeter: GreeterMaker) -> None:
+    talks = "        for at in range(payload.get('lines', 1)):\n            print('line', at)\n"
+    api = greeter("reading").write(HANDLER.replace("        time.sleep", f"{talks}        time.sleep"))
+    api.deploy("--no-check")
+    api.ended(api.post(name="Ada", lines=300))
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Logs")
+    lines = region.get_by_role("log", name="Log lines")
+    follow = region.get_by_role("checkbox", name="Follow")
+    expect(lines.get_by_text(re.compile(r"line 299\D"))).to_be_in_viewport()
+    lines.focus()
+    page.keyboard.press("Home")
+    expect(lines.get_by_text(re.compile(r"line 0\D"))).to_be_in_viewport()
+    expect(follow).not_to_be_checked()
+    api.ended(api.post(name="Grace"))
+    expect(region.get_by_role("status")).to_have_text(re.compile(r"^30[2-9] lines$"))
+    expect(lines.get_by_text(re.compile(r"line 0\D")).first).to_be_in_viewport()
+    page.keyboard.press("End")
+    expect(follow).to_be_checked()
+    api.ended(api.post(name="Katherine"))
+    expect(lines.get_by_text("greeting Katherine")).to_be_in_viewport()
+    expect(follow).to_be_checked()
+
+
+def test_the_log_of_a_request_goes_on_while_it_runs(tab: TabMaker, greeter: GreeterMaker) -> None:
+    twice = "        print('slept')\n        time.sleep(payload.get('seconds', 0))\n"
+    api = greeter("speaking").write(HANDLER.replace("        return", f"{twice}        return"))
+    api.deploy("--no-check")
+    identity = api.post(name="Ada", seconds=8)
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Workloads")
+    views.workload(region, identity).click()
+    inspector = region.get_by_role("region", name=f"Workload {identity}")
+    expect(inspector.get_by_role("table")).to_contain_text("slept", timeout=30_000)
+    expect(inspector.get_by_role("heading").first).to_contain_text("in progress")
+    api.ended(identity)
+
+
 def test_a_long_log_of_a_request_opens_at_its_end_and_is_searched_whole(tab: TabMaker, greeter: GreeterMaker) -> None:
     api = greeter("verbose").write(
         HANDLER.replace("        time.sleep", "        for at in range(1000):\n            print('line', at)\n        time.sleep")
