@@ -120,7 +120,7 @@ export function Workloads(props: IWorkloadsProps): JSX.Element {
             <input type="search" placeholder="id, error, replica…" spellCheck={false} value={text} onChange={event => filter(status, event.target.value)} />
           </label>
           <span className="cx-dim" role="status">
-            {filtered ? found(list) : list.loading ? 'loading…' : `${count(list.rows.length)}${list.complete ? '' : '+'} shown`}
+            {filtered ? searched(list) : list.loading ? 'loading…' : shown(list)}
           </span>
         </div>
         {problem && (
@@ -138,10 +138,13 @@ export function Workloads(props: IWorkloadsProps): JSX.Element {
   );
 }
 
-/** How far a search is: a page of it looks at so many workloads and may have found none of them. */
-function found(list: WorkloadList): string {
-  const rows = `${count(list.rows.length)} found`;
-  return list.complete ? rows : `${rows} so far, ${count(list.scanned)} looked at`;
+function shown(list: WorkloadList): string {
+  return `${count(list.rows.length)}${list.complete ? '' : '+'} shown`;
+}
+
+/** How far a search is: a page of it looks at so many workloads and may have found nothing. */
+function searched(list: WorkloadList): string {
+  return list.complete ? shown(list) : list.scanned ? `${shown(list)}, ${count(list.scanned)} looked at` : 'searching…';
 }
 
 function Nothing({ filtered, test }: { filtered: boolean; test: () => void }): JSX.Element {

@@ -343,13 +343,13 @@ describe('the workloads', () => {
       await waitFor(() => expect(answers).toHaveLength(page));
       expect(screen.queryByText('Nothing matches')).toBeNull();
       answers[page - 1](json({ workloads: [], next: `c${page}`, scanned: 20_000 }));
-      expect(await screen.findByText(`0 found so far, ${page * 2}0,000 looked at`)).toBeTruthy();
+      expect(await screen.findByText(`0+ shown, ${page * 2}0,000 looked at`)).toBeTruthy();
     }
     await waitFor(() => expect(answers).toHaveLength(4));
     expect(server.asked.at(-1)!.path).toContain('cursor=c3');
     answers[3](json({ workloads: [workload('deep-1')], next: null, scanned: 5 }));
     expect(await screen.findByText('deep-1')).toBeTruthy();
-    expect(screen.getByText('1 found')).toBeTruthy();
+    expect(screen.getByText('1 shown')).toBeTruthy();
   });
 
   it('are asked for no further once the filter has changed', async () => {
