@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from ..server.reports import write_report
 from . import views
 from .conftest import GreeterMaker, TabMaker
 from .greeter import FAILS, HANDLER
@@ -50,6 +51,37 @@ def test_a_failed_request_leads_to_the_line_that_raised(tab: TabMaker, greeter: 
     )
     assert where.json_value() == "cell-1:8"
     assert len(page.context.pages) == 1
+
+
+def test_a_failure_of_a_notebook_handler_leads_to_its_cell(tab: TabMaker) -> None:
+    one = tab()
+    jupyter = one.jupyter
+    config = write_report(jupyter.root / "reports", "report-fails", "# parameters\nn = 1", "x = 2\nn / 0")
+    notebook = config.with_name("report.ipynb")
+    notebook.write_text(notebook.read_text().replace('"name": "any"', '"name": "cortex"'))  # which JupyterLab starts without asking
+    client = jupyter.environment.client()
+    client.deploy(config)
+    identity = client.submit("report-fails", {"n": 1})
+    page = one.lab()
+    region = views.api_page(page, "report-fails", "Workloads")
+    expect(region.get_by_role("button", name="Open reports/report.ipynb")).to_be_visible()
+    row = views.workload(region, identity)
+    expect(row).to_contain_text("failed", timeout=60_000)
+    row.click()
+    inspector = region.get_by_role("region", name=f"Workload {identity}")
+    inspector.get_by_role("group", name="Error").get_by_role("button", name="cell 2, line 2").last.click()
+    where = page.wait_for_function(
+        """() => {
+            const panels = [...window.jupyterapp.shell.widgets('main')].filter(one => one.isVisible && one.context?.path.endsWith('report.ipynb'));
+            const cell = panels[0]?.content.activeCell;
+            return cell?.editor?.hasFocus() && [cell.model.id, cell.editor.getCursorPosition().line + 1].join(':');
+        }"""
+    )
+    assert where.json_value() == "co-1:2"
+    views.api_page(page, "report-fails")
+    inspector.get_by_role("button", name="Replay in notebook").click()
+    expect(page.get_by_text("runs report.ipynb as a whole for each request").first).to_be_visible()
+    client.delete("report-fails")
 
 
 def test_the_table_is_filtered_and_walked_with_the_keyboard(tab: TabMaker, greeter: GreeterMaker) -> None:
