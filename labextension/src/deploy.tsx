@@ -323,7 +323,8 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
       {shown && <Surprises rows={shown.surprises} recorded={shown.recorded} jump={jump} />}
       {asks && !blocked && (
         <label className="cx-check">
-          <input type="checkbox" checked={yes} onChange={event => setYes(event.target.checked)} disabled={phase === 'working'} /> Publish what ran, not what stands there now
+          <input type="checkbox" checked={yes} onChange={event => setYes(event.target.checked)} disabled={phase === 'working'} /> Publish what ran, not what
+          stands there now
         </label>
       )}
       {phase === 'working' && <progress className="cx-progress" aria-label="Progress" value={amount} max={1} />}

@@ -127,6 +127,7 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
   const all = React.useMemo(() => [...(value?.records ?? []), ...more].slice(-held), [value, more, held]);
   /** Whether older lines may be kept than are here: then what is not found here may be there. */
   const cut = !!value && (value.records.length >= asked || value.records.length + more.length > all.length);
+  const among = `${cut ? 'the newest ' : ''}${plural(all.length, 'line')}`;
   const shown = React.useMemo(
     () => all.filter(record => rank(record) >= level && (!wanted || JSON.stringify(record).toLowerCase().includes(wanted))),
     [all, level, wanted]
@@ -152,7 +153,7 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
           <input type="checkbox" checked={follow} onChange={event => setFollow(event.target.checked)} /> Follow
         </label>
         <span className="cx-dim" role="status">
-          {shown.length < all.length ? `${count(shown.length)} of ${cut ? 'the newest ' : ''}${plural(all.length, 'line')}` : `${cut ? 'the newest ' : ''}${plural(all.length, 'line')}`}
+          {shown.length < all.length ? `${count(shown.length)} of ${among}` : among}
         </span>
         {cut && asked < MOST && <Button label="Load older" title={`Up to ${count(MOST)} lines`} onClick={() => ask(MOST)} disabled={loading} />}
       </div>
@@ -171,10 +172,12 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
       )}
       {value && all.length > 0 && !shown.length && (
         <Empty title="Nothing matches">
-          <p>{cut ? `None of the newest ${plural(all.length, 'line')} has this level and text; older ones are not searched here.` : 'No line that is kept has this level and text.'}</p>
+          <p>{cut ? `None of ${among} has this level and text; older ones are not searched here.` : 'No line that is kept has this level and text.'}</p>
         </Empty>
       )}
-      {value && shown.length > 0 && <Lines records={shown} follow={follow} setFollow={setFollow} openWorkload={openWorkload} openRecord={openRecord} />}
+      {value && shown.length > 0 && (
+        <Lines records={shown} follow={follow} setFollow={setFollow} openWorkload={openWorkload} openRecord={openRecord} />
+      )}
     </div>
   );
 }

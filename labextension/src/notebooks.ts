@@ -93,8 +93,8 @@ export class NotebookWatch implements IDisposable {
   }
 
   /**
-   * What a look at the notebook showed; the dialog tells it, so that nobody asks twice. One that could not be published says nothing: in a fresh kernel
-   * no Handler has run yet, and what there is of a module differs from any.
+   * What a look at the notebook showed; the dialog tells it, so that nobody asks twice. One that could not be published says nothing: in a fresh
+   * kernel no Handler has run yet, and what there is of a module differs from any.
    */
   tell(shown: IShown): void {
     if (!shown.surprises.some(row => row.blocks)) {

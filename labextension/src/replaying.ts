@@ -19,8 +19,8 @@ export async function replayNotebookOf(client: CortexClient, name: string, versi
   const api = await client.api(name);
   const spec = (api.api_versions.find(one => one.version === version) ?? api).spec;
   if (spec?.handler?.type === 'notebook') {
-    const detail = `${name} runs ${spec.handler.path} as a whole for each request: it has no Handler that a kernel could replay one with. The request's page has the notebook as it was executed.`;
-    throw new Problem(problem('notebook_handler', 409, detail));
+    const why = `${name} runs ${spec.handler.path} as a whole for each request: it has no Handler that a kernel could replay one with`;
+    throw new Problem(problem('notebook_handler', 409, `${why}. The request's page has the notebook as it was executed.`));
   }
   return notebookOf(client, name, version, instead);
 }

@@ -5,7 +5,9 @@ import type { IPayload } from './client';
 import { hasBig, parseExact, written } from './exact';
 import type { CortexModel } from './model';
 
-/** Where to post to, and the headers that it takes; a token is named as the shell's variable. `through`: by way of the Jupyter server, with its token. */
+/**
+ * Where to post to, and the headers that it takes; a token is named as a shell's variable. `through`: by way of the Jupyter server, with its token.
+ */
 export interface ICall {
   url: string;
   headers: Record<string, string>;
@@ -18,7 +20,8 @@ const LOOPBACK = ['localhost', '127.0.0.1', '[::1]', '::1'];
 export function callOf(model: CortexModel, endpoint: string, host: string = window.location.hostname): ICall {
   const environment = model.environment;
   if (environment && (!environment.local || (LOOPBACK.includes(host) && !environment.hub))) {
-    return { url: environment.url + endpoint, headers: environment.guarded ? { Authorization: 'Bearer $JUPYTER_CORTEX_CALL_TOKEN' } : {}, through: false };
+    const headers: Record<string, string> = environment.guarded ? { Authorization: 'Bearer $JUPYTER_CORTEX_CALL_TOKEN' } : {};
+    return { url: environment.url + endpoint, headers, through: false };
   }
   return { url: model.client.runUrl(endpoint), headers: { Authorization: 'token $JUPYTER_TOKEN' }, through: true };
 }

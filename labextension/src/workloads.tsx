@@ -129,7 +129,8 @@ export function Workloads(props: IWorkloadsProps): JSX.Element {
           </ProblemBox>
         )}
         <Table box={grid} list={list} chosen={props.chosen} choose={props.choose} more={() => load(() => list.more())} />
-        {!list.rows.length && !problem && (list.complete ? <Nothing filtered={filtered} test={props.test} /> : <Loading what={filtered ? 'what matches' : 'the workloads'} />)}
+        {!list.rows.length && !problem && list.complete && <Nothing filtered={filtered} test={props.test} />}
+        {!list.rows.length && !problem && !list.complete && <Loading what={filtered ? 'what matches' : 'the workloads'} />}
       </div>
       {props.chosen && (
         <Inspector key={props.chosen} model={model} name={name} id={props.chosen} close={close} openCell={props.openCell} run={props.run} openGroup={props.openGroup} />
