@@ -5,6 +5,8 @@ Loading it starts nothing and reads no token: what a route needs opens when the 
 
 from __future__ import annotations
 
+import os
+
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Unicode
@@ -46,6 +48,8 @@ class CortexExtension(ExtensionApp):
 
     def initialize_settings(self) -> None:
         self.settings[Link.SETTING] = Link(self.url, self.token)
+        # Kernels and terminals inherit what this process has: `%cortex` and `cortex` there point to where the page points.
+        os.environ |= {f"JUPYTER_CORTEX_{name}": value for name, value in (("URL", self.url), ("TOKEN", self.token)) if value}
 
     def initialize_handlers(self) -> None:
         self.handlers.extend(ROUTES)

@@ -14,7 +14,7 @@ from tornado.web import authenticated
 from ..core.errors import RouteNotFound
 from .answers import INERT, CortexHandler, answering
 from .link import Answer
-from .paths import root_of, with_notebooks, with_version_notebooks
+from .paths import root_of, summaries_of, with_notebooks, with_version_notebooks
 
 _API = "apis/[a-z]([-a-z0-9]*[a-z0-9])?"
 _ID = r"(?!\.+(?:/|$))[A-Za-z0-9._-]{1,128}"
@@ -70,7 +70,7 @@ class ForwardHandler(CortexHandler):
         if answer.status != 200 and not answer.is_problem:
             raise answer.foreign()
         if answer.status == 200 and method == "GET":
-            answer = self._made_safe(path, answer)
+            answer = await self._made_safe(path, answer)
         if answer.status == 200 and _PAGE.fullmatch(path):
             for name, value in PAGE.items():
                 self.set_header(name, value)
@@ -85,11 +85,14 @@ class ForwardHandler(CortexHandler):
         name = str(getattr(user, "username", "") or "")
         return f"{name}@{found.partition('@')[2]}"[:200] if name and "JUPYTERHUB_SERVICE_PREFIX" in os.environ else found
 
-    def _made_safe(self, path: str, answer: Answer) -> Answer:
+    async def _made_safe(self, path: str, answer: Answer) -> Answer:
         """Summaries get the path of their notebook; what others have written goes out as bytes to be kept, not to be shown."""
         if _SUMMARIES.fullmatch(path):
             root = root_of(self.contents_manager)
-            told = with_notebooks(answer, root) if path == "apis" else with_version_notebooks(answer.document(dict), root)
+            if path == "apis":
+                told: Any = await with_notebooks(self.link, summaries_of(answer), root)
+            else:
+                told = with_version_notebooks(answer.document(dict), root)
             return Answer(answer.status, answer.headers, json.dumps(told).encode())
         if _BYTES.fullmatch(path):
             for name, value in INERT.items():

@@ -67,6 +67,8 @@ class Link:
         self._url, self._token = url.rstrip("/"), token
         self._http: SimpleAsyncHTTPClient | None = None
         self._starting = asyncio.Lock()
+        #: By the environment's URL and the API's name: the deploy, and its spec.
+        self.specs: dict[tuple[str, str], tuple[Any, Any]] = {}
         #: What runs for open pages; ended with the server.
         self.listeners: set[asyncio.Task[None]] = set()
 

@@ -9,8 +9,8 @@ from typing import Any
 from jupyter_core.utils import ensure_async
 from tornado.web import HTTPError
 
-from ..core.errors import BadRequest, NotebookNotFound
-from .link import Answer
+from ..core.errors import BadRequest, CortexError, NotebookNotFound
+from .link import Answer, Link
 
 
 def root_of(contents: Any) -> str | None:
@@ -35,10 +35,16 @@ async def notebook_file(contents: Any, path: Any) -> str:
     return os.path.join(root, *parts) if root else parts[-1]
 
 
-def notebook_path(root: str | None, source: Any) -> str | None:
-    """The contents manager's path of a notebook that ``source`` (``user@host:file``) names, if it is of this machine and there."""
-    who, _, file = str(source).partition(":")
-    if root is None or who.rpartition("@")[2] != platform.node() or not file.endswith(".ipynb"):
+def notebook_path(root: str | None, source: Any, spec: Any = None) -> str | None:
+    """The contents manager's path of a notebook that ``source`` (``user@host:file``) names, if it is of this machine and there.
+
+    ``spec``: with it also of a notebook handler, which lies in the project that was deployed.
+    """
+    file = _local(source)
+    handler = spec.get("handler") if isinstance(spec, dict) else None
+    if isinstance(handler, dict) and handler.get("type") == "notebook" and not file.endswith(".ipynb"):
+        file = os.path.join(file if os.path.isdir(file) else os.path.dirname(file), str(handler.get("path")))
+    if root is None or not os.path.isabs(file) or not file.endswith(".ipynb"):
         return None
     for base, found in ((root, os.path.normpath(file)), (os.path.realpath(root), os.path.realpath(file))):
         if found.startswith(os.path.join(base, "")) and os.path.isfile(found):
@@ -46,17 +52,45 @@ def notebook_path(root: str | None, source: Any) -> str | None:
     return None
 
 
-def with_notebooks(answer: Answer, root: str | None) -> list[dict[str, Any]]:
-    """The summaries of an answer with ``notebook``. Raises EnvironmentProblem, and what the gateway refused with."""
-    rows = answer.document(list)
+def _local(source: Any) -> str:
+    """The file or directory of this machine that it names, else ""."""
+    who, _, file = str(source).partition(":")
+    return file if who.rpartition("@")[2] == platform.node() else ""
+
+
+def summaries_of(answer: Answer) -> list[dict[str, Any]]:
+    """Raises EnvironmentProblem, and what the gateway refused with."""
+    rows: list[dict[str, Any]] = answer.document(list)
     if not all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows):
         raise answer.foreign()
-    return [with_notebook(row, root) for row in rows]
+    return rows
 
 
-def with_notebook(summary: dict[str, Any], root: str | None) -> dict[str, Any]:
-    """An API's summary with ``notebook``."""
-    return {**summary, "notebook": notebook_path(root, summary.get("source", ""))}
+async def with_notebooks(link: Link, summaries: list[dict[str, Any]], root: str | None) -> list[dict[str, Any]]:
+    """Summaries with ``notebook``. A notebook handler's is named by the spec, which is asked for where the project lies on this machine."""
+    specs = [await _spec_of(link, row) if root and _is_project(row) else None for row in summaries]
+    return [{**row, "notebook": notebook_path(root, row.get("source", ""), spec)} for row, spec in zip(summaries, specs, strict=True)]
+
+
+def _is_project(summary: dict[str, Any]) -> bool:
+    file = _local(summary.get("source"))
+    return os.path.isabs(file) and not file.endswith(".ipynb") and os.path.exists(file)
+
+
+async def _spec_of(link: Link, summary: dict[str, Any]) -> Any:
+    """Asked for once after each deploy; None while nobody says it."""
+    key, deploy = (link.environment().url, summary["name"]), (summary.get("updated"), summary.get("wanted"))
+    if key not in link.specs or link.specs[key][0] != deploy:
+        try:
+            link.specs[key] = deploy, (await link.control("GET", f"/apis/{summary['name']}")).document(dict).get("spec")
+        except CortexError:
+            return None
+    return link.specs[key][1]
+
+
+def with_notebook(told: dict[str, Any], root: str | None) -> dict[str, Any]:
+    """An API or a version, which have ``source`` and ``spec``, with ``notebook``."""
+    return {**told, "notebook": notebook_path(root, told.get("source", ""), told.get("spec"))}
 
 
 def with_version_notebooks(api: dict[str, Any], root: str | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 from ..core.errors import BadRequest, CortexError
 from .answers import CortexHandler, answering
 from .link import Link
-from .paths import root_of, with_notebook, with_notebooks
+from .paths import root_of, summaries_of, with_notebooks
 
 #: Seconds between two frames: ten a second are more than an eye follows.
 FRAME_S = 0.1
@@ -58,10 +58,10 @@ class SnapshotHandler(CortexHandler):
         self.answer({"environment": environment, "apis": apis, "seq": seq})
 
     async def _look(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
-        root = root_of(self.contents_manager)
-        listed = {row["name"]: row for row in with_notebooks(await self.link.control("GET", "/apis", query="recent=60"), root)}
+        listed = {row["name"]: row for row in summaries_of(await self.link.control("GET", "/apis", query="recent=60"))}
         said = await changes(self.link, dict.fromkeys(listed, NOW), {}, complete=True, wait=0)
-        apis = [{"recent": [], **listed.get(row["name"], {}), **with_notebook(row, root)} for row in said["summaries"]]
+        told = await with_notebooks(self.link, said["summaries"], root_of(self.contents_manager))
+        apis = [{"recent": [], **listed.get(row["name"], {}), **row} for row in told]
         return apis, {name: one["seq"] for name, one in said["changes"].items()}
 
 
@@ -228,7 +228,7 @@ class Listening:
             return {}
         if anew:
             frame["environment"] = await self._link.look()
-        self._take(said, frame, first=first)
+        await self._take(said, frame, first=first)
         self._again, self._down, self._moved = AGAIN_S, False, False
         return {key: value for key, value in frame.items() if value}
 
@@ -253,7 +253,7 @@ class Listening:
             wished.cancel()
             asking.cancel()
 
-    def _take(self, said: dict[str, Any], frame: dict[str, Any], *, first: bool) -> None:
+    async def _take(self, said: dict[str, Any], frame: dict[str, Any], *, first: bool) -> None:
         """Put what was said into the frame, and remember where we are."""
         self._registry = said["registry"]
         for api, one in said["changes"].items():
@@ -274,7 +274,8 @@ class Listening:
                     known.pop(name, None)
             for name in rows.keys() - self._events.keys():
                 self._events[name] = NOW if first else BEGINNING
-        frame["apis"] = [with_notebook(row, self._root) for name, row in rows.items() if self._shown.get(name) != _counted(row)]
+        moved = [row for name, row in rows.items() if self._shown.get(name) != _counted(row)]
+        frame["apis"] = await with_notebooks(self._link, moved, self._root)
         self._shown |= {name: _counted(row) for name, row in rows.items()}
 
 

@@ -225,8 +225,9 @@ def _at_end(stream: _Stream, ends: dict[str, str]) -> _Stream:
 
 
 def _log(stream: _Stream) -> dict[str, Any]:
-    lines = [line for _, fields in stream.entries for line in logs.lines_of(fields)]
-    return {"position": stream.end, "records": [logs.record(line) for line in lines], "gap": stream.gap}
+    found = [(logs.record(line), logs.shipped_at(entry_id)) for entry_id, fields in stream.entries for line in logs.lines_of(fields)]
+    times = [logs.written(shown, shipped) for shown, shipped in found]
+    return {"position": stream.end, "records": [shown for shown, _ in found], "times": times, "gap": stream.gap}
 
 
 def add_changes_route(router: APIRouter, changes: Changes, polls: Polls) -> None:

@@ -139,7 +139,7 @@ def _add_workloads(router: APIRouter, control: Control) -> None:
         if limit is None:
             return Json({"records": logs.of_workload(control.client, name, record)})
         page = logs.page_of_workload(control.client, name, record, limit, first, q)
-        return Json({"records": page.records, "first": page.first, "total": page.total})
+        return Json({"records": page.records, "times": page.times, "first": page.first, "total": page.total})
 
 
 def _payload_gone(record: Record, retain: dict[str, Any]) -> PayloadGone:
@@ -164,10 +164,12 @@ def _why_gone(status: str, size: int, retain: dict[str, Any]) -> str:
 def _add_logs(router: APIRouter, control: Control) -> None:
     @router.get("/apis/{name}/logs/tail")
     def log_tail(name: str, lines: int = Query(500, ge=0, le=10000)) -> Response:
-        """The newest lines as records, and the position from which `POST /changes` goes on."""
+        """The newest lines as records, with the ms since the epoch at which each was written, and the position from which `POST /changes` goes on."""
         control.registry.get(name)
-        found, position = logs.tail(control.client, name, lines)
-        return Json({"records": [logs.record(line) for line in found], "position": position})
+        found, position = logs.newest(control.client, name, lines)
+        records = [logs.record(line) for line, _ in found]
+        times = [logs.written(shown, shipped) for shown, (_, shipped) in zip(records, found, strict=True)]
+        return Json({"records": records, "times": times, "position": position})
 
     @router.get("/apis/{name}/logs", response_class=Response, responses=answers("application/x-ndjson"))
     def log(name: str, lines: int = Query(200, ge=0, le=10000), follow: bool = False) -> Response:

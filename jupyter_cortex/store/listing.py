@@ -22,11 +22,14 @@ SCAN_MAX = 20_000
 #: Index entries of one round: at first what a page needs, then more and more, so that a page is at most ten rounds.
 ROUND_MAX = 5000
 _PLACE = re.compile(r"([0-9]{1,15})-([A-Za-z0-9._-]{1,128})")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 #: What is searched, beside the id.
 _SEARCHED = ("status", "type", "replica", "error")
 
 #: Where a workload stands: time in ms, and its id where several share one.
 Place = tuple[int, str]
+#: Before the newest one that can be.
+TOP: Place = (10**15 - 1, "-")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,12 @@ def page(client: redis.Redis, api: str, statuses: frozenset[Status], limit: int,
     replica or content type; with ``fingerprint``, of the failures that have it. Raises BadRequest for a damaged cursor.
 
     A workload that moves while somebody pages goes to the top, as its new event says; what does not move is shown exactly once.
+    One whose id is ``q`` comes at once, as the first page: who knows the id need not wait until all newer ones were looked at.
     """
+    if not cursor and _ID.fullmatch(q):
+        named = [record_of(q, raw) for raw in _read(client, api, [q], "").values()]
+        if named and _is_wanted(named[0], statuses, fingerprint):
+            return Page(named, make_cursor(TOP), 0)
     place = read_cursor(cursor) if cursor else None
     below = _Sources(client, api, statuses, fingerprint).below
     needle = q.casefold()
@@ -55,10 +63,10 @@ def page(client: redis.Redis, api: str, statuses: frozenset[Status], limit: int,
         raws = _read(client, api, [request_id for _, request_id in rows], needle)
         for at, row in enumerate(rows):
             raw = raws.get(row[1])
-            if raw is None:
+            if raw is None or row[1] == q:  # that one was the first page
                 continue
             record = record_of(row[1], raw)
-            if (statuses and record.status not in statuses) or (fingerprint and record.fingerprint != fingerprint):
+            if not _is_wanted(record, statuses, fingerprint):
                 continue
             found.append(record)
             if len(found) == limit:
@@ -71,6 +79,10 @@ def page(client: redis.Redis, api: str, statuses: frozenset[Status], limit: int,
         if scanned >= SCAN_MAX:
             return Page(found, make_cursor(place), scanned)
         size = min(4 * size, ROUND_MAX)
+
+
+def _is_wanted(record: Record, statuses: frozenset[Status], fingerprint: str) -> bool:
+    return (not statuses or record.status in statuses) and (not fingerprint or record.fingerprint == fingerprint)
 
 
 def make_cursor(place: Place) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
@@ -25,6 +26,8 @@ LOOK = 20
 SHIPPED_WITHIN_MS = 30_000
 #: What is shown of one workload's own lines, as much as a failed one keeps.
 OWN_BYTES = 1_000_000
+#: Every offset from UTC is a multiple of this.
+QUARTER_MS = 15 * 60_000
 #: What every record has; everything else is the author's.
 USUAL = frozenset({"asctime", "levelname", "message", "process", "exc_info", "labels", "replica", "run", "request_id"})
 
@@ -50,16 +53,44 @@ def record(line: str) -> dict[str, Any]:
     return parsed if isinstance(parsed, dict) else {"message": line}
 
 
+def written(shown: dict[str, Any], shipped: int, offset: int | None = None) -> int:
+    """When a record was written, in ms since the epoch: it has its worker's local time and no offset, which the ms says at which the store got it."""
+    local = _local(shown)
+    return shipped if local is None else local - (_offset(local, shipped) if offset is None else offset)
+
+
+def _local(shown: dict[str, Any]) -> int | None:
+    try:
+        return round(datetime.fromisoformat(str(shown.get("asctime"))).replace(tzinfo=UTC).timestamp() * 1000)
+    except ValueError:
+        return None
+
+
+def _offset(local: int, shipped: int) -> int:
+    return round((local - shipped) / QUARTER_MS) * QUARTER_MS
+
+
+def shipped_at(position: str) -> int:
+    """An entry's id begins with the ms of the store's clock."""
+    return int(position.partition("-")[0])
+
+
 def tail(client: redis.Redis, api: str, limit: int) -> tuple[list[str], str]:
     """The last ``limit`` lines, oldest first, and the position after them."""
-    batches: list[list[str]] = []
+    lines, position = newest(client, api, limit)
+    return [line for line, _ in lines], position
+
+
+def newest(client: redis.Redis, api: str, limit: int) -> tuple[list[tuple[str, int]], str]:
+    """As `tail`, each line with the ms at which it was shipped."""
+    batches: list[list[tuple[str, int]]] = []
     position, before, size = "", "+", 0
     while size < limit or not position:
         with store_errors():
             entries: Any = client.xrevrange(keys.logs(api), max=before, count=LOOK)
         for entry_id, fields in entries:
             position = position or text(entry_id)
-            batches.append(lines_of(fields))
+            batches.append([(line, shipped_at(text(entry_id))) for line in lines_of(fields)])
             size += len(batches[-1])
         if len(entries) < LOOK:
             break
@@ -85,14 +116,18 @@ def batches(client: redis.Redis, api: str, position: str, *, inclusive: bool) ->
 
 def of_workload(client: redis.Redis, api: str, workload: Record) -> list[dict[str, Any]]:
     """A workload's own log records, oldest first, the first 1 MB of them: those kept with a failed one, else what the API's log still holds."""
-    return [record(line) for line in own_lines(client, api, workload)]
+    return [record(line) for line, _ in own_lines(client, api, workload)[0]]
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some of a workload's own records, which is one after the other: the first of them is number ``first`` of ``total``, counted from 0."""
+    """Some of a workload's own records, which is one after the other: the first of them is number ``first`` of ``total``, counted from 0.
+
+    ``times``: when each was written, in ms since the epoch.
+    """
 
     records: list[dict[str, Any]]
+    times: list[int]
     first: int
     total: int
 
@@ -102,13 +137,15 @@ def page_of_workload(client: redis.Redis, api: str, workload: Record, limit: int
 
     Only these are parsed: of 10,000 lines a reader sees a hundred.
     """
-    lines = own_lines(client, api, workload)
+    lines, offset = own_lines(client, api, workload)
     if needle := wanted.lower():
         # Letters and digits stand in a line as they are, the rest may be escaped: only what has them is worth a closer look.
         word = max(re.findall("[a-z0-9]+", needle), key=len, default="")
-        lines = [line for line in lines if word in line.lower() and needle in _seen(record(line)).lower()]
+        lines = [one for one in lines if word in one[0].lower() and needle in _seen(record(one[0])).lower()]
     begin = max(0, len(lines) - limit) if first is None else min(first, len(lines))
-    return Page([record(line) for line in lines[begin : begin + limit]], begin, len(lines))
+    records = [record(line) for line, _ in lines[begin : begin + limit]]
+    times = [written(shown, shipped, offset) for shown, (_, shipped) in zip(records, lines[begin : begin + limit], strict=True)]
+    return Page(records, times, begin, len(lines))
 
 
 def _seen(shown: dict[str, Any]) -> str:
@@ -118,33 +155,36 @@ def _seen(shown: dict[str, Any]) -> str:
     return "\n".join([*usual, *(f"{key}={value}" for key, value in extras.items())])
 
 
-def own_lines(client: redis.Redis, api: str, workload: Record) -> list[str]:
-    """The lines of :func:`of_workload`, as they were written."""
+def own_lines(client: redis.Redis, api: str, workload: Record) -> tuple[list[tuple[str, int]], int | None]:
+    """The lines of :func:`of_workload`, as they were written, each with the ms at which it was shipped; and the offset of their times where that
+    does not say it: lines that are kept with a failure have lost their batch, and the last of them was written when it failed."""
     with store_errors():
         kept: Any = client.get(keys.failure(api, workload.id))
     if kept is not None and (lines := json.loads(kept).get("logs")):
-        return list(lines)
-    found: list[str] = []
+        finished = workload.finished or workload.accepted
+        last = _local(record(lines[-1]))
+        return [(line, finished) for line in lines], None if last is None else _offset(last, finished)
+    found: list[tuple[str, int]] = []
     size = 0
     # A replica's logger writes the id last, and its supervisor the replica behind it: such a line need not be parsed to know whose it is.
     mine = re.compile(rf'"request_id": "{re.escape(workload.id)}"(, "run": \d+)?(, "replica": "[^"]*")?\}}$')
-    for line in _between(client, api, workload.accepted, workload.finished):
+    for line, shipped in _between(client, api, workload.accepted, workload.finished):
         if workload.id in line and (mine.search(line) or record(line).get("request_id") == workload.id):
-            found.append(line)
+            found.append((line, shipped))
             size += len(line)
             if size > OWN_BYTES:
                 break
-    return found
+    return found, None
 
 
-def _between(client: redis.Redis, api: str, begin: int, end: int | None) -> Iterable[str]:
+def _between(client: redis.Redis, api: str, begin: int, end: int | None) -> Iterable[tuple[str, int]]:
     """The lines shipped from ``begin`` on until a little after ``end``; entry ids are ms of the store's clock, as the workload's times are."""
     start, stop = str(begin), "+" if end is None else str(end + SHIPPED_WITHIN_MS)
     while True:
         with store_errors():
             entries: Any = client.xrange(keys.logs(api), min=start, max=stop, count=LOOK)
-        for _, fields in entries:
-            yield from lines_of(fields)
+        for entry_id, fields in entries:
+            yield from ((line, shipped_at(text(entry_id))) for line in lines_of(fields))
         if len(entries) < LOOK:
             return
         start = f"({text(entries[-1][0])}"

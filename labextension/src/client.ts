@@ -5,6 +5,7 @@ import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
 
 import { parseExact } from './exact';
+import { WRITTEN } from './tokens';
 import type {
   IApiDetail,
   IChecked,
@@ -12,6 +13,7 @@ import type {
   IEnvironment,
   IFailureGroup,
   IHistory,
+  ILogLines,
   ILogPage,
   IModule,
   INotebookRequest,
@@ -23,7 +25,6 @@ import type {
   IStep,
   IWorkload,
   IWorkloadDetails,
-  LogRecord,
   WorkloadStatus
 } from './tokens';
 
@@ -78,8 +79,8 @@ export class CortexClient {
   }
 
   /** Some of its own lines: from number `first` on, else the last ones; with `q` of those that show this text. */
-  workloadLogs(name: string, id: string, wanted: { limit: number; first?: number; q?: string }): Promise<ILogPage> {
-    return this.json(`api/apis/${part(name)}/workloads/${part(id)}/logs${query(wanted)}`);
+  async workloadLogs(name: string, id: string, wanted: { limit: number; first?: number; q?: string }): Promise<ILogPage> {
+    return timed(await this.json<ILogPage>(`api/apis/${part(name)}/workloads/${part(id)}/logs${query(wanted)}`));
   }
 
   async payload(name: string, id: string): Promise<IPayload> {
@@ -97,8 +98,8 @@ export class CortexClient {
     return this.json(`api/apis/${part(name)}/history${query({ minutes, step })}`);
   }
 
-  logs(name: string, lines: number): Promise<{ records: LogRecord[]; position: string }> {
-    return this.json(`api/apis/${part(name)}/logs/tail${query({ lines })}`);
+  async logs(name: string, lines: number): Promise<ILogLines & { position: string }> {
+    return timed(await this.json<ILogLines & { position: string }>(`api/apis/${part(name)}/logs/tail${query({ lines })}`));
   }
 
   module(name: string, version: number): Promise<IModule> {
@@ -319,6 +320,14 @@ async function refusal(answer: Response): Promise<Problem> {
     return new Problem(problem('forbidden', answer.status, 'The Jupyter server refused this; sign in again by reloading the page.'));
   }
   return new Problem(problem('internal', answer.status, `The Jupyter server answered ${answer.status} ${answer.statusText}.`));
+}
+
+/** Lines with their times put to each of them. */
+export function timed<T extends ILogLines>(lines: T): T {
+  lines.times?.forEach((ms, at) => {
+    lines.records[at][WRITTEN] = ms;
+  });
+  return lines;
 }
 
 export function problem(code: string, status: number, detail: string): IProblem {

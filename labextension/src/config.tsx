@@ -99,8 +99,12 @@ export function readConfig(text: string): { value: Record<string, unknown>; erro
 
 function ConfigForm({ value, change }: { value: Record<string, unknown>; change: (value: Record<string, unknown>) => void }): JSX.Element {
   const [key, setKey] = React.useState('');
+  const fresh = React.useRef<HTMLInputElement>(null);
   const set = (name: string, next: unknown) => change({ ...value, [name]: next });
-  const remove = (name: string) => change(Object.fromEntries(Object.entries(value).filter(([other]) => other !== name)));
+  const remove = (name: string) => {
+    change(Object.fromEntries(Object.entries(value).filter(([other]) => other !== name)));
+    fresh.current?.focus(); // the button that had the keyboard goes with its row
+  };
   const add = () => {
     if (key.trim() && !(key.trim() in value)) {
       set(key.trim(), '');
@@ -121,6 +125,7 @@ function ConfigForm({ value, change }: { value: Record<string, unknown>; change:
       <div className="cx-row">
         <input
           type="text"
+          ref={fresh}
           aria-label="New key"
           placeholder="new key"
           spellCheck={false}

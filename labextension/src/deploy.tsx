@@ -4,6 +4,7 @@
 import { Dialog, Notification, ReactWidget } from '@jupyterlab/apputils';
 import type { NotebookPanel } from '@jupyterlab/notebook';
 import type { CommandRegistry } from '@lumino/commands';
+import type { Message } from '@lumino/messaging';
 import * as React from 'react';
 
 import { asProblem } from './client';
@@ -55,6 +56,16 @@ export class FormDialog extends Dialog<void> {
     }
   }
 
+  protected onAfterAttach(message: Message): void {
+    super.onAfterAttach(message);
+    this._gone.observe(this.node, { childList: true, subtree: true });
+  }
+
+  protected onAfterDetach(message: Message): void {
+    this._gone.disconnect();
+    super.onAfterDetach(message);
+  }
+
   protected _evtKeydown(event: KeyboardEvent): void {
     if (event.key === 'Escape') {
       super._evtKeydown(event);
@@ -62,6 +73,13 @@ export class FormDialog extends Dialog<void> {
       this._keepInside(event);
     }
   }
+
+  /** What goes when it was pressed takes the keyboard along, out of the dialog: then not even Escape is heard. */
+  private readonly _gone = new MutationObserver(() => {
+    if (document.activeElement === document.body) {
+      this.node.querySelector<HTMLElement>('.cx-first')?.focus();
+    }
+  });
 
   private _keepInside(event: KeyboardEvent): void {
     const found = [...this.node.querySelectorAll<HTMLElement>('button, input, select, textarea, summary, [tabindex="0"]')].filter(
@@ -145,6 +163,8 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
   const [amount, setAmount] = React.useState(0);
   const alive = React.useRef(true);
   const touched = React.useRef({ config: false, replicas: false });
+  /** Looks that have begun: what is shown is the last one's. */
+  const looks = React.useRef(0);
 
   const step = (one: IStep) => {
     if (alive.current) {
@@ -155,18 +175,21 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
   const done = (state: 'passed' | 'failed') => setSteps(before => before.map(one => (one.state === 'running' ? { ...one, state } : one)));
 
   const look = async (named?: string) => {
+    const turn = ++looks.current;
     setPhase('looking');
     setProblem(null);
     setSteps([]);
     setChecked(false);
     try {
       const found = await props.model.client.show({ ...props.request(), ...(named ? { name: named } : {}) }, step);
-      if (!alive.current) {
+      if (!alive.current || turn !== looks.current) {
         return;
       }
       props.told(found);
       setShown(found);
-      setName(found.name);
+      if (!named) {
+        setName(found.name);
+      }
       // What was typed stays typed: a second look is for the notebook, not for the form.
       if (!touched.current.replicas) {
         setReplicas(found.replicas);
@@ -175,6 +198,9 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
         setConfig(found.config);
       }
     } catch (error) {
+      if (turn !== looks.current) {
+        return;
+      }
       setProblem(asProblem(error));
     }
     setSteps([]);
@@ -268,7 +294,7 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
   return (
     <div className="cx cx-deploy-form">
       <p className="cx-target">{target(props.model, shown)}</p>
-      <fieldset disabled={busy}>
+      <fieldset disabled={phase === 'working' || (busy && !shown)}>
         <legend className="cx-hidden">What is deployed</legend>
         <div className="cx-row">
           <label>
@@ -288,7 +314,7 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
           </label>
         </div>
         {(shown || name.trim()) && !named && <p className="cx-bad">A name has lower-case letters, digits and dashes, begins with a letter and has at most 42 characters.</p>}
-        {shown && <RehearseFirst shown={shown} value={rehearse} change={setRehearse} disabled={busy} />}
+        {shown && <RehearseFirst shown={shown} value={rehearse} change={setRehearse} disabled={phase === 'working'} />}
         <fieldset disabled={!shown}>
           <legend className="cx-hidden">Its config</legend>
           <Config value={config} change={configure} error={configError} setError={setConfigError} fromFile={shown?.has_config ?? false} />
@@ -297,7 +323,8 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
       {shown && <Surprises rows={shown.surprises} recorded={shown.recorded} jump={jump} />}
       {asks && !blocked && (
         <label className="cx-check">
-          <input type="checkbox" checked={yes} onChange={event => setYes(event.target.checked)} disabled={busy} /> Publish what ran, not what stands there now
+          <input type="checkbox" checked={yes} onChange={event => setYes(event.target.checked)} disabled={phase === 'working'} /> Publish what ran, not what
+          stands there now
         </label>
       )}
       {phase === 'working' && <progress className="cx-progress" aria-label="Progress" value={amount} max={1} />}
@@ -306,14 +333,13 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
       {problem && <Refusal problem={problem} jump={jump} takeOver={() => void deploy(true)} retry={() => void look(named ? name.trim() : undefined)} />}
       {shown && <Module key={`${shown.name}:${shown.live?.version}`} shown={shown} jump={jump} />}
       <div className="cx-buttons cx-footer">
-        <button type="button" className="cx-button jp-mod-styled cx-plain cx-first" onClick={props.close}>
-          Close
-        </button>
+        <Button label="Close" onClick={props.close} />
         <span className="cx-grow" />
         {shown?.surprises.some(row => /has not run in this kernel yet/.test(row.message)) && <Button label="Run all cells" title="From top to bottom, in this notebook's kernel; then look again" onClick={() => void runAll()} disabled={busy} />}
         <Button label="Check only" title="Import, construct and run the samples in a clean process; deploy nothing" onClick={() => void check()} disabled={busy || blocked || !named || !!configError} />
         <Button
           kind="accept"
+          first
           label={phase === 'working' ? 'Working…' : first ? 'Rehearse new version' : shown?.live ? 'Deploy new version' : 'Deploy'}
           onClick={() => void deploy()}
           disabled={busy || blocked || !named || !!configError || (asks && !yes)}
@@ -426,7 +452,7 @@ function Live({ model, said, open, close, steps }: { model: CortexModel; said: I
           <h4>Endpoint</h4>
           <Code text={call.through ? call.url : one.url} what="the endpoint" />
           <h4>Try it in a shell</h4>
-          <Code text={call.through ? curl(call) : said.curl} what="the curl line" />
+          <Code text={call.headers.Authorization ? curl(call) : said.curl} what="the curl line" />
           <Through call={call} />
         </>
       )}

@@ -5,16 +5,18 @@ import { useVirtualizer } from '@tanstack/react-virtual';
 import * as React from 'react';
 import stripAnsi from 'strip-ansi';
 
-import { count } from './format';
+import { count, localTime, plural } from './format';
 import type { CortexModel, IChange } from './model';
 import { Button, Empty, Loading, Places, ProblemBox, useLoaded } from './parts';
 import { openPlace } from './places';
-import type { LogRecord } from './tokens';
+import { LogRecord, WRITTEN } from './tokens';
 
 const LEVELS = ['DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL'];
 /** What every record has; everything else is the author's. */
 const USUAL = new Set(['asctime', 'levelname', 'message', 'process', 'exc_info', 'labels', 'replica', 'run', 'request_id']);
-/** Lines held in the browser. */
+/** Newest lines that are asked for at first; at most, which is what the gateway gives; and what is held in the browser while more come. */
+const FIRST = 1000;
+const MOST = 10_000;
 const HELD = 5000;
 const ROW = 20;
 
@@ -44,6 +46,21 @@ export function Said({ record, open }: { record: LogRecord; open?: (cell: string
   );
 }
 
+/** When a line was written, as the page's other times; its worker's own time where a gateway says no more. */
+export function LineTime({ record }: { record: LogRecord }): JSX.Element {
+  const ms = record[WRITTEN];
+  if (ms === undefined) {
+    const said = String(record.asctime ?? '');
+    return <span title={said && `${said}, by its worker's clock`}>{said.slice(11)}</span>;
+  }
+  const local = localTime(ms);
+  return (
+    <time dateTime={new Date(ms).toISOString()} title={local}>
+      {local.slice(11, 23)}
+    </time>
+  );
+}
+
 function Extras({ record }: { record: LogRecord }): JSX.Element | null {
   const extras = extrasOf(record);
   return extras.length ? (
@@ -67,9 +84,11 @@ export interface ILogsProps {
 }
 
 export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.Element {
-  const { value, problem, reload } = useLoaded(() => model.client.logs(name, 1000), name);
+  const [asked, ask] = React.useState(FIRST);
+  const { value, problem, loading, reload } = useLoaded(() => model.client.logs(name, asked), `${name}:${asked}`);
+  const held = Math.max(HELD, asked);
   const [more, add] = React.useReducer(
-    (before: LogRecord[], records: LogRecord[] | null) => (records === null ? [] : [...before, ...records].slice(-HELD)),
+    (before: LogRecord[], records: LogRecord[] | null) => (records === null ? [] : [...before, ...records].slice(-MOST)),
     [] as LogRecord[]
   );
   const [follow, setFollow] = React.useState(true);
@@ -105,7 +124,10 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
       void openPlace(model, name, version, `${cell}, line ${line}`, openCell);
     });
   const wanted = text.trim().toLowerCase();
-  const all = React.useMemo(() => [...(value?.records ?? []), ...more].slice(-HELD), [value, more]);
+  const all = React.useMemo(() => [...(value?.records ?? []), ...more].slice(-held), [value, more, held]);
+  /** Whether older lines may be kept than are here: then what is not found here may be there. */
+  const cut = !!value && (value.records.length >= asked || value.records.length + more.length > all.length);
+  const among = `${cut ? 'the newest ' : ''}${plural(all.length, 'line')}`;
   const shown = React.useMemo(
     () => all.filter(record => rank(record) >= level && (!wanted || JSON.stringify(record).toLowerCase().includes(wanted))),
     [all, level, wanted]
@@ -131,8 +153,9 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
           <input type="checkbox" checked={follow} onChange={event => setFollow(event.target.checked)} /> Follow
         </label>
         <span className="cx-dim" role="status">
-          {count(shown.length)} lines
+          {shown.length < all.length ? `${count(shown.length)} of ${among}` : among}
         </span>
+        {cut && asked < MOST && <Button label="Load older" title={`Up to ${count(MOST)} lines`} onClick={() => ask(MOST)} disabled={loading} />}
       </div>
       {problem && (
         <ProblemBox problem={problem}>
@@ -147,7 +170,14 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
           </p>
         </Empty>
       )}
-      {value && all.length > 0 && <Lines records={shown} follow={follow} left={() => setFollow(false)} openWorkload={openWorkload} openRecord={openRecord} />}
+      {value && all.length > 0 && !shown.length && (
+        <Empty title="Nothing matches">
+          <p>{cut ? `None of ${among} has this level and text; older ones are not searched here.` : 'No line that is kept has this level and text.'}</p>
+        </Empty>
+      )}
+      {value && shown.length > 0 && (
+        <Lines records={shown} follow={follow} setFollow={setFollow} openWorkload={openWorkload} openRecord={openRecord} />
+      )}
     </div>
   );
 }
@@ -160,13 +190,13 @@ function rank(record: LogRecord): number {
 interface ILinesProps {
   records: LogRecord[];
   follow: boolean;
-  /** The reader scrolled up: following would take the text away. */
-  left: () => void;
+  /** The reader scrolled away from the end, where following would take the text away; or came back to it. */
+  setFollow: (follow: boolean) => void;
   openWorkload: (id: string) => void;
   openRecord?: (record: LogRecord, cell: string, line: number) => void;
 }
 
-function Lines({ records, follow, left, openWorkload, openRecord }: ILinesProps): JSX.Element {
+function Lines({ records, follow, setFollow, openWorkload, openRecord }: ILinesProps): JSX.Element {
   const several = React.useMemo(() => new Set(records.map(record => record.replica)).size > 1, [records]);
   const box = React.useRef<HTMLDivElement>(null);
   const virtual = useVirtualizer({ count: records.length, getScrollElement: () => box.current, estimateSize: () => ROW, overscan: 20 });
@@ -175,8 +205,17 @@ function Lines({ records, follow, left, openWorkload, openRecord }: ILinesProps)
       virtual.scrollToIndex(records.length - 1, { align: 'end' });
     }
   }, [records.length, follow]);
+  // By wheel, keys or bar. What is put in at the end and drawn higher than reckoned moves the text up, never down.
+  const top = React.useRef(0);
+  const scrolled = ({ currentTarget: { scrollTop, scrollHeight, clientHeight } }: React.UIEvent<HTMLDivElement>) => {
+    const away = scrollHeight - scrollTop - clientHeight > 2 * ROW;
+    if (!away || scrollTop < top.current) {
+      setFollow(!away);
+    }
+    top.current = scrollTop;
+  };
   return (
-    <div className="cx-lines" ref={box} tabIndex={0} role="log" aria-label="Log lines" aria-live="off" onWheel={event => event.deltaY < 0 && follow && left()}>
+    <div className="cx-lines" ref={box} tabIndex={0} role="log" aria-label="Log lines" aria-live="off" onScroll={scrolled}>
       <div style={{ height: virtual.getTotalSize(), position: 'relative' }}>
         {virtual.getVirtualItems().map(item => {
           const record = records[item.index];
@@ -189,7 +228,10 @@ function Lines({ records, follow, left, openWorkload, openRecord }: ILinesProps)
               className={`cx-line cx-level-${String(record.levelname ?? '').toLowerCase()}`}
               style={{ transform: `translateY(${item.start}px)` }}
             >
-              <span className="cx-dim">{String(record.asctime ?? '').slice(11)}</span> <span className="cx-level">{record.levelname ?? ''}</span>{' '}
+              <span className="cx-dim">
+                <LineTime record={record} />
+              </span>{' '}
+              <span className="cx-level">{record.levelname ?? ''}</span>{' '}
               {several && (
                 <span className="cx-dim cx-replica" title={String(record.replica ?? '')}>
                   {String(record.replica ?? '').split('-').pop()}

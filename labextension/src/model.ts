@@ -4,8 +4,8 @@
 import { DisposableDelegate, IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 
-import { asProblem, CortexClient, MISSING } from './client';
-import type { IEnvironment, IFrame, IMinute, IProblem, ISummary } from './tokens';
+import { asProblem, CortexClient, MISSING, timed } from './client';
+import type { IEnvironment, IFrame, IMinute, IProblem, ISnapshot, ISummary } from './tokens';
 
 /**
  * idle: nobody has looked yet. loading: the first answer is on its way. live: the stream runs and the environment answers. down: the environment does
@@ -88,22 +88,25 @@ export class CortexModel implements IDisposable {
     clearTimeout(this._timer);
     try {
       const snapshot = await this.client.snapshot();
-      if (this._disposed) {
-        return;
+      if (!this._disposed) {
+        this._begin(snapshot);
       }
-      if (this._known !== null && !same(this._known, snapshot.environment)) {
-        // Its logs are others, whatever their names; each view asks for the end of its own.
-        this._logs = Object.fromEntries(Object.keys(this._logs).map(name => [name, NOW]));
-      }
-      this._environment = this._known = snapshot.environment;
-      this._apis = new Map(snapshot.apis.map(api => [api.name, api]));
-      this._seq = { ...snapshot.seq };
-      this._attempt = 0;
-      this._connect();
-      this._set(snapshot.environment.up ? 'live' : 'down', null, { reset: true });
     } catch (error) {
       this._lose(error);
     }
+  }
+
+  private _begin(snapshot: ISnapshot): void {
+    if (this._known !== null && !same(this._known, snapshot.environment)) {
+      // Its logs are others, whatever their names; each view asks for the end of its own.
+      this._logs = Object.fromEntries(Object.keys(this._logs).map(name => [name, NOW]));
+    }
+    this._environment = this._known = snapshot.environment;
+    this._apis = new Map(snapshot.apis.map(api => [api.name, api]));
+    this._seq = { ...snapshot.seq };
+    this._attempt = 0;
+    this._connect();
+    this._set(snapshot.environment.up ? 'live' : 'down', null, { reset: true });
   }
 
   /** Start the local environment; raises Problem with the reason. */
@@ -183,20 +186,26 @@ export class CortexModel implements IDisposable {
     }
   };
 
-  /** A socket's failure does not say why, an ordinary request does. */
+  /**
+   * A socket's failure does not say why, an ordinary request does. What happened meanwhile comes by the stream, behind the sequence numbers; but its
+   * summaries have the current minute only, and those before it are the snapshot's.
+   */
   private async _retry(): Promise<void> {
     clearTimeout(this._timer);
-    if (this._known === null) {
-      return this.load();
-    }
     try {
-      const environment = await this.client.environment();
-      if (!same(this._known, environment)) {
-        return this.load();
+      const snapshot = await this.client.snapshot();
+      if (this._disposed) {
+        return;
       }
-      this._environment = environment;
+      if (this._known === null || !same(this._known, snapshot.environment)) {
+        return this._begin(snapshot);
+      }
+      this._environment = snapshot.environment;
+      if (snapshot.environment.up) {
+        this._apis = new Map(snapshot.apis.map(api => [api.name, api]));
+      }
       this._connect();
-      this._set(this._environment.up ? 'live' : 'down');
+      this._set(snapshot.environment.up ? 'live' : 'down');
     } catch (error) {
       this._lose(error);
     }
@@ -225,6 +234,7 @@ export class CortexModel implements IDisposable {
         delete frame.logs![name];
       } else if (name in this._logs) {
         this._logs[name] = batch.position;
+        timed(batch);
       }
     }
     this._changed.emit(frame);

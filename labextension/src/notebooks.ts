@@ -65,34 +65,41 @@ export class NotebookWatch implements IDisposable {
     if (api.status === 'stopped' || api.status === 'updating') {
       return api.status;
     }
-    if (api.status === 'error' || api.failed_hour > 0) {
+    if (api.status === 'error') {
       return 'failing';
     }
-    return this._differs ? 'changed' : 'live';
+    // Before failures of the last hour: they stay for so long, also when the cell is mended, and then it is the deploy that is missing.
+    return this._differs ? 'changed' : api.failed_hour > 0 ? 'failing' : 'live';
   }
 
   /** State and reason as a sentence, for the tooltip and the screen reader. */
   get sentence(): string {
     const api = this.api;
+    const failed = api?.failed_hour ? `; ${api.failed_hour} failed in the last hour` : '';
     switch (this.state) {
       case 'none':
         return "Deploy: publish this notebook's Handler as an asynchronous HTTP API";
       case 'live':
         return `Deploy: ${api!.name} is live, version ${api!.live}`;
       case 'changed':
-        return `Deploy: the notebook changed since ${api!.name} version ${api!.live} went live`;
+        return `Deploy: the notebook changed since ${api!.name} version ${api!.live} went live${failed}`;
       case 'updating':
         return `Deploy: ${api!.name} is being updated`;
       case 'stopped':
         return `Deploy: ${api!.name} is stopped`;
       default:
-        return api!.status === 'error' ? `Deploy: ${api!.name} fails: ${api!.message}` : `Deploy: ${api!.name} is live; ${api!.failed_hour} failed in the last hour`;
+        return api!.status === 'error' ? `Deploy: ${api!.name} fails: ${api!.message}` : `Deploy: ${api!.name} is live${failed}`;
     }
   }
 
-  /** What a look at the notebook showed; the dialog tells it, so that nobody asks twice. */
+  /**
+   * What a look at the notebook showed; the dialog tells it, so that nobody asks twice. One that could not be published says nothing: in a fresh
+   * kernel no Handler has run yet, and what there is of a module differs from any.
+   */
   tell(shown: IShown): void {
-    this._set(shown.live !== null && shown.live.diff.length > 0);
+    if (!shown.surprises.some(row => row.blocks)) {
+      this._set(shown.live !== null && shown.live.diff.length > 0);
+    }
   }
 
   get isDisposed(): boolean {
@@ -137,7 +144,7 @@ export class NotebookWatch implements IDisposable {
 
   private async _look(): Promise<void> {
     const kernel = this.panel.sessionContext.session?.kernel;
-    if (this._disposed || !this.panel.isVisible || !this._ranHere() || !kernel) {
+    if (this._disposed || !this.panel.isVisible || !this._hasRun() || !kernel) {
       return;
     }
     if (kernel.status !== 'idle') {
@@ -150,8 +157,8 @@ export class NotebookWatch implements IDisposable {
     }
   }
 
-  /** In a fresh kernel nothing ran yet: that says nothing about the notebook. */
-  private _ranHere(): boolean {
+  /** Whether asking is worth while. The counts of a saved notebook may be those of an earlier kernel; what this one lacks, the look itself says. */
+  private _hasRun(): boolean {
     return this.panel.content.widgets.some(cell => cell.model.type === 'code' && (cell.model as any).executionCount !== null);
   }
 

@@ -45,7 +45,7 @@ export class OwnLines {
     if (turn !== this._turn) {
       return;
     }
-    if (!more || page.total < (this.total ?? 0)) {
+    if (!more || text !== this.text || page.total < (this.total ?? 0)) {
       this._records.clear();
     }
     this._asked.clear();

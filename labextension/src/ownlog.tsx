@@ -6,7 +6,7 @@ import * as React from 'react';
 
 import { asProblem } from './client';
 import { count, plural } from './format';
-import { Said } from './logs';
+import { LineTime, Said } from './logs';
 import { OwnLines, PAGE } from './ownlines';
 import { Button, ProblemBox } from './parts';
 import type { IProblem, LogRecord } from './tokens';
@@ -21,6 +21,9 @@ export interface IOwnLogProps {
 
 /** Workers ship log lines in batches: the last ones may come a moment after the result. */
 const LATE_MS = 1000;
+/** While it runs its new lines are asked for after so long, or so many times what the last answer took: a long log is long to look through. */
+const RUNNING_MS = 2000;
+const RUNNING_TIMES = 5;
 const LABEL = "This workload's log";
 const ROW = 20;
 
@@ -48,6 +51,28 @@ export function OwnLog({ lines, status, finished, open }: IOwnLogProps): JSX.Ele
       return () => window.clearTimeout(timer);
     }
     return undefined;
+  }, [status]);
+  React.useEffect(() => {
+    if (status !== 'in_progress') {
+      return undefined;
+    }
+    let timer = 0;
+    let over = false;
+    const look = async () => {
+      const begun = performance.now();
+      await lines.load(wanted.current, true).then(draw, () => undefined); // the next time may be better
+      later(performance.now() - begun);
+    };
+    const later = (took: number) => {
+      if (!over) {
+        timer = window.setTimeout(() => void look(), Math.max(RUNNING_MS, RUNNING_TIMES * took));
+      }
+    };
+    later(0);
+    return () => {
+      over = true;
+      window.clearTimeout(timer);
+    };
   }, [status]);
   React.useEffect(() => {
     if (lines.total === null || lines.text === text.trim()) {
@@ -108,7 +133,9 @@ function Short({ lines, total, open }: ILinesProps): JSX.Element {
       <tbody>
         {records.map((record, at) => (
           <tr key={at} className={levelOf(record)}>
-            <td className="cx-dim">{timeOf(record)}</td>
+            <td className="cx-dim">
+              <LineTime record={record} />
+            </td>
             <td>{record.levelname ?? ''}</td>
             <td>
               <Said record={record} open={open} />
@@ -127,14 +154,23 @@ function Long({ lines, total, failed, open }: ILinesProps & { failed: (error: un
   const virtual = useVirtualizer({ count: total, getScrollElement: () => box.current, estimateSize: () => ROW, overscan: 10, initialOffset: total * ROW });
   const shown = virtual.getVirtualItems();
   const [from, to] = shown.length ? [shown[0].index, shown[shown.length - 1].index] : [0, -1];
-  React.useLayoutEffect(() => virtual.scrollToIndex(total - 1, { align: 'end' }), [total]);
+  // New lines of one that runs leave a reader of its older ones where he is.
+  const end = React.useRef(true);
+  React.useLayoutEffect(() => {
+    if (end.current) {
+      virtual.scrollToIndex(total - 1, { align: 'end' });
+    }
+  }, [total]);
+  const scrolled = ({ currentTarget: { scrollTop, scrollHeight, clientHeight } }: React.UIEvent<HTMLDivElement>) => {
+    end.current = scrollHeight - scrollTop - clientHeight <= 2 * ROW;
+  };
   React.useEffect(() => {
     // A bar that is dragged through 10,000 lines asks for where it comes to rest.
     const timer = window.setTimeout(() => void lines.need(from, to).then(came => came && draw(), failed), 50);
     return () => window.clearTimeout(timer);
   }, [from, to, lines.turn]);
   return (
-    <div className="cx-lines cx-own-lines" ref={box} tabIndex={0} role="table" aria-label={LABEL} aria-rowcount={total}>
+    <div className="cx-lines cx-own-lines" ref={box} tabIndex={0} role="table" aria-label={LABEL} aria-rowcount={total} onScroll={scrolled}>
       <div role="rowgroup" style={{ height: virtual.getTotalSize(), position: 'relative' }}>
         {shown.map(item => {
           const record = lines.at(item.index);
@@ -149,7 +185,7 @@ function Long({ lines, total, failed, open }: ILinesProps & { failed: (error: un
               style={{ transform: `translateY(${item.start}px)` }}
             >
               <span role="cell" className="cx-dim">
-                {record ? timeOf(record) : '…'}
+                {record ? <LineTime record={record} /> : '…'}
               </span>
               <span role="cell" className="cx-level">
                 {record?.levelname ?? ''}
@@ -167,8 +203,4 @@ function Long({ lines, total, failed, open }: ILinesProps & { failed: (error: un
 
 function levelOf(record: LogRecord): string {
   return `cx-level-${String(record.levelname ?? '').toLowerCase()}`;
-}
-
-function timeOf(record: LogRecord): string {
-  return String(record.asctime ?? '').slice(11);
 }

@@ -93,11 +93,14 @@ export function words(status: string): string {
   return WORDS[status] ?? status;
 }
 
+/** `disabled`: as it is told, not as the browser has it: that would take the keyboard from a button just because it was pressed. */
 export function Button(props: {
   label: string;
   onClick: () => void;
   kind?: 'accept' | 'warn' | 'plain' | 'link';
   disabled?: boolean;
+  /** Where a dialog begins. */
+  first?: boolean;
   title?: string;
   describe?: string;
 }): JSX.Element {
@@ -106,9 +109,9 @@ export function Button(props: {
   return (
     <button
       type="button"
-      className={`cx-button ${classes[kind]}`}
-      onClick={props.onClick}
-      disabled={props.disabled}
+      className={`cx-button ${classes[kind]}${props.first ? ' cx-first' : ''}`}
+      onClick={() => !props.disabled && props.onClick()}
+      aria-disabled={props.disabled || undefined}
       title={props.title}
       aria-label={props.describe}
     >
@@ -158,8 +161,15 @@ export function Code({ text, what }: { text: string; what: string }): JSX.Elemen
   );
 }
 
-/** What a call by way of the Jupyter server means; nothing for one that goes to the gateway itself. */
+/** What a call needs that is not in the snippet, and what one by way of the Jupyter server means. */
 export function Through({ call }: { call: ICall }): JSX.Element | null {
+  if (!call.through && call.headers.Authorization) {
+    return (
+      <p className="cx-dim">
+        This gateway wants its call token: <code>JUPYTER_CORTEX_CALL_TOKEN</code> is what it was started with.
+      </p>
+    );
+  }
   return call.through ? (
     <p className="cx-dim">
       It leads through this Jupyter server: calls need a Jupyter token, and the API stops with the server. For one that stays, deploy to a team's environment:{' '}
@@ -218,6 +228,18 @@ export function ConnectionState({ model, start }: { model: CortexModel; start: (
     setBusy(false);
   };
   const { connection, environment, problem } = model;
+  // What had the keyboard goes with the notice: it stays in this view.
+  const view = React.useRef<HTMLElement | null>(null);
+  React.useEffect(() => {
+    if (connection === 'live' && view.current?.isConnected && document.activeElement === document.body) {
+      view.current.tabIndex = -1;
+      view.current.focus();
+    }
+    view.current = null;
+  }, [connection]);
+  const keep = (event: React.FocusEvent<HTMLElement>) => {
+    view.current = event.currentTarget.parentElement;
+  };
   if (connection === 'idle' || connection === 'loading') {
     return <Loading what="the APIs" />;
   }
@@ -226,7 +248,7 @@ export function ConnectionState({ model, start }: { model: CortexModel; start: (
   }
   if (connection === 'missing') {
     return (
-      <div className="cx-notice" role="alert">
+      <div className="cx-notice" role="alert" onFocus={keep}>
         <strong>The server extension is missing</strong>
         <p>{problem?.code === MISSING ? problem.detail : 'This Jupyter server does not know jupyter-cortex.'} Then restart the server.</p>
         <Button label="Try again" onClick={() => void run(() => model.load())} disabled={busy} />
@@ -235,7 +257,7 @@ export function ConnectionState({ model, start }: { model: CortexModel; start: (
   }
   if (connection === 'lost') {
     return (
-      <div className="cx-notice" role="status">
+      <div className="cx-notice" role="status" onFocus={keep}>
         <span className="cx-spinner" aria-hidden="true" /> <strong>{problem && problem.code !== UNREACHABLE ? 'The Jupyter server cannot answer' : 'Reconnecting'}</strong>
         <p>{sentence(problem?.detail ?? 'The connection to the Jupyter server was lost')} What you see may be old; it is caught up as soon as the server answers.</p>
         <Button label="Try now" onClick={() => void run(() => model.load())} disabled={busy} />
@@ -243,7 +265,7 @@ export function ConnectionState({ model, start }: { model: CortexModel; start: (
     );
   }
   return (
-    <div className="cx-notice" role="status">
+    <div className="cx-notice" role="status" onFocus={keep}>
       <strong>{environment?.local ? 'The local environment is not running' : `${environment?.name ?? 'The environment'} does not answer`}</strong>
       <p>{environment?.message || 'It is started with the first deploy, too.'}</p>
       {environment?.local && (

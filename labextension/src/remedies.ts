@@ -8,7 +8,7 @@ import type { CommandRegistry } from '@lumino/commands';
 import type { IParts } from './commands';
 import { Problem, problem } from './client';
 import { panelOf } from './notebooks';
-import { notebookOf, replayIn } from './replaying';
+import { notebookOf, replayIn, replayLine, replayNotebookOf } from './replaying';
 import { requeueDialog } from './requeue';
 import { described, NAME, saying } from './said';
 import { CommandIDs } from './tokens';
@@ -40,7 +40,8 @@ export function addRemedies({ app, model, notebooks }: IParts, commands: Command
       saying('Replay', async () => {
         const [name, id] = [String(args.name), String(args.id)];
         const version = typeof args.version === 'number' ? args.version : (await client.workload(name, id)).version;
-        const path = await notebookOf(client, name, version, `\`%cortex replay ${id} --name ${name}${version ? ` --in ${version}` : ''}\` replays it in any notebook`);
+        const line = replayLine({ name, id }, version);
+        const path = await replayNotebookOf(client, name, version, `\`${line}\` replays it in any notebook`);
         await replayIn(await opened(path), client, { name, id, ...(typeof args.group === 'string' ? { group: args.group } : {}) }, version);
       })
   });

@@ -14,6 +14,17 @@ export interface IReplay {
   group?: string;
 }
 
+/** The notebook to replay a version in. Raises Problem also for a notebook that is the handler: it runs as a whole, in a kernel of its own. */
+export async function replayNotebookOf(client: CortexClient, name: string, version: number | null, instead: string): Promise<string> {
+  const api = await client.api(name);
+  const spec = (api.api_versions.find(one => one.version === version) ?? api).spec;
+  if (spec?.handler?.type === 'notebook') {
+    const why = `${name} runs ${spec.handler.path} as a whole for each request: it has no Handler that a kernel could replay one with`;
+    throw new Problem(problem('notebook_handler', 409, `${why}. The request's page has the notebook as it was executed.`));
+  }
+  return notebookOf(client, name, version, instead);
+}
+
 /** The notebook that a version was published from, else the API's. Raises Problem, with the remedy, where it is not there any more. */
 export async function notebookOf(client: CortexClient, name: string, version: number | null, instead: string): Promise<string> {
   const api = await client.api(name);

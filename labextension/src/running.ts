@@ -4,6 +4,7 @@
 import type { IRunningSessions } from '@jupyterlab/running';
 import type { CommandRegistry } from '@lumino/commands';
 
+import { count, plural } from './format';
 import { apiIcon } from './icons';
 import type { CortexModel } from './model';
 import { CommandIDs, ISummary } from './tokens';
@@ -46,9 +47,21 @@ export class RunningApis implements IRunningSessions.IManager {
       icon: () => apiIcon,
       label: () => name,
       labelTitle: () => `${name}: ${api.status}${api.message ? `, ${api.message}` : ''}`,
-      detail: () => (api.status === 'live' ? `${api.ready} replica${api.ready === 1 ? '' : 's'}` : api.status),
+      detail: () => detail(api),
       open: () => void this.commands.execute(CommandIDs.openApi, { name }),
       shutdown: () => void this.commands.execute(CommandIDs.stop, { name })
     };
   }
+}
+
+/** "2 replicas · 3 in queue · 1 in progress · 4 failed": the column is narrow, so that what is none is not said. */
+function detail(api: ISummary): string {
+  const { in_queue: waiting, in_progress: running } = api.workloads;
+  const facts = [
+    api.status === 'live' ? plural(api.ready, 'replica') : api.status,
+    waiting && `${count(waiting)} in queue`,
+    running && `${count(running)} in progress`,
+    api.failed_hour && `${count(api.failed_hour)} failed`
+  ];
+  return facts.filter(Boolean).join(' · ');
 }

@@ -5,7 +5,9 @@ import type { IPayload } from './client';
 import { hasBig, parseExact, written } from './exact';
 import type { CortexModel } from './model';
 
-/** Where to post to, and the headers that it takes. `through`: by way of the Jupyter server, with its token. */
+/**
+ * Where to post to, and the headers that it takes; a token is named as a shell's variable. `through`: by way of the Jupyter server, with its token.
+ */
 export interface ICall {
   url: string;
   headers: Record<string, string>;
@@ -18,31 +20,42 @@ const LOOPBACK = ['localhost', '127.0.0.1', '[::1]', '::1'];
 export function callOf(model: CortexModel, endpoint: string, host: string = window.location.hostname): ICall {
   const environment = model.environment;
   if (environment && (!environment.local || (LOOPBACK.includes(host) && !environment.hub))) {
-    return { url: environment.url + endpoint, headers: {}, through: false };
+    const headers: Record<string, string> = environment.guarded ? { Authorization: 'Bearer $JUPYTER_CORTEX_CALL_TOKEN' } : {};
+    return { url: environment.url + endpoint, headers, through: false };
   }
   return { url: model.client.runUrl(endpoint), headers: { Authorization: 'token $JUPYTER_TOKEN' }, through: true };
 }
 
+/** Linux takes no argument of 128 kB or more. */
+const ARGUMENT = 120_000;
+
+/** How it authorizes: by which scheme, and which variable has the token. */
+function tokenOf(call: ICall): { scheme: string; variable: string } | null {
+  const found = /^(\w+) \$(\w+)$/.exec(call.headers.Authorization ?? '');
+  return found && { scheme: found[1], variable: found[2] };
+}
+
 const SAMPLE: IPayload = { contentType: 'application/json', bytes: new TextEncoder().encode('{"key": "value"}') };
 
-/** A request as a curl line. Text goes as it is, other bytes through a pipe. */
+/** A request as a curl line. Text goes as it is, other bytes and what is too long for an argument through a pipe. */
 export function curl(call: ICall, payload: IPayload = SAMPLE): string {
   const headers = { ...call.headers, 'Content-Type': payload.contentType || 'application/octet-stream' };
   // Double quotes where the shell fills in the token, single ones where a payload must stay what it is.
   const flags = Object.entries(headers).map(([name, value]) => `-H ${value.includes('$') ? `"${name}: ${value}"` : quoted(`${name}: ${value}`)}`);
-  const text = plain(payload.bytes);
+  const text = payload.bytes.length < ARGUMENT ? plain(payload.bytes) : null;
   const line = `curl ${quoted(call.url)} ${flags.join(' ')}`;
   return text !== null ? `${line} --data-raw ${quoted(text)}` : `printf '%s' '${base64(payload.bytes)}' | base64 -d | ${line} --data-binary @-`;
 }
 
 export function python(call: ICall, payload: IPayload = SAMPLE): string {
   const value = jsonOf(payload);
+  const token = tokenOf(call);
   const headers = [
-    ...(call.through ? ['"Authorization": f"token {os.environ[\'JUPYTER_TOKEN\']}"'] : []),
+    ...(token ? [`"Authorization": f"${token.scheme} {os.environ['${token.variable}']}"`] : []),
     ...(value === undefined ? [`"Content-Type": ${JSON.stringify(payload.contentType)}`] : [])
   ];
   const body = value === undefined ? `data=${bytesLiteral(payload.bytes)}` : `json=${literal(value)}`;
-  return `${call.through ? 'import os\n' : ''}import requests
+  return `${token ? 'import os\n' : ''}import requests
 
 url = "${call.url}"
 headers = {${headers.join(', ')}}
@@ -53,7 +66,8 @@ print(requests.get(f"{url}/{request_id}", params={"wait": 30}, headers=headers).
 
 export function javascript(call: ICall, payload: IPayload = SAMPLE): string {
   const value = jsonOf(payload);
-  const token = call.through ? ', Authorization: `token ${process.env.JUPYTER_TOKEN}`' : '';
+  const found = tokenOf(call);
+  const token = found ? `, Authorization: \`${found.scheme} \${process.env.${found.variable}}\`` : '';
   // JavaScript has no number for what is beyond 2^53: there the text itself is sent.
   const json = hasBig(value) ? JSON.stringify(written(value)) : `JSON.stringify(${JSON.stringify(value)})`;
   const body = value === undefined ? `new Uint8Array([${[...payload.bytes].join(', ')}])` : json;
@@ -67,7 +81,7 @@ console.log(await (await fetch(\`\${url}/\${id}?wait=30\`, { headers })).json())
 
 /** The line that looks a request up. */
 export function curlLookUp(call: ICall, id: string): string {
-  const token = call.through ? ' -H "Authorization: token $JUPYTER_TOKEN"' : '';
+  const token = call.headers.Authorization ? ` -H "Authorization: ${call.headers.Authorization}"` : '';
   return `curl ${quoted(`${call.url}/${id}`)}${token}`;
 }
 

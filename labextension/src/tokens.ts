@@ -39,6 +39,8 @@ export interface IEnvironment {
   version: string;
   hub: boolean;
   python: string;
+  /** Its gateway wants a call token of callers, too. Missing: it does not, as far as is known. */
+  guarded?: boolean;
 }
 
 /** The traffic of one minute; `minute` is in seconds since the epoch. */
@@ -220,14 +222,22 @@ export interface IRequeued {
   remaining: number;
 }
 
-/** Some of a workload's own lines: the first of them is number `first` of `total`, counted from 0. */
-export interface ILogPage {
+/** When a line was written, in ms since the epoch: beside what its author has put there, whatever that is called. */
+export const WRITTEN: unique symbol = Symbol('written');
+
+/** Log lines as they come. `times`: when each was written; its own `asctime` is its worker's local time. */
+export interface ILogLines {
   records: LogRecord[];
+  times?: number[];
+}
+
+/** Some of a workload's own lines: the first of them is number `first` of `total`, counted from 0. */
+export interface ILogPage extends ILogLines {
   first: number;
   total: number;
 }
 
-export type LogRecord = { message?: string; levelname?: string; asctime?: string; request_id?: string; [key: string]: unknown };
+export type LogRecord = { message?: string; levelname?: string; asctime?: string; request_id?: string; [WRITTEN]?: number; [key: string]: unknown };
 
 export interface IDeployment {
   version: number;
@@ -296,9 +306,8 @@ export interface IChanges {
   gap: boolean;
 }
 
-export interface ILogBatch {
+export interface ILogBatch extends ILogLines {
   position: string;
-  records: LogRecord[];
   gap: boolean;
 }
 

@@ -92,7 +92,9 @@ export function Test({ model, api, samples, open }: { model: CortexModel; api: I
         aria-label="Request"
         onSubmit={event => {
           event.preventDefault();
-          void send();
+          if (!busy) {
+            void send();
+          }
         }}
       >
         <div className="cx-row">
@@ -137,7 +139,7 @@ export function Test({ model, api, samples, open }: { model: CortexModel; api: I
         )}
         <div className="cx-buttons">
           <Copy text={() => curl(callOf(model, api.endpoint), { contentType: type, bytes: body() })} what="this request as curl" label="Copy as curl" />
-          <button type="submit" className="cx-button jp-mod-styled jp-mod-accept" disabled={busy}>
+          <button type="submit" className="cx-button jp-mod-styled jp-mod-accept" aria-disabled={busy || undefined}>
             {busy ? 'Sending…' : 'Send'}
           </button>
         </div>

@@ -30,6 +30,16 @@ export class WorkloadList {
     return this._next === null;
   }
 
+  /** How many workloads the server has looked at for what the filter asks for. */
+  get scanned(): number {
+    return this._scanned;
+  }
+
+  /** Counts up with each page that has come. */
+  get turn(): number {
+    return this._turn;
+  }
+
   /** The newest page, in the place of everything. */
   async reload(): Promise<void> {
     this._byId.clear();
@@ -44,16 +54,25 @@ export class WorkloadList {
     }
   }
 
-  /** Show only these, of what is loaded. */
+  /** Show only these, of what is loaded. What was asked of the server meant another filter: it has not been asked for these yet. */
   filter(status: WorkloadStatus | '', text: string): void {
     this._status = status;
-    this._text = text.trim().toLowerCase();
+    this._typed = text.trim();
+    this._text = this._typed.toLowerCase();
+    this._asked++;
+    this._next = undefined;
+    this._scanned = 0;
     this._refill();
   }
 
-  /** Ask the server for what the filter asks for, beyond what is loaded. */
+  /** Ask the server for what the filter asks for, from the newest on; without a filter the listing begins anew, without the search's finds. */
   async search(): Promise<void> {
-    await this._page(undefined);
+    if (this._renewing) {
+      await this._renewing.catch(() => undefined); // it ends with an answer to the filter, too
+    }
+    if (this._next === undefined) {
+      await this._page(undefined);
+    }
   }
 
   /** What is loaded, once more: more has moved than the stream tells one by one. One at a time; who asks meanwhile has it done once more. */
@@ -84,6 +103,7 @@ export class WorkloadList {
   private async _again(): Promise<void> {
     const missing = new Set(this._byId.keys());
     this._told = new Set();
+    this._asked++; // what is on its way is asked for here once more
     let next: string | null = null;
     let page = 0;
     do {
@@ -108,6 +128,7 @@ export class WorkloadList {
     if (!this._status && !this._text) {
       // From here on, also where rows below are known: between them may be some that are not.
       this._next = next;
+      this._turn++;
     }
   }
 
@@ -147,17 +168,35 @@ export class WorkloadList {
   private async _page(cursor: string | undefined): Promise<void> {
     const asked = ++this._asked;
     this._loading++;
+    if (cursor === undefined) {
+      this._told = new Set();
+    }
     try {
       const status = this._status ? [this._status] : undefined;
-      const page = await this.client.workloads(this.api, { limit: PAGE, cursor, status, q: this._text || undefined });
+      const page = await this.client.workloads(this.api, { limit: PAGE, cursor, status, q: this._typed || undefined });
       if (asked !== this._asked) {
         return; // the filter changed meanwhile: another answer is on its way
       }
+      if (cursor === undefined && !this._status && !this._text) {
+        this._keep(page.workloads);
+      }
       this._take(page.workloads);
       this._next = page.next;
+      this._scanned = (cursor === undefined ? 0 : this._scanned) + page.scanned;
+      this._turn++;
       this._refill();
     } finally {
       this._loading--;
+    }
+  }
+
+  /** Only these and what has been told meanwhile: between what a search found further down lies what was never loaded. */
+  private _keep(rows: IWorkload[]): void {
+    const kept = new Set(rows.map(row => row.id));
+    for (const id of this._byId.keys()) {
+      if (!kept.has(id) && !this._told.has(id)) {
+        this._byId.delete(id);
+      }
     }
   }
 
@@ -214,8 +253,13 @@ export class WorkloadList {
   private readonly _byId = new Map<string, IWorkload>();
   private _rows: IWorkload[] = [];
   private _status: WorkloadStatus | '' = '';
+  /** As it was typed: an id has letters of both cases, and one that is whole is found at once. */
+  private _typed = '';
   private _text = '';
-  private _next: string | null = null;
+  /** The cursor of the page behind what was asked for; null at the end, undefined before the first answer. */
+  private _next: string | null | undefined = undefined;
+  private _scanned = 0;
+  private _turn = 0;
   private _loading = 0;
   private _asked = 0;
   private _behind = false;

@@ -69,24 +69,22 @@ export function Workloads(props: IWorkloadsProps): JSX.Element {
     load(() => list.reload());
     return () => {
       clearTimeout(behind);
+      clearTimeout(typing.current);
       model.changed.disconnect(changed);
     };
   }, [list]);
 
   // What is loaded is filtered at once; the server looks through the rest once the typing has paused.
+  const typing = React.useRef(0);
   const filter = (nextStatus: WorkloadStatus | '', nextText: string) => {
     setStatus(nextStatus);
     setText(nextText);
     list.filter(nextStatus, nextText);
     draw();
+    clearTimeout(typing.current);
+    typing.current = window.setTimeout(() => load(() => list.search()), 250);
   };
-  React.useEffect(() => {
-    if (!status && !text.trim()) {
-      return;
-    }
-    const timer = window.setTimeout(() => load(() => list.search()), 250);
-    return () => window.clearTimeout(timer);
-  }, [status, text]);
+  const filtered = !!status || !!text.trim();
 
   // Back to where the keyboard came from, once it is there again; the row that was open is still under its cursor.
   const back = React.useRef(false);
@@ -122,7 +120,7 @@ export function Workloads(props: IWorkloadsProps): JSX.Element {
             <input type="search" placeholder="id, error, replica…" spellCheck={false} value={text} onChange={event => filter(status, event.target.value)} />
           </label>
           <span className="cx-dim" role="status">
-            {list.loading ? 'loading…' : `${count(list.rows.length)}${list.complete ? '' : '+'} shown`}
+            {filtered ? searched(list) : list.loading ? 'loading…' : shown(list)}
           </span>
         </div>
         {problem && (
@@ -131,13 +129,23 @@ export function Workloads(props: IWorkloadsProps): JSX.Element {
           </ProblemBox>
         )}
         <Table box={grid} list={list} chosen={props.chosen} choose={props.choose} more={() => load(() => list.more())} />
-        {!list.rows.length && !problem && (list.loading ? <Loading what="the workloads" /> : <Nothing filtered={!!status || !!text} test={props.test} />)}
+        {!list.rows.length && !problem && list.complete && <Nothing filtered={filtered} test={props.test} />}
+        {!list.rows.length && !problem && !list.complete && <Loading what={filtered ? 'what matches' : 'the workloads'} />}
       </div>
       {props.chosen && (
         <Inspector key={props.chosen} model={model} name={name} id={props.chosen} close={close} openCell={props.openCell} run={props.run} openGroup={props.openGroup} />
       )}
     </div>
   );
+}
+
+function shown(list: WorkloadList): string {
+  return `${count(list.rows.length)}${list.complete ? '' : '+'} shown`;
+}
+
+/** How far a search is: a page of it looks at so many workloads and may have found nothing. */
+function searched(list: WorkloadList): string {
+  return list.complete ? shown(list) : list.scanned ? `${shown(list)}, ${count(list.scanned)} looked at` : 'searching…';
 }
 
 function Nothing({ filtered, test }: { filtered: boolean; test: () => void }): JSX.Element {
@@ -163,11 +171,12 @@ function Table({ box, list, chosen, choose, more }: { box: React.RefObject<HTMLD
   const virtual = useVirtualizer({ count: rows.length, getScrollElement: () => box.current, estimateSize: () => ROW, overscan: 12 });
   const shown = virtual.getVirtualItems();
   const last = shown.length ? shown[shown.length - 1].index : -1;
+  // Also while nothing is found yet: each page that came asks for the next one until the view is full.
   React.useEffect(() => {
-    if (!list.complete && !list.loading && rows.length && last >= rows.length - 50) {
+    if (!list.complete && !list.loading && last >= rows.length - 50) {
       more();
     }
-  }, [last, rows.length]);
+  }, [last, rows.length, list.turn]);
 
   const keys = (event: React.KeyboardEvent) => {
     const at = rows.findIndex(row => row.id === cursor);

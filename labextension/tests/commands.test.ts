@@ -168,6 +168,10 @@ describe('the Running panel', () => {
     }
     const running = new RunningApis(model, commands);
     expect(running.running().map(item => item.label())).toEqual(['iris']);
+    expect(running.running()[0].detail!()).toBe('1 replica');
+    const workloads = { in_queue: 3, in_progress: 1, completed: 9, failed: 9, cancelled: 0 };
+    server.socket.say({ apis: [summary('iris', { ready: 2, workloads, failed_hour: 4 })] });
+    expect(running.running()[0].detail!()).toBe('2 replicas · 3 in queue · 1 in progress · 4 failed');
     running.running()[0].shutdown!();
     running.shutdownAll();
     running.running()[0].open!();

@@ -1,10 +1,11 @@
+import { ReactWidget } from '@jupyterlab/apputils';
 import { fireEvent, render, screen, waitFor } from '@testing-library/react';
 import * as React from 'react';
 import { describe, expect, it, vi } from 'vitest';
 
 import { Problem, problem } from '../src/client';
 import { readConfig } from '../src/config';
-import { advance, DeployForm } from '../src/deploy';
+import { advance, DeployForm, FormDialog } from '../src/deploy';
 import type { IShown, ISurprise } from '../src/tokens';
 import { ndjson, Server } from './server';
 
@@ -35,6 +36,7 @@ async function form(server: Server, more: Partial<React.ComponentProps<typeof De
   return props;
 }
 const sent = (server: Server, verb: string) => JSON.parse(server.asked.filter(one => one.path === `notebook/${verb}`).at(-1)!.body);
+const off = (name: string) => screen.getByRole('button', { name }).getAttribute('aria-disabled') === 'true';
 const press = (name: string | RegExp) => fireEvent.click(screen.getByRole('button', { name }));
 
 describe('the Deploy dialog', () => {
@@ -105,7 +107,7 @@ describe('the Deploy dialog', () => {
   it('keeps what blocks from being deployed, and leads to its cell', async () => {
     const server = new Server().on('POST notebook/show', ndjson({ result: { ...SHOWN, surprises: [surprise({ blocks: true, place: 'cell 5, line 2' })] } }));
     const props = await form(server);
-    expect((screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement).disabled).toBe(true);
+    expect(off('Deploy')).toBe(true);
     press('Go to cell 5, line 2');
     expect(props.jump).toHaveBeenCalledWith('cell 5', 2, { 'cell 5': 'id-5' });
   });
@@ -113,8 +115,7 @@ describe('the Deploy dialog', () => {
   it('asks about cells that were edited after they ran', async () => {
     const server = new Server().on('POST notebook/show', ndjson({ result: { ...SHOWN, surprises: [surprise({ asks: true })] } })).on('POST notebook/deploy', ndjson({ result: LIVE }));
     await form(server);
-    const deploy = screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement;
-    expect(deploy.disabled).toBe(true);
+    expect(off('Deploy')).toBe(true);
     fireEvent.click(screen.getByLabelText(/Publish what ran/));
     press('Deploy');
     await screen.findByText('is live', { exact: false });
@@ -127,7 +128,7 @@ describe('the Deploy dialog', () => {
     const props = await form(server);
     server.on('POST notebook/show', ndjson({ result: SHOWN }));
     press('Run all cells');
-    await waitFor(() => expect((screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement).disabled).toBe(false));
+    await waitFor(() => expect(off('Deploy')).toBe(false));
     expect(props.runAll).toHaveBeenCalled();
   });
 
@@ -176,7 +177,7 @@ describe('the Deploy dialog', () => {
     const server = new Server().on('POST notebook/show', ndjson({ result: SHOWN }));
     await form(server);
     fireEvent.change(screen.getByLabelText('Name'), { target: { value: 'Iris!' } });
-    expect((screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement).disabled).toBe(true);
+    expect(off('Deploy')).toBe(true);
   });
 
   it('shows the module with its reasons, and what differs from what is live', async () => {
@@ -215,7 +216,7 @@ describe('the Deploy dialog', () => {
     fireEvent.change(screen.getByLabelText('Name'), { target: { value: 'iris-2' } });
     fireEvent.blur(screen.getByLabelText('Name'));
     await waitFor(() => expect(sent(server, 'show').name).toBe('iris-2'));
-    await waitFor(() => expect((screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement).disabled).toBe(false));
+    await waitFor(() => expect(off('Deploy')).toBe(false));
     expect((screen.getByLabelText('Config as YAML') as HTMLTextAreaElement).value).toBe('threshold: 0.9');
     press('Deploy');
     await screen.findByText('http://127.0.0.1:8780/iris');
@@ -231,7 +232,7 @@ describe('the Deploy dialog', () => {
     fireEvent.change(screen.getByLabelText('Name'), { target: { value: 'iris' } });
     fireEvent.blur(screen.getByLabelText('Name'));
     await waitFor(() => expect(sent(server, 'show').name).toBe('iris'));
-    await waitFor(() => expect((screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement).disabled).toBe(false));
+    await waitFor(() => expect(off('Deploy')).toBe(false));
   });
 
   it('sends config as it stands in the form or in YAML', async () => {
@@ -243,11 +244,63 @@ describe('the Deploy dialog', () => {
     const area = screen.getByLabelText('Config as YAML') as HTMLTextAreaElement;
     expect(area.value).toBe('threshold: 0.9\n');
     fireEvent.change(area, { target: { value: 'labels: [a, b]\nfast: [' } });
-    expect((screen.getByRole('button', { name: 'Deploy' }) as HTMLButtonElement).disabled).toBe(true);
+    expect(off('Deploy')).toBe(true);
     fireEvent.change(area, { target: { value: 'labels: [a, b]\nfast: true' } });
     press('Deploy');
     await screen.findByText('http://127.0.0.1:8780/iris');
     expect(sent(server, 'deploy').config).toEqual({ labels: ['a', 'b'], fast: true });
+  });
+});
+
+describe('the keyboard', () => {
+  it('stays on a button that is busy, which then does nothing', async () => {
+    const server = new Server().on('POST notebook/show', ndjson({ result: SHOWN })).on('POST notebook/deploy', () => new Promise<Response>(() => undefined));
+    await form(server);
+    const deploy = screen.getByRole('button', { name: 'Deploy' });
+    deploy.focus();
+    press('Deploy');
+    await screen.findByRole('button', { name: 'Working…' });
+    // From what is disabled in its own way a browser takes the keyboard.
+    expect((deploy as HTMLButtonElement).disabled).toBe(false);
+    expect(document.activeElement).toBe(deploy);
+    press('Working…');
+    expect(server.asked.filter(one => one.path === 'notebook/deploy')).toHaveLength(1);
+  });
+
+  it('goes on from the name to the next field while the notebook is looked at under it', async () => {
+    const server = new Server().on('POST notebook/show', ndjson({ result: SHOWN }));
+    await form(server);
+    const answers: ((answer: Response) => void)[] = [];
+    server.on('POST notebook/show', () => new Promise<Response>(resolve => answers.push(resolve)));
+    fireEvent.change(screen.getByLabelText('Name'), { target: { value: 'first' } });
+    fireEvent.blur(screen.getByLabelText('Name'));
+    await waitFor(() => expect(answers).toHaveLength(1));
+    expect(screen.getByLabelText('Replicas').closest('fieldset')!.disabled).toBe(false);
+    fireEvent.change(screen.getByLabelText('Name'), { target: { value: 'second' } });
+    fireEvent.blur(screen.getByLabelText('Name'));
+    await waitFor(() => expect(answers).toHaveLength(2));
+    answers[1](ndjson({ result: { ...SHOWN, name: 'second', source: 'x = 2\n', live: { version: 2, diff: [] } } }));
+    expect(await screen.findByText(/Version 2 is live/)).toBeTruthy();
+    answers[0](ndjson({ result: { ...SHOWN, name: 'first', live: { version: 1, diff: [] } } }));
+    await new Promise(resolve => setTimeout(resolve, 20));
+    expect(screen.getByText(/Version 2 is live/)).toBeTruthy();
+    expect((screen.getByLabelText('Name') as HTMLInputElement).value).toBe('second');
+  });
+
+  it('begins a dialog on what it is for, and stays in it when what was pressed goes away', async () => {
+    const server = new Server().on('POST notebook/show', ndjson({ problem: { ...problem('no_handler', 400, 'no cell defines a class Handler'), title: 'x' } }));
+    const model = await server.live();
+    const props = { jump: vi.fn(), open: vi.fn(), close: vi.fn(), told: vi.fn(), runAll: vi.fn(async () => undefined), request: () => ({ path: 'iris.ipynb', kernel_id: 'k1', model: { cells: [] } }) };
+    const dialog: FormDialog = new FormDialog({ title: 'Deploy', body: ReactWidget.create(<DeployForm model={model} {...props} />), buttons: [], focusNodeSelector: '.cx-first' });
+    const closed = dialog.launch().then(() => 'closed', () => 'closed');
+    const again = await screen.findByText('Look again');
+    await waitFor(() => expect(document.activeElement!.textContent).toBe('Deploy'));
+    again.focus();
+    fireEvent.click(again);
+    await waitFor(() => expect(again.isConnected).toBe(false));
+    await waitFor(() => expect(document.activeElement!.textContent).toBe('Deploy'));
+    fireEvent.keyDown(document.activeElement!, { key: 'Escape', keyCode: 27 });
+    expect(await closed).toBe('closed');
   });
 });
 

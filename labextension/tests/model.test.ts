@@ -43,7 +43,7 @@ describe('the model', () => {
   });
 
   it('goes on behind the last sequence number after a lost connection', async () => {
-    const server = new Server().on('GET environment', json(ENVIRONMENT));
+    const server = new Server();
     const model = await server.live([summary('iris')]);
     server.socket.say({ changes: { iris: { seq: '7-0', moves: {}, workloads: [], more: 0, gap: false } } });
     server.socket.break();
@@ -54,16 +54,31 @@ describe('the model', () => {
     expect(model.connection).toBe('live');
   });
 
+  it('has the minutes in which the connection was lost, and no API that went meanwhile', async () => {
+    const server = new Server();
+    const at = (minute: number, accepted: number) => ({ minute: minute * 60, accepted, completed: 0, failed: 0, cancelled: 0 });
+    const model = await server.live([summary('iris', { recent: [at(100, 7)], minute: at(100, 7) }), summary('mood')]);
+    const apis = [summary('iris', { recent: [at(100, 9), at(101, 40), at(102, 2)], minute: at(102, 2) })];
+    server.on('GET snapshot', json({ environment: ENVIRONMENT, apis, seq: { iris: '99-0' } }));
+    server.socket.break();
+    await until(() => server.sockets.length === 2, 'a second socket');
+    server.socket.open();
+    expect(model.api('iris')!.recent!.map(row => row.accepted)).toEqual([9, 40, 2]);
+    expect(model.apis).toHaveLength(1);
+    // What moved is told from where this page was, not from where the snapshot is.
+    expect(server.socket.sent[0].events.iris).toBe('1-0');
+  });
+
   it('waits longer after each failed attempt, and starts anew at once when the network is back', async () => {
     const server = new Server();
     const model = await server.live([summary('iris')]);
     vi.useFakeTimers();
     let down = true;
-    server.on('GET environment', () => {
+    server.on('GET snapshot', () => {
       if (down) {
         throw new TypeError('Failed to fetch');
       }
-      return json(ENVIRONMENT);
+      return json({ environment: ENVIRONMENT, apis: [summary('iris')], seq: {} });
     });
     const before = server.asked.length;
     server.socket.break();
@@ -135,7 +150,7 @@ describe('the model', () => {
 
   it('starts anew where the server has come back with another environment', async () => {
     const other = { ...ENVIRONMENT, name: 'team', url: 'https://team.example', local: false };
-    const server = new Server().on('GET environment', json(other));
+    const server = new Server();
     const model = await server.live([summary('iris')]);
     model.followLogs('iris', '5-0');
     const resets: boolean[] = [];
@@ -152,7 +167,7 @@ describe('the model', () => {
 
   it('starts anew also where the other environment was first heard of as down', async () => {
     const other = { ...ENVIRONMENT, name: 'team', url: 'https://team.example', local: false };
-    const server = new Server().on('GET environment', json(other));
+    const server = new Server();
     const model = await server.live([summary('iris')]);
     server.on('GET snapshot', json({ environment: other, apis: [], seq: {} }));
     server.socket.say({ environment: { ...other, up: false } });

@@ -94,7 +94,7 @@ describe('the button’s state', () => {
   });
 
   it('says "changed" once the kernel says that what would be published differs, and "live" after the next deploy', async () => {
-    const shown = { name: 'iris', live: { version: 1, diff: ['+x'] } };
+    const shown = { name: 'iris', surprises: [], live: { version: 1, diff: ['+x'] } };
     const server = new Server().on('POST notebook/show', ndjson({ result: shown }));
     const model = await server.live([summary('iris')]);
     const one = panel();
@@ -108,8 +108,32 @@ describe('the button’s state', () => {
     expect(watch.isDisposed).toBe(true);
   });
 
+  it('is not "changed" in a fresh kernel, whatever the counts of a saved notebook say', async () => {
+    const surprise = { kind: 'no_handler', place: 'cell 1', message: 'it defines Handler and has not run in this kernel yet', remedy: 'run it', blocks: true, asks: false };
+    const shown = { name: 'iris', surprises: [surprise], live: { version: 1, diff: ['-class Handler:'] } };
+    const watch = new NotebookWatch(panel(), await new Server().live([summary('iris')]));
+    watch.tell(shown as any);
+    expect(watch.state).toBe('live');
+    watch.tell({ ...shown, surprises: [] } as any);
+    expect(watch.state).toBe('changed');
+    watch.dispose();
+  });
+
+  it('says that a mended cell is not deployed yet, also after failures, but an API that does not run first', async () => {
+    const server = new Server();
+    const watch = new NotebookWatch(panel(), await server.live([summary('iris', { failed_hour: 3 })]));
+    expect(watch.state).toBe('failing');
+    watch.tell({ name: 'iris', surprises: [], live: { version: 1, diff: ['+x'] } } as any);
+    expect(watch.state).toBe('changed');
+    expect(watch.sentence).toBe('Deploy: the notebook changed since iris version 1 went live; 3 failed in the last hour');
+    server.socket.say({ apis: [summary('iris', { status: 'error', message: 'it did not start' })] });
+    expect(watch.state).toBe('failing');
+    expect(watch.sentence).toContain('it did not start');
+    watch.dispose();
+  });
+
   it('asks the kernel only while it is idle', async () => {
-    const server = new Server().on('POST notebook/show', ndjson({ result: { name: 'iris', live: { version: 1, diff: ['+x'] } } }));
+    const server = new Server().on('POST notebook/show', ndjson({ result: { name: 'iris', surprises: [], live: { version: 1, diff: ['+x'] } } }));
     const kernel = { id: 'k1', status: 'busy' };
     const one = panel('iris.ipynb', undefined, kernel);
     const watch = new NotebookWatch(one, await server.live([]));

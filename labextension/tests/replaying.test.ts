@@ -5,7 +5,7 @@ import { fireEvent, screen } from '@testing-library/react';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 
 import { addRemedies } from '../src/remedies';
-import { notebookOf, replayCell, replayIn, replayLine } from '../src/replaying';
+import { notebookOf, replayCell, replayIn, replayLine, replayNotebookOf } from '../src/replaying';
 import { CommandIDs } from '../src/tokens';
 import { json, ndjson, Server, summary, workload, until } from './server';
 
@@ -112,6 +112,13 @@ describe('the notebook of a request', () => {
     expect(dialog.textContent).toContain('%cortex replay w-1 --name iris --in 1');
     dialog.querySelector<HTMLElement>('.jp-Dialog-footer button')!.click();
     await until(() => !document.querySelector('.jp-Dialog'));
+  });
+
+  it('that is itself the handler is not replayed: no cell of it is a Handler', async () => {
+    const spec = { handler: { type: 'notebook', path: 'report.ipynb' } };
+    const server = new Server().on('GET api/apis/iris', json({ ...summary('iris'), spec, api_versions: [{ version: 1, notebook: 'work/report.ipynb', source: '', spec }] }));
+    await expect(replayNotebookOf(server.client, 'iris', 1, '')).rejects.toThrow('iris runs report.ipynb as a whole');
+    expect(await notebookOf(server.client, 'iris', 1, '')).toBe('work/report.ipynb');
   });
 
   it('gets the sample beside it', async () => {

@@ -3,6 +3,7 @@ import { act, fireEvent, render, screen, waitFor, within } from '@testing-librar
 import * as React from 'react';
 import { describe, expect, it, vi } from 'vitest';
 
+import { localTime } from '../src/format';
 import type { CortexModel } from '../src/model';
 import { Page } from '../src/page';
 import { Apis } from '../src/panel';
@@ -70,6 +71,25 @@ describe('the sidebar', () => {
     server.on('POST environment/start', json(ENVIRONMENT)).on('GET snapshot', json({ environment: ENVIRONMENT, apis: [summary('iris')], seq: {} }));
     fireEvent.click(screen.getByRole('button', { name: 'Start the local environment' }));
     expect(await screen.findByRole('button', { name: 'iris' })).toBeTruthy();
+  });
+
+  it('keeps the keyboard when the environment has started and the button that did it is gone', async () => {
+    const server = new Server();
+    const model = await server.live([], { ...ENVIRONMENT, up: false, message: 'no local environment runs' });
+    const commands = new CommandRegistry();
+    commands.addCommand(CommandIDs.startEnvironment, { execute: () => model.startEnvironment() });
+    const { container } = render(<Apis model={model} commands={commands} />);
+    let started: (answer: Response) => void = () => undefined;
+    server.on('POST environment/start', () => new Promise<Response>(resolve => (started = resolve)));
+    server.on('GET snapshot', json({ environment: ENVIRONMENT, apis: [summary('iris')], seq: {} }));
+    const start = screen.getByRole('button', { name: 'Start the local environment' });
+    start.focus();
+    fireEvent.click(start);
+    await screen.findByText('Starting…');
+    expect(document.activeElement).toBe(start);
+    started(json(ENVIRONMENT));
+    await screen.findByRole('button', { name: 'iris' });
+    await waitFor(() => expect(document.activeElement).toBe(container.querySelector('.cx-apis')));
   });
 
   it('shows what a frame changes, without being asked', async () => {
@@ -239,6 +259,35 @@ describe('the workloads', () => {
     expect(screen.getByRole('link', { name: 'Download the executed notebook' }).getAttribute('download')).toBe('run-2.ipynb');
   });
 
+  it('show the lines of a running one as they come, and leave a reader of older ones where he is', async () => {
+    const running = { ...workload('run-1', 'in_progress'), result: null, failure: null, payload_kept: false };
+    let total = 300;
+    const server = serve(new Server()).on('GET api/apis/iris/workloads/run-1', json(running));
+    server.on('GET api/apis/iris/workloads/run-1/logs', () => {
+      const first = Math.max(0, total - 200);
+      return json({ records: Array.from({ length: total - first }, (_, at) => ({ message: `step ${first + at}` })), first, total });
+    });
+    const scrolled = vi.spyOn(Element.prototype, 'scrollTo');
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" workload="run-1" />);
+    expect(await screen.findByText('300 lines')).toBeTruthy();
+    total = 301;
+    expect(await screen.findByText('301 lines', {}, { timeout: 5000 })).toBeTruthy();
+    expect(scrolled).toHaveBeenCalled();
+    const log = screen.getByRole('table', { name: "This workload's log" });
+    scrollTo(log, 100);
+    total = 302;
+    expect(await screen.findByText('302 lines', {}, { timeout: 5000 })).toBeTruthy();
+    // The scrolling to the end of before has come to its end by now.
+    scrolled.mockClear();
+    total = 303;
+    expect(await screen.findByText('303 lines', {}, { timeout: 5000 })).toBeTruthy();
+    expect(scrolled).not.toHaveBeenCalled();
+    scrolled.mockRestore();
+    server.on('GET api/apis/iris/workloads/run-1', json({ ...running, ...workload('run-1', 'completed'), finished: 2000 }));
+    server.socket.say({ changes: { iris: { seq: '9-0', moves: {}, workloads: [workload('run-1')], more: 0, gap: false } } });
+    await waitFor(() => expect(screen.getByRole('region', { name: 'Workload run-1' }).textContent).toContain('completed'));
+  });
+
   it('draw a long log from its end, fetch what is scrolled to, and search in all of it', async () => {
     const server = serve(new Server());
     const asked: Record<string, string>[] = [];
@@ -283,6 +332,42 @@ describe('the workloads', () => {
     expect(waysOf({ contentType: 'image/png', bytes: new Uint8Array([0x89, 0x50, 0, 1]) })).toEqual(['image', 'hex']);
   });
 
+  it('are searched page after page until one is found, and meanwhile nobody says that there is none', async () => {
+    const server = new Server().on('GET api/apis/iris/workloads', json({ workloads: [workload('good-1')], next: null, scanned: 1 }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" />);
+    await screen.findByText('good-1');
+    const answers: ((answer: Response) => void)[] = [];
+    server.on('GET api/apis/iris/workloads', () => new Promise<Response>(resolve => answers.push(resolve)));
+    fireEvent.change(screen.getByRole('searchbox'), { target: { value: 'deep-1' } });
+    for (const page of [1, 2, 3]) {
+      await waitFor(() => expect(answers).toHaveLength(page));
+      expect(screen.queryByText('Nothing matches')).toBeNull();
+      answers[page - 1](json({ workloads: [], next: `c${page}`, scanned: 20_000 }));
+      expect(await screen.findByText(`0+ shown, ${page * 2}0,000 looked at`)).toBeTruthy();
+    }
+    await waitFor(() => expect(answers).toHaveLength(4));
+    expect(server.asked.at(-1)!.path).toContain('cursor=c3');
+    answers[3](json({ workloads: [workload('deep-1')], next: null, scanned: 5 }));
+    expect(await screen.findByText('deep-1')).toBeTruthy();
+    expect(screen.getByText('1 shown')).toBeTruthy();
+  });
+
+  it('are asked for no further once the filter has changed', async () => {
+    const server = new Server().on('GET api/apis/iris/workloads', json({ workloads: [], next: null, scanned: 0 }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" />);
+    await screen.findByText('No requests yet');
+    const answers: ((answer: Response) => void)[] = [];
+    server.on('GET api/apis/iris/workloads', () => new Promise<Response>(resolve => answers.push(resolve)));
+    fireEvent.change(screen.getByRole('searchbox'), { target: { value: 'one' } });
+    await waitFor(() => expect(answers).toHaveLength(1));
+    fireEvent.change(screen.getByRole('searchbox'), { target: { value: 'two' } });
+    answers[0](json({ workloads: [], next: 'of-one', scanned: 20_000 }));
+    await waitFor(() => expect(answers).toHaveLength(2));
+    answers[1](json({ workloads: [], next: null, scanned: 20_000 }));
+    expect(await screen.findByText('Nothing matches')).toBeTruthy();
+    expect(server.asked.some(one => one.path.includes('of-one'))).toBe(false);
+  });
+
   it('say in the table why nothing is there: no request yet, or none that matches', async () => {
     const server = new Server().on('GET api/apis/iris/workloads', json({ workloads: [], next: null, scanned: 0 }));
     render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" />);
@@ -292,7 +377,66 @@ describe('the workloads', () => {
   });
 });
 
+/** A box as a browser lays it out: jsdom gives no content a height. */
+function scrollTo(box: HTMLElement, scrollTop: number, scrollHeight = 10_000): void {
+  Object.defineProperties(box, { scrollHeight: { configurable: true, value: scrollHeight }, clientHeight: { configurable: true, value: 600 } });
+  box.scrollTop = scrollTop;
+  fireEvent.scroll(box);
+}
+
 describe('the logs', () => {
+  it('show when a line was written as the page’s other times, with date and offset', async () => {
+    const at = Date.UTC(2026, 10, 25, 23, 30, 7, 120);
+    const line = { message: 'far away', levelname: 'INFO', asctime: '2026-11-25 15:30:07,120', request_id: 'bad-1', at: 'the author’s own' };
+    const server = new Server()
+      .on('GET api/apis/iris/logs/tail', json({ records: [line], times: [at], position: '5-0' }))
+      .on('GET api/apis/iris/workloads', json({ workloads: [], next: null, scanned: 0 }))
+      .on('GET api/apis/iris/workloads/bad-1', json({ ...workload('bad-1'), result: null, failure: null, payload_kept: false }))
+      .on('GET api/apis/iris/workloads/bad-1/logs', json({ records: [line], times: [at], first: 0, total: 1 }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="logs" />);
+    const shown = await screen.findByTitle(localTime(at));
+    expect(shown.textContent).toBe(localTime(at).slice(11, 23));
+    expect(screen.getByText('the author’s own')).toBeTruthy();
+    server.socket.say({ logs: { iris: { position: '6-0', records: [{ ...line, message: 'later' }], times: [at + 1000], gap: false } } });
+    expect((await screen.findByTitle(localTime(at + 1000))).textContent).toContain(':08.120');
+    fireEvent.click(screen.getAllByRole('button', { name: 'Open workload bad-1' })[0]);
+    expect(await screen.findByTitle(localTime(at))).toBeTruthy();
+  });
+
+  it('say that only the newest lines were searched, and load older ones', async () => {
+    const lines = (from: number, to: number) => Array.from({ length: to - from }, (_, at) => ({ message: `line ${from + at}`, levelname: 'INFO' }));
+    const server = new Server().on('GET api/apis/iris/logs/tail', json({ records: lines(500, 1500), position: '5-0' }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="logs" />);
+    expect(await screen.findByText('the newest 1,000 lines')).toBeTruthy();
+    fireEvent.change(screen.getByRole('searchbox', { name: 'Search the log' }), { target: { value: 'line 77 ' } });
+    fireEvent.change(screen.getByRole('searchbox', { name: 'Search the log' }), { target: { value: 'line 499' } });
+    expect(await screen.findByText('0 of the newest 1,000 lines')).toBeTruthy();
+    expect(screen.getByText(/None of the newest 1,000 lines/)).toBeTruthy();
+    server.on('GET api/apis/iris/logs/tail', json({ records: lines(0, 1500), position: '5-0' }));
+    fireEvent.click(screen.getByRole('button', { name: 'Load older' }));
+    expect(await screen.findByText('1 of 1,500 lines')).toBeTruthy();
+    expect(server.asked.at(-1)!.path).toContain('lines=10000');
+    expect(screen.queryByRole('button', { name: 'Load older' })).toBeNull();
+  });
+
+  it('are followed no longer once the reader goes away from the end, by whatever, and again when he is back', async () => {
+    const server = new Server().on('GET api/apis/iris/logs/tail', json({ records: [{ message: 'begun' }], position: '5-0' }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="logs" />);
+    const box = await screen.findByRole('log');
+    const follow = screen.getByRole('checkbox', { name: 'Follow' }) as HTMLInputElement;
+    scrollTo(box, 9400);
+    // The text has grown, and the end is followed a moment later.
+    scrollTo(box, 9400, 12_000);
+    expect(follow.checked).toBe(true);
+    scrollTo(box, 11_400, 12_000);
+    scrollTo(box, 9000, 12_000);
+    expect(follow.checked).toBe(false);
+    scrollTo(box, 10_000, 12_000);
+    expect(follow.checked).toBe(false);
+    scrollTo(box, 11_390, 12_000);
+    expect(follow.checked).toBe(true);
+  });
+
   it('follow the stream, are filtered by level and text, and lead to the workload', async () => {
     const line = (message: string, levelname: string, request_id = '') => ({ message, levelname, request_id, asctime: '2026-11-25 10:00:00,000' });
     const server = new Server()
@@ -368,6 +512,20 @@ describe('the Test tab', () => {
     fireEvent.click(screen.getByRole('tab', { name: 'Test' }));
     expect((screen.getByLabelText('Body') as HTMLTextAreaElement).value).toBe('{"petal": 1}');
     expect(screen.getByText('"setosa"')).toBeTruthy();
+  });
+
+  it('leaves the keyboard on Send while it sends, once', async () => {
+    const server = new Server().on('POST run/iris', () => new Promise<Response>(() => undefined));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="test" />);
+    const send = screen.getByRole('button', { name: 'Send' });
+    send.focus();
+    fireEvent.click(send);
+    await screen.findByText('Sending…');
+    fireEvent.click(send);
+    // From what is disabled in its own way a browser takes the keyboard.
+    expect((send as HTMLButtonElement).disabled).toBe(false);
+    expect(document.activeElement).toBe(send);
+    expect(server.asked.filter(one => one.method === 'POST')).toHaveLength(1);
   });
 
   it('shows why the gateway refused a payload', async () => {

@@ -5,7 +5,7 @@ import { age, bytes, duration, localTime } from '../src/format';
 import { hex, textOf } from '../src/inspector';
 import { messageOf } from '../src/logs';
 import { placeIn } from '../src/parts';
-import { callOf, curl, javascript, literal, python, quoted } from '../src/snippets';
+import { callOf, curl, curlLookUp, javascript, literal, python, quoted } from '../src/snippets';
 import { differenceOf } from '../src/versions';
 import { ENVIRONMENT, Server } from './server';
 
@@ -73,6 +73,27 @@ describe('snippets', () => {
     expect(curl({ url: 'u', headers: {}, through: false }, { contentType: 'image/png', bytes: new Uint8Array([255, 0]) })).toBe(
       "printf '%s' '/wA=' | base64 -d | curl 'u' -H 'Content-Type: image/png' --data-binary @-"
     );
+  });
+
+  it('pipe a text that is too long for an argument of a shell', () => {
+    const long = curl({ url: 'u', headers: {}, through: false }, payload('x'.repeat(131_072), 'text/plain'));
+    expect(long).toMatch(/^printf '%s' 'eHh4.*' \| base64 -d \| curl 'u' -H 'Content-Type: text\/plain' --data-binary @-$/);
+  });
+
+  it('carry the call token where the gateway wants one, each in its language', async () => {
+    const guarded = callOf(await new Server().live([], { ...ENVIRONMENT, guarded: true }), '/iris', 'localhost');
+    expect(guarded).toMatchObject({ url: 'http://127.0.0.1:8780/iris', through: false });
+    expect(curl(guarded)).toContain('-H "Authorization: Bearer $JUPYTER_CORTEX_CALL_TOKEN"');
+    expect(curlLookUp(guarded, 'w-1')).toBe('curl \'http://127.0.0.1:8780/iris/w-1\' -H "Authorization: Bearer $JUPYTER_CORTEX_CALL_TOKEN"');
+    expect(python(guarded)).toMatch(/^import os\nimport requests\n/);
+    expect(python(guarded)).toContain('"Authorization": f"Bearer {os.environ[\'JUPYTER_CORTEX_CALL_TOKEN\']}"');
+    expect(javascript(guarded)).toContain('Authorization: `Bearer ${process.env.JUPYTER_CORTEX_CALL_TOKEN}`');
+    const through = callOf(await new Server().live([], { ...ENVIRONMENT, guarded: true }), '/iris', 'hub.example');
+    expect(curl(through)).toContain('-H "Authorization: token $JUPYTER_TOKEN"');
+    expect(python(through)).toContain('"Authorization": f"token {os.environ[\'JUPYTER_TOKEN\']}"');
+    expect(javascript(through)).toContain('Authorization: `token ${process.env.JUPYTER_TOKEN}`');
+    const open = callOf(await new Server().live([]), '/iris', 'localhost');
+    expect([curl(open), curlLookUp(open, 'w-1'), python(open), javascript(open)].join()).not.toContain('Authorization');
   });
 
   it('lead to the gateway on its own machine and through Jupyter elsewhere', async () => {

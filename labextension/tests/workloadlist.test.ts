@@ -82,6 +82,55 @@ describe('the list of workloads', () => {
     expect(server.asked).toHaveLength(2);
   });
 
+  it('asks for an id as it was typed, in its own case, and says how many were looked at', async () => {
+    const { list, server } = await listOf(workload('a'));
+    list.filter('', ' Req-A1 ');
+    expect(list.complete).toBe(false);
+    server.on(PATH, json({ workloads: [], next: 'c1', scanned: 20_000 }));
+    await list.search();
+    expect(server.asked.at(-1)!.path).toContain('q=Req-A1');
+    expect([list.complete, list.scanned]).toEqual([false, 20_000]);
+    server.on(PATH, json({ workloads: [workload('Req-A1')], next: null, scanned: 300 }));
+    await list.more();
+    expect(list.rows.map(row => row.id)).toEqual(['Req-A1']);
+    expect([list.complete, list.scanned]).toEqual([true, 20_300]);
+  });
+
+  it.each([null, 'deep'])('begins anew when the filter is cleared, whatever the search had come to (%s)', async end => {
+    const server = new Server().on(PATH, json({ workloads: [workload('new', 'completed', 9000)], next: 'c1', scanned: 1 }));
+    const list = new WorkloadList(server.client, 'iris');
+    await list.reload();
+    list.filter('failed', '');
+    server.on(PATH, json({ workloads: [workload('old', 'failed', 5)], next: end, scanned: 9000 }));
+    await list.search();
+    list.filter('', '');
+    expect(list.complete).toBe(false);
+    server.on(PATH, json({ workloads: [workload('new', 'completed', 9000)], next: 'c1', scanned: 1 }));
+    const coming = list.search();
+    list.apply(changes(workload('told', 'in_queue', 9500)));
+    await coming;
+    // Between the newest page and what the search had found lie others that were never loaded.
+    expect(list.rows.map(row => row.id)).toEqual(['told', 'new']);
+    expect(list.complete).toBe(false);
+    server.on(PATH, json({ workloads: [workload('middle', 'completed', 50), workload('old', 'failed', 5)], next: null, scanned: 2 }));
+    await list.more();
+    expect(server.asked.at(-1)!.path).toContain('cursor=c1');
+    expect(list.rows.map(row => row.id)).toEqual(['told', 'new', 'middle', 'old']);
+    expect(list.complete).toBe(true);
+  });
+
+  it('has no hole where the filter is cleared while all is asked for once more', async () => {
+    const { list, server } = await listOf(...rows(500, 'in_queue'));
+    list.filter('failed', '');
+    const pages = [1000, 500].map(from => json({ workloads: rows(from, 'completed'), next: from > 500 ? 'below500' : null, scanned: 500 }));
+    server.on(PATH, () => pages.shift()!);
+    const renewing = list.renew();
+    list.filter('', '');
+    await Promise.all([renewing, list.search()]);
+    expect(list.rows).toHaveLength(1000);
+    expect(list.complete).toBe(true);
+  });
+
   const rows = (from: number, status: any, run = 1) => Array.from({ length: 500 }, (_, at) => workload(`w${from - at}`, status, from - at, { run }));
 
   it('asks for all that is loaded once more after a burst, also for what the burst pushed down', async () => {

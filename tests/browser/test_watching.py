@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from ..server.reports import write_report
 from . import views
 from .conftest import GreeterMaker, TabMaker
 from .greeter import FAILS, HANDLER
@@ -50,6 +51,37 @@ def test_a_failed_request_leads_to_the_line_that_raised(tab: TabMaker, greeter: 
     )
     assert where.json_value() == "cell-1:8"
     assert len(page.context.pages) == 1
+
+
+def test_a_failure_of_a_notebook_handler_leads_to_its_cell(tab: TabMaker) -> None:
+    one = tab()
+    jupyter = one.jupyter
+    config = write_report(jupyter.root / "reports", "report-fails", "# parameters\nn = 1", "x = 2\nn / 0")
+    notebook = config.with_name("report.ipynb")
+    notebook.write_text(notebook.read_text().replace('"name": "any"', '"name": "cortex"'))  # which JupyterLab starts without asking
+    client = jupyter.environment.client()
+    client.deploy(config)
+    identity = client.submit("report-fails", {"n": 1})
+    page = one.lab()
+    region = views.api_page(page, "report-fails", "Workloads")
+    expect(region.get_by_role("button", name="Open reports/report.ipynb")).to_be_visible()
+    row = views.workload(region, identity)
+    expect(row).to_contain_text("failed", timeout=60_000)
+    row.click()
+    inspector = region.get_by_role("region", name=f"Workload {identity}")
+    inspector.get_by_role("group", name="Error").get_by_role("button", name="cell 2, line 2").last.click()
+    where = page.wait_for_function(
+        """() => {
+            const panels = [...window.jupyterapp.shell.widgets('main')].filter(one => one.isVisible && one.context?.path.endsWith('report.ipynb'));
+            const cell = panels[0]?.content.activeCell;
+            return cell?.editor?.hasFocus() && [cell.model.id, cell.editor.getCursorPosition().line + 1].join(':');
+        }"""
+    )
+    assert where.json_value() == "co-1:2"
+    views.api_page(page, "report-fails")
+    inspector.get_by_role("button", name="Replay in notebook").click()
+    expect(page.get_by_text("runs report.ipynb as a whole for each request").first).to_be_visible()
+    client.delete("report-fails")
 
 
 def test_the_table_is_filtered_and_walked_with_the_keyboard(tab: TabMaker, greeter: GreeterMaker) -> None:
@@ -103,6 +135,44 @@ def test_logs_follow_and_lead_to_their_request(tab: TabMaker, greeter: GreeterMa
     lines.get_by_role("button", name=f"Open workload {identity}").first.click()
     expect(region.get_by_role("region", name=f"Workload {identity}")).to_be_visible()
     expect(region.get_by_role("tab", name="Workloads")).to_have_attribute("aria-selected", "true")
+
+
+def test_who_reads_older_lines_by_keyboard_is_left_there_until_he_goes_to_the_end(tab: TabMaker, greeter: GreeterMaker) -> None:
+    talks = "        for at in range(payload.get('lines', 1)):\n            print('line', at)\n"
+    api = greeter("reading").write(HANDLER.replace("        time.sleep", f"{talks}        time.sleep"))
+    api.deploy("--no-check")
+    api.ended(api.post(name="Ada", lines=300))
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Logs")
+    lines = region.get_by_role("log", name="Log lines")
+    follow = region.get_by_role("checkbox", name="Follow")
+    expect(lines.get_by_text(re.compile(r"line 299\D"))).to_be_in_viewport()
+    lines.focus()
+    page.keyboard.press("Home")
+    expect(lines.get_by_text(re.compile(r"line 0\D"))).to_be_in_viewport()
+    expect(follow).not_to_be_checked()
+    api.ended(api.post(name="Grace"))
+    expect(region.get_by_role("status")).to_have_text(re.compile(r"^30[2-9] lines$"))
+    expect(lines.get_by_text(re.compile(r"line 0\D")).first).to_be_in_viewport()
+    page.keyboard.press("End")
+    expect(follow).to_be_checked()
+    api.ended(api.post(name="Katherine"))
+    expect(lines.get_by_text("greeting Katherine")).to_be_in_viewport()
+    expect(follow).to_be_checked()
+
+
+def test_the_log_of_a_request_goes_on_while_it_runs(tab: TabMaker, greeter: GreeterMaker) -> None:
+    twice = "        print('slept')\n        time.sleep(payload.get('seconds', 0))\n"
+    api = greeter("speaking").write(HANDLER.replace("        return", f"{twice}        return"))
+    api.deploy("--no-check")
+    identity = api.post(name="Ada", seconds=8)
+    page = tab().lab()
+    region = views.api_page(page, api.name, "Workloads")
+    views.workload(region, identity).click()
+    inspector = region.get_by_role("region", name=f"Workload {identity}")
+    expect(inspector.get_by_role("table")).to_contain_text("slept", timeout=30_000)
+    expect(inspector.get_by_role("heading").first).to_contain_text("in progress")
+    api.ended(identity)
 
 
 def test_a_long_log_of_a_request_opens_at_its_end_and_is_searched_whole(tab: TabMaker, greeter: GreeterMaker) -> None:

@@ -193,6 +193,14 @@ def test_the_traits_are_the_last_word(noting: Noting, own_lab: LabMaker, tmp_pat
     assert "of-the-trait" not in own.log.read_text()
 
 
+def test_kernels_point_to_where_the_traits_do(noting: Noting, own_lab: LabMaker, tmp_path: Path) -> None:
+    own = own_lab(tmp_path / "home", f"--CortexExtension.url={noting.url}", "--CortexExtension.token=of-the-trait", JUPYTER_CORTEX_TOKEN="other")
+    one = own.kernel()
+    one.run("from jupyter_cortex.core.settings import Settings\nfrom jupyter_cortex.environments import Environments")
+    one.run("found = Environments(Settings.read()).find()")
+    assert one.value("[found.name, found.url, found.token]") == ["settings", noting.url, "of-the-trait"]
+
+
 # To a real gateway ------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +218,20 @@ def test_summaries_say_which_notebook_they_are(lab: Lab, kernel: KernelMaker, en
     assert {row["name"]: row["notebook"] for row in lab.get("snapshot").json()["apis"]}["of-a-notebook"] == "below here/ümlaut.ipynb"
     (lab.root / "below here" / "ümlaut.ipynb").rename(lab.root / "moved.ipynb")
     assert lab.get("api/apis/of-a-notebook").json()["notebook"] is None
+
+
+def test_a_notebook_handlers_notebook_is_the_one_in_its_project(lab: Lab, environment: Environment) -> None:
+    config = write_report(lab.root / "reports", "of-a-report", "1 / 0")
+    with environment.client() as client:
+        client.deploy(config)
+    assert lab.get("api/apis/of-a-report").json()["notebook"] == "reports/report.ipynb"
+    assert [one["notebook"] for one in lab.get("api/apis/of-a-report").json()["api_versions"]] == ["reports/report.ipynb"]
+    for path in ("api/apis", "snapshot"):
+        said = lab.get(path).json()
+        listed = {row["name"]: row for row in (said if path == "api/apis" else said["apis"])}
+        assert listed["of-a-report"]["notebook"] == "reports/report.ipynb", path
+    (lab.root / "reports" / "report.ipynb").unlink()
+    assert lab.get("api/apis/of-a-report").json()["notebook"] is None
 
 
 def test_a_notebook_outside_the_root_or_of_another_machine_is_none_of_ours(tmp_path: Path) -> None:
@@ -234,6 +256,13 @@ def test_a_notebook_outside_the_root_or_of_another_machine_is_none_of_ours(tmp_p
     ):
         assert notebook_path(str(root), source) is None, source
     assert notebook_path(None, f"me@{host}:{root}/a.ipynb") is None
+    spec = {"handler": {"type": "notebook", "path": "a.ipynb"}}
+    (root / "cortex.yaml").touch()
+    assert notebook_path(str(root), f"me@{host}:{root}/cortex.yaml", spec) == "a.ipynb"
+    assert notebook_path(str(root), f"me@{host}:{root}", spec) == "a.ipynb"
+    for source, path in ((f"me@{host}:{root}/cortex.yaml", "../root2.ipynb"), (f"me@elsewhere:{root}/cortex.yaml", "a.ipynb"), ("", "a.ipynb")):
+        assert notebook_path(str(root), source, {"handler": {"type": "notebook", "path": path}}) is None, source
+    assert notebook_path(str(root), f"me@{host}:{root}/cortex.yaml", {"handler": {"type": "python", "path": "a.ipynb"}}) is None
 
 
 def test_bodies_results_and_refusals_pass_unchanged(lab: Lab, environment: Environment, project: ProjectMaker) -> None:

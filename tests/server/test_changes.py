@@ -165,7 +165,7 @@ def test_log_lines_come_with_their_position(control: httpx.Client, stage: Stage)
     said = waiting.answer()["logs"][api.name]
     assert (said["records"], said["gap"]) == ([{"message": "new"}, {"message": "no json"}], False)
     assert changes(control, logs={api.name: said["position"]})["logs"] == {}
-    assert changes(control, logs={api.name: "$"})["logs"][api.name] == {"position": said["position"], "records": [], "gap": False}
+    assert changes(control, logs={api.name: "$"})["logs"][api.name] == {"position": said["position"], "records": [], "times": [], "gap": False}
 
 
 # Waiting -------------------------------------------------------------------------------------------------------------

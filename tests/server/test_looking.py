@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -272,7 +273,7 @@ def test_lines_of_others_that_name_a_workload_are_not_its_own(control: httpx.Cli
     found = control.get(f"{V1}/apis/{api.name}/workloads/{request_id}/logs").json()["records"]
     assert found == own
     page = control.get(f"{V1}/apis/{api.name}/workloads/{request_id}/logs", params={"limit": 2}).json()
-    assert page == {"records": own[1:], "first": 1, "total": 3}
+    assert {key: page[key] for key in ("records", "first", "total")} == {"records": own[1:], "first": 1, "total": 3}
 
 
 def test_a_long_log_comes_page_by_page_and_a_search_looks_through_all_of_it(control: httpx.Client, stage: Stage) -> None:
@@ -317,7 +318,7 @@ def test_a_workload_shows_at_most_a_megabyte_of_its_lines(control: httpx.Client,
 def test_the_tail_of_a_log_is_its_newest_lines_and_the_position_behind_them(control: httpx.Client, stage: Stage) -> None:
     api = stage("looking-tail")
     path = f"{V1}/apis/{api.name}/logs/tail"
-    assert control.get(path).json() == {"records": [], "position": "0-0"}
+    assert control.get(path).json() == {"records": [], "times": [], "position": "0-0"}
     for at in range(0, 300, 3):
         logs.append(api.store, api.name, [json.dumps({"n": at + more}) for more in range(3)])
     last: Any = api.store.xrevrange(keys.logs(api.name), count=1)
@@ -326,6 +327,37 @@ def test_the_tail_of_a_log_is_its_newest_lines_and_the_position_behind_them(cont
         assert [record["n"] for record in said["records"]] == list(range(max(0, 300 - wanted), 300))
         assert said["position"] == last[0][0].decode()
     assert control.get(f"{V1}/apis/{api.name}/logs", params={"lines": 2}).text == '{"n": 298}\n{"n": 299}\n'
+
+
+def test_lines_say_when_they_were_written_wherever_their_worker_was(control: httpx.Client, stage: Stage) -> None:
+    api = stage("looking-times")
+    request_id = api.submit("timed")
+    begun = int(time.time() * 1000)
+    offsets = [hours * 3600 for hours in (0, -8, 5.75, 14)]
+    lines = []
+    for at, offset in enumerate(offsets):
+        local = datetime.fromtimestamp(begun / 1000 - 60 + at + offset, UTC)
+        lines.append({"asctime": f"{local:%Y-%m-%d %H:%M:%S},{begun % 1000:03}", "message": str(at), "request_id": "timed"})
+    logs.append(api.store, api.name, [json.dumps(line) for line in lines] + ['{"message": "without", "request_id": "timed"}'])
+    tail = control.get(f"{V1}/apis/{api.name}/logs/tail").json()
+    asked = {"events": {}, "logs": {api.name: "0-0"}, "wait": 0}
+    changes = control.post(f"{V1}/changes", json=asked).json()["logs"][api.name]
+    own = control.get(f"{V1}/apis/{api.name}/workloads/{request_id}/logs", params={"limit": 10}).json()
+    for said in (tail, changes, own):
+        assert said["times"][:4] == [begun - 60_000 + at * 1000 for at in range(4)]
+        assert abs(said["times"][4] - begun) < 60_000
+        assert said["records"][:4] == lines, "the lines themselves are as they were written"
+
+
+def test_lines_that_a_failed_workload_keeps_say_when_they_were_written(control: httpx.Client, stage: Stage) -> None:
+    api = stage("looking-kept-times")
+    request_id = api.submit()
+    failed = int(time.time())
+    # It ran for half an hour, five hours west of here.
+    said = [f"{datetime.fromtimestamp(failed - ago - 5 * 3600, UTC):%Y-%m-%d %H:%M:%S},000" for ago in (1800, 0)]
+    api.fail(request_id, lines=[json.dumps({"asctime": one, "message": "x"}) for one in said])
+    page = control.get(f"{V1}/apis/{api.name}/workloads/{request_id}/logs", params={"limit": 10}).json()
+    assert page["times"] == [(failed - 1800) * 1000, failed * 1000]
 
 
 # History -------------------------------------------------------------------------------------------------------------

@@ -140,6 +140,20 @@ def test_what_runs_is_found_behind_a_queue_of_any_length(store: redis.Redis) -> 
     assert len(ids_of(all_pages(store, api.name, frozenset({Status.IN_QUEUE}), 1000))) == 2997
 
 
+def test_a_search_for_a_whole_id_finds_it_at_once_and_shows_it_once(store: redis.Redis) -> None:
+    api = Staged(store, "whole-id")
+    wanted = api.submit("Known-7")
+    others = [api.submit(f"Known-7{at}") for at in range(30)]
+    api.fail(wanted)
+    first = page(store, api.name, NONE, 1, q="Known-7")
+    assert ([record.id for record in first.records], first.next is None) == ([wanted], False)
+    assert round_trips(lambda: page(store, api.name, NONE, 50, q="Known-7")) <= 2
+    shown = ids_of(all_pages(store, api.name, limit=7, q="Known-7"))
+    assert (shown[0], sorted(shown[1:])) == (wanted, sorted(others))
+    assert ids_of(all_pages(store, api.name, frozenset({Status.COMPLETED}), q="Known-7")) == []
+    assert ids_of(all_pages(store, api.name, q="Known-7:b")) == [], "which is no id, but may be a key's name"
+
+
 def test_a_search_looks_at_20_000_and_says_so_and_goes_on_behind_them(store: redis.Redis) -> None:
     api = Staged(store, "search")
     oldest = api.submit("needle-1")
