@@ -323,8 +323,8 @@ export function DeployForm(props: IDeployFormProps): JSX.Element {
       {shown && <Surprises rows={shown.surprises} recorded={shown.recorded} jump={jump} />}
       {asks && !blocked && (
         <label className="cx-check">
-          <input type="checkbox" checked={yes} onChange={event => setYes(event.target.checked)} disabled={phase === 'working'} /> Publish what ran, not what
-          stands there now
+          <input type="checkbox" checked={yes} onChange={event => setYes(event.target.checked)} disabled={phase === 'working'} />{' '}
+          {shown?.surprises.every(row => !row.asks || row.kind === 'untrained') ? 'Publish it as it is, untrained' : 'Publish what ran, not what stands there now'}
         </label>
       )}
       {phase === 'working' && <progress className="cx-progress" aria-label="Progress" value={amount} max={1} />}
@@ -396,7 +396,7 @@ function Surprises({ rows, recorded, jump }: { rows: ISurprise[]; recorded: bool
       {rows.map((row, at) => (
         <li key={at} className={row.blocks ? 'cx-bad' : 'cx-warn'}>
           <Badge status={row.blocks ? 'failed' : 'changed'} text={row.blocks ? 'must be mended' : row.asks ? 'your answer is needed' : 'note'} /> <Jump place={row.place} jump={jump} /> {row.message}
-          {row.remedy && <span className="cx-dim">; {row.asks && !row.blocks ? 'run it again, or tick the box below' : row.remedy}</span>}
+          {row.remedy && <span className="cx-dim">; {row.asks && !row.blocks ? row.remedy.replace(/, or publish .*--yes$/, ', or tick the box below') : row.remedy}</span>}
         </li>
       ))}
       {!recorded && (

@@ -204,11 +204,7 @@ function Payload({ model, name, row }: { model: CortexModel; name: string; row: 
         </span>{' '}
         {value && <Copy text={() => curl(call, value)} what="this request as curl" label="Copy as curl" />}
       </h4>
-      {!row.payload_kept && (
-        <p className="cx-dim">
-          Not kept. Payloads are deleted after success; <code>retain: {'{payload: always}'}</code> in cortex.yaml keeps them.
-        </p>
-      )}
+      {!row.payload_kept && <p className="cx-dim">Not kept{row.payload_gone ? `: ${row.payload_gone}` : ''}.</p>}
       {row.payload_kept && !wanted && <Button label={`Show ${bytes(row.size)}`} onClick={() => want(true)} />}
       {problem && <ProblemBox problem={problem} />}
       {loading && wanted && row.payload_kept && !value && <Loading what="the payload" />}

@@ -166,6 +166,8 @@ export interface IWorkloadDetails extends IWorkload {
   result: unknown;
   failure: { traceback?: string; [key: string]: unknown } | null;
   payload_kept: boolean;
+  /** Why it is not, once the workload has ended. */
+  payload_gone?: string;
   /** Which failures are this one; "" where it did not fail. */
   fingerprint?: string;
   /** The payload that is kept is not the caller's any more. */

@@ -122,6 +122,16 @@ describe('the Deploy dialog', () => {
     expect(sent(server, 'deploy').yes).toBe(true);
   });
 
+  it('asks about training that would stay behind, and names what keeps it', async () => {
+    const remedy = 'keep the trained one with `%cortex save model`, or publish it as it is with --yes';
+    const row = surprise({ asks: true, kind: 'untrained', message: '`train(...)` may train `model`', remedy });
+    await form(new Server().on('POST notebook/show', ndjson({ result: { ...SHOWN, surprises: [row] } })));
+    expect(off('Deploy')).toBe(true);
+    expect(screen.getByRole('list', { name: 'What you should know first' }).textContent).toContain('`%cortex save model`, or tick the box below');
+    fireEvent.click(screen.getByLabelText('Publish it as it is, untrained'));
+    expect(off('Deploy')).toBe(false);
+  });
+
   it('offers to run a notebook that did not run, then looks again', async () => {
     const waiting = surprise({ kind: 'no_handler', blocks: true, message: 'it defines Handler and has not run in this kernel yet' });
     const server = new Server().on('POST notebook/show', ndjson({ result: { ...SHOWN, surprises: [waiting] } }));

@@ -159,9 +159,9 @@ describe('a workload that failed', () => {
   });
 
   it('offers nothing that cannot work: no payload any more, or a redacted one', async () => {
-    const server = serve().on('GET api/apis/iris/workloads/bad-1', json({ ...details, payload_kept: false }));
+    const server = serve().on('GET api/apis/iris/workloads/bad-1', json({ ...details, payload_kept: false, payload_gone: 'it has 11,000,000 bytes' }));
     const { unmount } = render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="workloads" workload="bad-1" />);
-    await screen.findByText(/Not kept/);
+    await screen.findByText('Not kept: it has 11,000,000 bytes.');
     expect(screen.queryByRole('button', { name: 'Replay in notebook' })).toBeNull();
     unmount();
     server.on('GET api/apis/iris/workloads/bad-1', json({ ...details, redacted: true }));
