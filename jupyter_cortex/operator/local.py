@@ -172,7 +172,6 @@ def down(settings: Settings, progress: Callable[[str], None] = lambda step: None
     if running:
         stopped["worker"] = len(running)
     stop("gateway", Slot(home.run, "gateway"), 10)
-    (home.run / "chain.json").unlink(missing_ok=True)  # the gateway's: whoever asks for its door is to find none
     store = EmbeddedStore(home)
     if not settings.redis_url or store.pid() is not None:  # it was started before that was set, perhaps
         if store.pid() is not None:

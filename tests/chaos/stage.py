@@ -101,7 +101,7 @@ class Stage:
     def _look_around(self) -> None:
         home = self.environment.home
         self.left = [f"{process.pid} {' '.join(process.info['cmdline'] or [])[:200]}" for process in processes_of(home)]
-        self.left += [str(path) for path in self.home.run.iterdir() if path.suffix != ".lock"]
+        self.left += [str(path) for path in self.home.run.iterdir() if path.suffix != ".lock" and path.name != "chain.json"]
         for log in self.home.logs.iterdir():
             # The store's own words, and those of handlers, are not ours.
             text = log.read_text(errors="replace") if not log.name.startswith("store") else ""

@@ -98,7 +98,7 @@ def test_down_leaves_no_process_socket_or_file(own_environment: Callable[..., En
     left = [path for path in environment.home.rglob("*") if stat.S_ISSOCK(path.lstat().st_mode)]
     assert left == []
     run = {path.name for path in Home(environment.home).run.iterdir()}
-    assert run - {"operator.lock", "gateway.lock", "store.lock", "worker-parent-1.lock"} == set()
+    assert run - {"operator.lock", "gateway.lock", "store.lock", "worker-parent-1.lock", "chain.json"} == set()
     assert all(environment.slot(name.removesuffix(".lock")).pid() is None for name in run if name.endswith(".lock"))
     # The port that it keeps stays noted, so that no other environment chooses it meanwhile.
     assert temporary() - before <= {f"cortex-{os.getuid()}-port-{port}"}
