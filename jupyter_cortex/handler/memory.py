@@ -10,6 +10,7 @@ would see a quick allocation too late, and could only kill. What is reserved and
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from pathlib import Path
 
 #: What may be reserved between two looks: the stacks (8 MB each) of threads that start, and what allocators keep in hand.
 IN_HAND = 64 << 20
-#: The same for a notebook's cells, which import their libraries under the limit: OpenBLAS alone takes 190 MB at once.
-IN_CELLS = 256 << 20
+#: The same for a notebook's cells, which import their libraries under the limit: OpenBLAS alone takes 40 MB for each core at once.
+IN_CELLS = max(256, 48 * (os.cpu_count() or 1)) << 20
 #: What may be reserved while a handler is imported and constructed; after that it is known what of it is in use.
 AT_START = 512 << 20
 #: The share of its memory in use from which a replica that was refused more is replaced: something in it keeps what the next workloads need.

@@ -126,27 +126,33 @@ def render(total: dict[str, Any], labels: dict[str, str]) -> str:
 
 
 def render_all(totals: Sequence[tuple[dict[str, Any], dict[str, str]]]) -> str:
-    """The same of several, each with its labels: what has one name is one family, whoever counted it."""
+    """The same of several, each with its labels: what has one name is one family, whoever counted it.
+
+    Where a name is of two kinds, the second one's series are left out and counted.
+    """
     lines: list[str] = []
     taken: set[str] = set()
+    dropped = [float(total.get("dropped") or 0) for total, _ in totals]
     for kind in _KINDS:
-        families: dict[str, list[tuple[dict[str, str], Any]]] = {}
-        for total, labels in totals:
+        families: dict[str, list[tuple[int, dict[str, str], Any]]] = {}
+        for at, (total, labels) in enumerate(totals):
             for key, value in sorted((total.get(kind) or {}).items()):
                 name, tags = json.loads(key)
-                families.setdefault(name, []).append((_merged_labels(tags, labels), value))
+                families.setdefault(name, []).append((at, _merged_labels(tags, labels), value))
         for name, series in families.items():
             # Two processes may use one name differently; a scrape with a name in two families is refused as a whole.
             names = {name} | ({f"{name}_{end}" for end in ("bucket", "sum", "count")} if kind == "histograms" else set())
             if not taken.isdisjoint(names):
+                for at, _, _ in series:
+                    dropped[at] += 1
                 continue
             taken |= names
             lines.append(f"# TYPE {name} {kind[:-1]}")
-            for merged, value in series:
+            for _, merged, value in series:
                 lines += _samples(kind, name, merged, value)
-    dropped = [(labels, total["dropped"]) for total, labels in totals if total.get("dropped")]
-    lines += ["# TYPE cortex_metric_samples_dropped counter"] if dropped else []
-    lines += [f"cortex_metric_samples_dropped{_labels(_merged_labels([], labels))} {_number(count)}" for labels, count in dropped]
+    lines += ["# TYPE cortex_metric_samples_dropped counter"] if any(dropped) else []
+    for (_, labels), count in zip(totals, dropped, strict=True):
+        lines += [f"cortex_metric_samples_dropped{_labels(_merged_labels([], labels))} {_number(count)}"] if count else []
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -18,6 +18,7 @@ import hiredis
 import redis
 import redis.asyncio
 
+from ..store.connection import is_temporary
 from ..store.scripts import CANCEL, FOLLOW, PIECE, SUBMIT, SWEEP
 
 #: A command's last argument that is larger goes out as it is: packing 10 MB in pieces took 11 ms, a fifth of what the gateway does for them.
@@ -253,8 +254,11 @@ class Line:
 
 
 async def _asked(connection: Any, *command: str) -> Any:
-    """The reply, None where this user may not ask."""
+    """The reply, None where this user may not ask. Raises redis.ResponseError for what passes (a script that holds the store)."""
     await connection.send_command(*command)
-    with contextlib.suppress(redis.ResponseError):
+    try:
         return await connection.read_response()
-    return None
+    except redis.ResponseError as error:
+        if is_temporary(error):
+            raise
+        return None

@@ -58,6 +58,8 @@ class Upload:
     def __init__(self, call: Call, api: str, request_id: str, direct: Direct | None = None) -> None:
         self._call, self._direct = call, direct
         self._epoch, self._careful, self._scripted = 0, direct is None, 0.0
+        #: Where what was last sent directly ends.
+        self._sent = -1
         self.api, self.request_id = api, request_id
         self.token = os.urandom(8).hex()
         self.size = 0
@@ -93,7 +95,7 @@ class Upload:
 
     async def _send(self, offset: int, piece: bytes, before: asyncio.Task[None] | None) -> None:
         began = perf_counter()
-        there = await self._appended(offset, piece)
+        there = await self._appended(offset, piece, before)
         if there is None:
             there = await self._there(offset, piece)
         took = perf_counter() - began
@@ -116,14 +118,17 @@ class Upload:
     def lost() -> StoreUnavailable:
         return StoreUnavailable("the store lost parts of the body while it came in; try again", retry_after=1)
 
-    async def _appended(self, offset: int, piece: bytes) -> int | None:
+    async def _appended(self, offset: int, piece: bytes, before: asyncio.Task[None] | None) -> int | None:
         """How many bytes are there, None where only the script can tell. Raises StoreUnavailable where others are in between."""
         if self._direct is None or self._careful or not self._epoch or monotonic() - self._scripted > ANEW_S:
             return None
+        if self._sent != offset and before is not None:
+            await asyncio.wait((before,))  # it goes by the script, perhaps once more: this one must not come to stand in its place
         sent = self._direct.at_once(self._epoch, ("APPEND", keys.upload(self.api, self.request_id, self.token), piece))
         if sent is None:
             self._careful = True
             return None
+        self._sent = offset + len(piece)
         try:
             (there,) = await sent
         except (redis.RedisError, OSError):

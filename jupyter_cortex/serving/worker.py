@@ -325,6 +325,10 @@ class Supervisor:
             if replica.phase in (Phase.STARTING, Phase.READY):
                 replica.kill()  # it holds no work, and a constructor may take for ever
             replica.drain()
+        there = not self._missing() and all(replica.phase in (Phase.READY, Phase.SERVING) for replica in self._serving())
+        if self._trouble and self._preparation.done and there:
+            self._trouble = ""  # the one that ended has no successor: fewer are wanted now
+            self._changed()
         for replica in self.replicas:
             if replica.drain_since is not None and now - replica.drain_since > self._drain_limit():
                 replica.kill()

@@ -311,3 +311,76 @@ def test_what_may_be_appended_once_more_is_refused(home: Home, client: redis.Red
 
     asyncio.run(run())
     assert not list(client.scan_iter(f"{keys.prefix(API)}:u:*"))
+
+
+class Parted:
+    """A store that runs what it is sent at once and answers later.
+
+    By their numbers: the commands that it refuses, those whose reply goes with the connection, and those that come late, as does what is tried again
+    after a while.
+    """
+
+    def __init__(self, *, refused: set[int], lost: set[int], late: set[int]) -> None:
+        self.refused, self.lost, self.late = refused, lost, late
+        self.value, self.told, self.epoch, self.haunted = b"", 0, 1, False
+
+    def _run(self, command: tuple[Any, ...]) -> int:
+        if command[0] == "APPEND":
+            self.value += command[2]
+            return len(self.value)
+        offset, piece = command[6], command[7]
+        if len(self.value) == offset:
+            self.value += piece
+        elif len(self.value) >= offset + len(piece) and self.value[offset : offset + len(piece)] != piece:
+            return -1
+        return len(self.value)
+
+    async def call(self, command: tuple[Any, ...]) -> Any:
+        self.told += 1
+        if self.told in self.late:
+            await asyncio.sleep(0.05)
+        said = self._run(command)
+        await asyncio.sleep(0.005)
+        return said
+
+    def at_once(self, epoch: int, command: tuple[Any, ...]) -> Any:
+        if epoch != self.epoch:
+            return None
+        self.told += 1
+        number, said = self.told, self._run(command) if self.told not in self.refused else 0
+
+        async def answer() -> list[int]:
+            await asyncio.sleep(0.01)
+            if number in self.refused:
+                raise redis.ResponseError("OOM command not allowed")
+            if number in self.lost or epoch != self.epoch:
+                self.epoch += 1
+                raise ConnectionResetError
+            return [said]
+
+        return asyncio.get_running_loop().create_task(answer())
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_whatever_is_refused_late_or_lost_a_body_is_whole_or_refused(seed: int) -> None:
+    """All pieces have one length: no count of bytes tells one that stands in another one's place."""
+    dice = random.Random(seed)
+    some = lambda: set(dice.sample(range(1, 12), dice.randrange(3)))  # noqa: E731
+    store = Parted(refused=some(), lost=some(), late=some())
+    pieces = [bytes([number]) * 100 for number in range(8)]
+
+    async def run() -> bool:
+        upload = Upload(store.call, API, "a", store)
+        try:
+            for piece in pieces:
+                await asyncio.sleep(dice.choice((0.0, 0.02)))
+                await upload.add(piece)
+            await upload.settle()
+        except StoreUnavailable:
+            return False
+        return len(store.value) == upload.size  # what submit.lua asks
+
+    if asyncio.run(run()):
+        assert store.value == b"".join(pieces)
+    else:
+        assert store.refused | store.lost, "nothing was refused or lost, and it is not there"

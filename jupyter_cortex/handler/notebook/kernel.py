@@ -5,6 +5,7 @@ Log records, progress and the story of a failure go to the replica as messages b
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import signal
@@ -50,7 +51,8 @@ def run(file: str, facts: dict[str, Any], ready: Callable[[], Any]) -> None:
 def _keep_limit() -> None:
     while True:
         time.sleep(LOOK_S)
-        memory.settle(memory.IN_CELLS)
+        with contextlib.suppress(OSError, MemoryError):  # a cell has too many files open, or is at the limit: the next look may be
+            memory.settle(memory.IN_CELLS)
 
 
 class Teller(logging.Handler):
