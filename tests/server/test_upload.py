@@ -328,6 +328,8 @@ class Parted:
         if command[0] == "APPEND":
             self.value += command[2]
             return len(self.value)
+        if command[0] == "UNLINK":
+            return 1
         offset, piece = command[6], command[7]
         if len(self.value) == offset:
             self.value += piece
@@ -377,6 +379,7 @@ def test_whatever_is_refused_late_or_lost_a_body_is_whole_or_refused(seed: int) 
                 await upload.add(piece)
             await upload.settle()
         except StoreUnavailable:
+            await upload.abandon()
             return False
         return len(store.value) == upload.size  # what submit.lua asks
 
