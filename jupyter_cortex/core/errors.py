@@ -396,7 +396,7 @@ class Interrupted(KernelProblem):
 def _family(cls: type[CortexError]) -> dict[str, type[CortexError]]:
     members = {cls.code: cls}
     for child in cls.__subclasses__():
-        members.update(_family(child))
+        members = {**_family(child), **members}  # one without a code of its own stands behind its parent
     return members
 
 
