@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,14 +10,15 @@ from enum import StrEnum
 from functools import cached_property
 
 from .secrets import hidden
-from .tree import children
+from .training import is_training, perhaps_trained, reads_weights, trained_by_gradients, trained_through, trained_with
+from .tree import children, root_name
 
 #: Methods that change what they are called on, in the standard library and in the libraries that models are made with.
 CHANGING = frozenset(
     """append appendleft extend extendleft insert remove pop popitem popleft clear sort reverse update setdefault add discard rotate
     difference_update intersection_update symmetric_difference_update subtract
     fit partial_fit fit_transform fit_resample fit_predict fit_generator train eval half float double bfloat16 cuda cpu compile build adapt
-    load_state_dict load_weights load_model requires_grad_ zero_grad backward step fine_tune fit_one_cycle
+    load_state_dict load_weights load_model requires_grad_ zero_grad backward step fine_tune fit_one_cycle train_on_batch learn
     register_buffer register_parameter register_module register add_module add_pipe add_tokens resize_token_embeddings freeze unfreeze
     seed set_params set_output setLevel addHandler addFilter put itemset fill resize setflags partition shuffle read_dict
     add_argument set_defaults add_patterns enable_model_cpu_offload to_empty share_memory""".split()
@@ -63,15 +63,6 @@ DRAWING = frozenset(
     rand randn randperm random_sample random_integers multivariate_normal poisson binomial exponential lognormal getrandbits randbytes
     readline readlines read fetchone fetchmany""".split()
 )
-#: Functions that work on what they are given even where their value is taken: ``history = train_model(model, data)``.
-_TRAINS = re.compile(r"(?:^|_)(?:train|fit|fine_?tune|optimi[sz]e)(?:_(?:model|net|network|loop|epochs?|one_epoch|step))?$")
-#: What an object does to the one that it was made with: an optimizer's step, a trainer's run.
-THROUGH = frozenset("step train fit fine_tune fit_one_cycle run".split())
-#: ... whatever made it, and what makes trainers of all kinds: there the model that is left behind is an untrained one.
-STEPPING = frozenset({"step", "fine_tune", "fit_one_cycle"})
-_TRAINER = re.compile(r"train|learn|optim|adam|sgd|rmsprop|adagrad|adadelta|lbfgs|pipeline|\.parameters\(", re.IGNORECASE)
-#: What a model's weights are called where a function computes how to change them.
-_WEIGHTS = frozenset({"trainable_variables", "trainable_weights"})
 #: What hands on the items of its arguments.
 _ITERATING = frozenset("enumerate zip reversed sorted list tuple iter tqdm".split())
 
@@ -119,6 +110,11 @@ class Change:
     def method(self) -> str:
         """The method whose call this is, of whatever object."""
         return self.code.func.attr if isinstance(self.code, ast.Call) and isinstance(self.code.func, ast.Attribute) else ""
+
+    @property
+    def reads(self) -> bool:
+        """Whether it puts trained weights in the place of those that its object had."""
+        return isinstance(self.code, ast.Call) and reads_weights(self.code)
 
     @property
     def function(self) -> str:
@@ -169,47 +165,31 @@ def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.s
             for target in (target.id for target in node.targets if isinstance(target, ast.Name)):
                 views[target] |= {part_of(node.value)} - {""}
                 made[target] += [node.value] if isinstance(node.value, ast.Call) else []
-    found += _training(statements, calls, found, made)
+    found += list(_training(statements, calls, found, made))
     for change in list(found):
         certain = change.certain and change.kind is not Kind.AUGMENTED  # `row += 1` changes what the loop goes through if that is an array
         found += [replace(change, name=name, certain=certain, kind=Kind.CALL) for name in _seen_through(views, change.name)]
     # A call is met twice where it is a whole statement: the firmer judgement counts.
     firm = {(change.name, change.line) for change in found if change.certain and change.kind is not Kind.AUGMENTED}
-    return list(dict.fromkeys(change for change in found if change.certain or (change.name, change.line) not in firm))
-
-
-def looks_like_a_trainer(text: str) -> bool:
-    """Whether a call of this text makes something that trains what it is given."""
-    return bool(_TRAINER.search(text))
+    trained = {(change.name, change.line) for change in found if change.trains}
+    kept = (change for change in found if change.certain or (change.name, change.line) not in firm)
+    return list(dict.fromkeys(change for change in kept if change.certain or change.trains or (change.name, change.line) not in trained))
 
 
 def _training(statements: Sequence[ast.stmt], calls: list[ast.Call], found: list[Change], made: dict[str, list[ast.Call]]) -> Iterator[Change]:
     """What is trained by way of something else, all of it here: by an optimizer or a trainer that was made with it, or by a loop of its own."""
     for change in found:
-        if change.method in THROUGH:
-            for made_by in made.get(change.name, ()):
-                yield from _through(made_by, change.code, change.line, change.method)
-    methods = {call.func.attr for call in calls if isinstance(call.func, ast.Attribute)}
+        for name in trained_through(change.code, made.get(change.name, ())) if isinstance(change.code, ast.Call) else ():
+            yield Change(name, change.code, change.line, False, Kind.CALL, trains=True)
     for call in calls:
-        method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-        if method in THROUGH and isinstance(maker := _innermost(call.func), ast.Call):  # Trainer(model).fit()
-            yield from _through(maker, call, call.lineno, method)
-        elif method in ("fit", "train") and call.args and looks_like_a_trainer(root_name(call.func)) and (name := root_name(call.args[0])):
-            yield Change(name, call, call.lineno, False, Kind.CALL, trains=True)  # trainer.fit(model, data)
-        elif method in ("apply_gradients", "minimize"):
-            parts = (part for statement in statements for part in ast.walk(statement))
-            weights = (part for part in parts if isinstance(part, ast.Attribute) and part.attr in _WEIGHTS)
-            yield from (Change(name, call, call.lineno, False, Kind.CALL, trains=True) for name in filter(None, map(root_name, weights)))
-        elif not method and isinstance(call.func, ast.Name) and {"backward", "step"} <= methods:
-            yield Change(call.func.id, call, call.lineno, False, Kind.CALL, trains=True)  # `model(x)`, whose loss goes backward
-
-
-def _through(maker: ast.Call, code: ast.AST | str, line: int, method: str) -> Iterator[Change]:
-    if method not in STEPPING and not looks_like_a_trainer(ast.unparse(maker)):
-        return
-    given = (part for argument in [*maker.args, *(keyword.value for keyword in maker.keywords)] for part in ast.walk(argument))
-    for name in {part.id: None for part in given if isinstance(part, ast.Name)}:
-        yield Change(name, code, line, False, Kind.CALL, trains=True)
+        maker = _innermost(call.func)  # Trainer(model).fit()
+        through = trained_through(call, [maker]) if isinstance(maker, ast.Call) else []
+        for name in dict.fromkeys([*through, *trained_by_gradients(statements, call)]):
+            yield Change(name, call, call.lineno, False, Kind.CALL, trains=True)
+        for name in trained_with(call):  # what a function of the notebook does is known
+            yield Change(name, call, call.lineno, False, Kind.DISCARDED, trains=True)
+    for call in perhaps_trained(calls):
+        yield Change(root_name(call.func), call, call.lineno, False, Kind.CALL)
 
 
 def _counts(node: ast.AugAssign) -> bool:
@@ -291,7 +271,7 @@ def _call(call: ast.Call, *, discarded: bool, looked_at: bool) -> Iterator[Chang
     if called in CHANGES_ARGUMENT and len(call.args) > CHANGES_ARGUMENT[called] and (name := root_name(call.args[CHANGES_ARGUMENT[called]])):
         yield Change(name, call, call.lineno, True, Kind.CALL)
     elif (discarded and called not in LOOKING and not (called in KEEPING and isinstance(function, ast.Attribute))) or (
-        isinstance(function, ast.Name) and _TRAINS.search(called)
+        isinstance(function, ast.Name) and is_training(called)
     ):
         for argument in [*call.args, *(keyword.value for keyword in call.keywords)]:
             if name := root_name(argument):
@@ -328,18 +308,6 @@ def is_changing(method: str) -> bool:
     """Whether a method of this name changes what it is called on, as far as a name tells."""
     in_place = method.endswith("_") and not method.endswith("__") and len(method) > 1
     return method in CHANGING or in_place or method.startswith(CHANGING_PREFIXES)
-
-
-def root_name(node: ast.AST) -> str:
-    """``x`` for ``x``, ``x.y``, ``x[0].z``, ``x.get(1)``; "" for what begins with something else."""
-    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred, ast.Call)):
-        if isinstance(node, ast.Call):
-            if not isinstance(node.func, ast.Attribute):
-                return ""
-            node = node.func.value
-        else:
-            node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:

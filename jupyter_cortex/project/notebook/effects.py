@@ -65,7 +65,7 @@ class Outcome:
     """Of one call, with what the called functions call in turn.
 
     ``doubtful``: names that it may change; ``trains``: those of them that it trains, by the look of it; ``steps``: names of what may change what was
-    made with it.
+    made with it; ``reads``: of what gets trained weights from a file.
     """
 
     known: bool = False
@@ -74,6 +74,7 @@ class Outcome:
     doubtful: set[str] = field(default_factory=set)
     trains: set[str] = field(default_factory=set)
     steps: set[str] = field(default_factory=set)
+    reads: set[str] = field(default_factory=set)
     draws: set[str] = field(default_factory=set)
 
     def change(self, name: str, setting: bool = True) -> None:
@@ -85,6 +86,7 @@ class Outcome:
         self.doubtful |= other.doubtful
         self.trains |= other.trains
         self.steps |= other.steps
+        self.reads |= other.reads
         self.draws |= other.draws
         for name, setting in other.changes.items():
             self.change(name, setting)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
-from .changes import KEEPING, THROUGH, Change, Kind, is_changing, root_name, targets
+from .changes import KEEPING, Change, Kind, is_changing, root_name, targets
 from .effects import Call, Effects, Outcome, StandIn, passed_name
 from .holding import aliases, held, stand_ins
 from .steps import Step
+from .training import THROUGH
 
 END = 1 << 60
 #: How deep calls stand for calls, and how many a name may stand for.
@@ -52,6 +53,8 @@ class Index:
         self.given: dict[int, set[str]] = defaultdict(set)
         made = [effects for step in steps for effects in step.names.effects.values()]
         calls = [call for calls in (*(step.names.calls for step in steps), *(effects.calls for effects in made)) for call in calls if not call.method]
+        #: Where a name's object gets trained weights from a file.
+        self.reads: dict[str, list[int]] = defaultdict(list)
         self._called = {call.function for call in calls if not call.handed}
         self._handed = {call.function for call in calls if call.handed}
         for step in steps:
@@ -114,6 +117,8 @@ class Index:
         for source in self.draws[index]:
             self._drawing[source].append(index)
         for change in names.changes:
+            if change.reads and change.certain:
+                self.reads[change.name].append(index)
             # What a function of the notebook does to its arguments is known.
             if change.name == change.function and not self._stands_for_an_object(change.name, index):
                 continue
@@ -145,6 +150,8 @@ class Index:
             made = Change(name, call.text, call.line, certain, kind, name in outcome.steps, name in outcome.trains)
             self._change(step, made, trial=trial)
 
+        for name in outcome.reads:
+            self.reads[name].append(step.index)
         if call.handed:  # to something that calls it, or keeps it for later
             for name in {*outcome.binds, *outcome.changes, *outcome.doubtful}:
                 changed(name)
@@ -307,7 +314,12 @@ class Index:
             for name, setting in inside.changes.items():
                 if actual := self._actual(call, effects, name):
                     outcome.change(actual, setting)
-            for of, into in ((inside.doubtful, outcome.doubtful), (inside.trains, outcome.trains), (inside.steps, outcome.steps)):
+            for of, into in (
+                (inside.doubtful, outcome.doubtful),
+                (inside.trains, outcome.trains),
+                (inside.steps, outcome.steps),
+                (inside.reads, outcome.reads),
+            ):
                 into |= {actual for name in of if (actual := self._actual(call, effects, name))}
         return outcome
 
@@ -328,6 +340,7 @@ class Index:
                 found.doubtful.add(change.name)
             found.trains |= {change.name} if change.trains else set()
             found.steps |= {change.name} if change.method in THROUGH else set()
+            found.reads |= {change.name} if change.reads else set()
         for call in dict.fromkeys(effects.calls):
             inner = self.outcome(call, before)
             if call.handed:
@@ -340,6 +353,7 @@ class Index:
             found.doubtful |= inner.doubtful
             found.trains |= inner.trains
             found.steps |= inner.steps
+            found.reads |= inner.reads
             for name, setting in inner.changes.items():
                 found.change(name, setting)
         return found

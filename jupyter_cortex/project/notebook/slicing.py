@@ -16,11 +16,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from .cells import ALWAYS, Cell, State
-from .changes import STEPPING, THROUGH, Change, looks_like_a_trainer
+from .changes import Change
 from .index import END, Index, StarNames
 from .names import Use
 from .scopes import COMPOUND
 from .steps import Step, Timeline
+from .training import THROUGH, is_mode_switch, trained_by, wraps
 
 #: What every module has beside the builtins.
 MODULE_NAMES = frozenset({"__name__", "__doc__", "__file__", "__builtins__", "__spec__", "__loader__", "__package__", "__class__", "__annotations__"})
@@ -97,6 +98,8 @@ class _Slicer:
         self.asked: dict[tuple[str, int], bool] = {}
         self.waiting: list[tuple[str, int, int, str, bool]] = []
         self.canonical: dict[int, int] = {}
+        #: Name -> (binding, use): between them its object is to be what it was in the notebook.
+        self.spans: dict[str, set[tuple[int, int]]] = defaultdict(set)
 
     # What is needed ----------------------------------------------------------------------------------------------------------------------
 
@@ -175,6 +178,8 @@ class _Slicer:
         changes = [(place, change) for place, change in self.index.changers.get(name, []) if since < place < before and place != user]
         # Weights that are loaded from a file replace whatever training did before.
         since = self._loaded(place for place, _ in changes) or since
+        if user not in self.index.reads.get(name, ()):
+            self.spans[name].add((since, before))
         for place, change in changes:
             if place >= since:
                 self._include(place, Reason(name, by, change.text))
@@ -289,16 +294,14 @@ class _Slicer:
             if since < 0 or self.steps[since].imports or self.steps[since].defines:
                 continue
             rows: dict[int, LeftOut] = {}
-            # Weights that are read back afterwards are the trained ones.
-            read = max((place for place, change in self.index.changers.get(name, ()) if change.method.startswith("load_")), default=-1)
             for place, change in [*self.index.maybe.get(name, []), *self._through(name)]:
-                if (
-                    place > (max(since, read) if change.trains else since)
-                    and place not in self.result.reasons
-                    and (change.trains or place not in rows)
-                ):
+                if change.trains and not self._matters(name, place):
+                    continue
+                after = change.trains or place > since
+                if after and place not in self.result.reasons and (change.trains or place not in rows):
                     rows[place] = LeftOut(self.steps[place], name, change.text, change.trains)
-            self.result.left_out += [rows[place] for place in sorted(rows)]
+            last = {row.text: place for place, row in sorted(rows.items())}  # the same once more is the same question
+            self.result.left_out += [rows[place] for place in sorted(rows) if not rows[place].trains or last[rows[place].text] == place]
             for step in self.result.timeline.unreached:
                 if step.ended and step.index > since and (text := self._half_done(step, name)):
                     self.result.left_out.append(LeftOut(step, name, text))
@@ -323,17 +326,49 @@ class _Slicer:
             return Change(name, step.node, step.first, False).text
         return ""
 
-    def _through(self, name: str) -> Iterator[tuple[int, Change]]:
+    def _matters(self, name: str, place: int) -> bool:
+        """Whether training that is left out at this place is missed: the object is used as it was behind it, and nobody reads its weights first."""
+        if all(map(self._is_plain, self.index.reach(name, place))):
+            return False
+        text = self.steps[place].text
+        if any(step.text == text and step.index in self.result.reasons for step in self.steps[place + 1 :]):
+            return False  # its last run is in the module
+        reads = [read for read in self.index.reads.get(name, ()) if read > place and read in self.result.reasons]
+        by_itself = any(
+            change.name == name and change.reads
+            for index in self.result.reasons
+            for effects in self.steps[index].names.effects.values()
+            for change in effects.changes
+        )
+        spans = self.spans.get(name, ())
+        return not by_itself and any(since < place < before and not any(place < read < before for read in reads) for since, before in spans)
+
+    def _is_plain(self, place: int) -> bool:
+        """Whether a statement binds what nobody trains: text, numbers, a lambda, a function, a module."""
+        step = self.steps[place]
+        value = getattr(step.node, "value", None) if isinstance(step.node, (ast.Assign, ast.AnnAssign)) else None
+        if step.defines or step.imports or isinstance(value, ast.Lambda):
+            return True
+        return value is not None and not any(isinstance(part, (ast.Call, ast.Name)) for part in ast.walk(value))
+
+    def _through(self, name: str, depth: int = 0) -> Iterator[tuple[int, Change]]:
         """Calls on objects that were made with the object: an optimizer's `step` changes the model that it was given."""
         for step in self.steps:
-            given = [call for call in step.names.calls if any(name == passed for _, passed in call.passed)]
-            if step.index in self.result.reasons or step.defines or not given:
+            calls = [part for part in ast.walk(step.node) if isinstance(part, ast.Call)] if name in step.text else []
+            given = any(name == passed for call in step.names.calls for _, passed in call.passed)
+            trains = any(name in trained_by(call) for call in calls)
+            if step.index in self.result.reasons or step.defines or not (given or trains):
                 continue
-            trainer = ".parameters(" in step.text or any(looks_like_a_trainer(call.method or call.function) for call in given)
             for other in step.names.binds:
-                for place, change in [*self.index.changers.get(other, ()), *self.index.maybe.get(other, ())]:
-                    if place > step.index and (change.steps or change.method in THROUGH):
-                        yield place, replace(change, trains=trainer or change.method in STEPPING)
+                later = [*self.index.changers.get(other, ()), *self.index.maybe.get(other, ())]
+                for place, change in later:
+                    switches = isinstance(change.code, ast.Call) and is_mode_switch(change.code)
+                    known = trains or not all(map(self._is_plain, self.index.reach(name, step.index)))
+                    if place > step.index and known and not switches and (change.steps or change.method in THROUGH):
+                        yield place, replace(change, trains=trains)
+                if depth < 2 and other != name and any(map(wraps, calls)):
+                    of_wrapped = [*later, *self._through(other, depth + 1)]
+                    yield from ((place, change) for place, change in of_wrapped if place > step.index and change.trains)
 
     def _ordered(self) -> Iterator[Step]:
         """Future imports first, then by the timeline, except that what is needed while a statement runs comes before it."""

@@ -35,3 +35,15 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
         node = waiting.pop()
         yield node
         waiting += children(node)
+
+
+def root_name(node: ast.AST) -> str:
+    """``x`` for ``x``, ``x.y``, ``x[0].z``, ``x.get(1)``; "" for what begins with something else."""
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred, ast.Call)):
+        if isinstance(node, ast.Call):
+            if not isinstance(node.func, ast.Attribute):
+                return ""
+            node = node.func.value
+        else:
+            node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
