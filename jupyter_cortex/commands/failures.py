@@ -203,9 +203,9 @@ def requeue(door: Door, ids: tuple[str, ...], group: str | None, since: str | No
     found = find_group(client, api, group) if group else None
     if found and after is not None:
         since_then = {one["fingerprint"]: one for one in client.failures(api, since=after)}
-        if found["fingerprint"] not in since_then:
+        if found["fingerprint"] not in since_then and not (yes or door.json):
             raise BadRequest(f"no request of group {found['fingerprint']} has failed in the last {since}; leave --since out for all of them")
-        found = since_then[found["fingerprint"]]
+        found = since_then.get(found["fingerprint"], {**found, "count": 0})
     if not yes and not door.json:
         _ask(door, client, api, found, ids, f" in the last {since}" if since else "")
     with door.working(f"putting failed requests of {api} back") as progress:

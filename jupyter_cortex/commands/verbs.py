@@ -126,7 +126,7 @@ def show(door: Door, target: str | None, name: str | None, pairs: tuple[str, ...
 @name_option
 @config_option
 @click.option("-f", "--force", is_flag=True, help="Deploy even if it is up to date or updating.")
-@click.option("-y", "--yes", is_flag=True, help="Ask nothing; in a cell: publish although cells were edited after they ran.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing; in a cell: publish although cells were edited after they ran or training stays behind.")
 @click.option("--take-over", is_flag=True, help="Publish an API that was deployed from somewhere else.")
 @click.option("--no-check", is_flag=True, help="Without the checks before it.")
 @click.option("--no-wait", is_flag=True, help="Return before it is live.")

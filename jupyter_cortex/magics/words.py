@@ -40,6 +40,7 @@ def _word(line: str, position: int) -> tuple[list[Piece], int]:
     """The pieces of the blank-separated word that begins here, and the position behind it."""
     # A lone [ holds nothing together: it may be a file's name. Behind `name=` and at the beginning it is a list.
     openers = "{[" if _OPENED.match(line, position) else "{"
+    named = _NAMED.match(line, position)
     pieces: list[Piece] = []
     while position < len(line) and not line[position].isspace():
         char = line[position]
@@ -47,19 +48,24 @@ def _word(line: str, position: int) -> tuple[list[Piece], int]:
             end = _end_of_quote(line, position)
             inside = line[position + 1 : end - 1]
             pieces.append((inside, True) if char == "'" else (re.sub(r'\\(["\\])', r"\1", inside), False))
-        elif char in openers:
+        elif char in openers or (named and _is_item(line, position)):
             end = _end_of_braces(line, position)
             pieces.append((line[position:end], False))
         elif char == "\\":
             end = position + 2
             if end > len(line):
                 raise UsageError("%cortex: nothing stands behind the last backslash")
-            pieces.append((line[position + 1], False))
+            pieces.append((line[position + 1], True))
         else:
             end = position + 1
             pieces.append((char, False))
         position = end
     return _joined(pieces), position
+
+
+def _is_item(line: str, position: int) -> bool:
+    """Whether a bracket with a text in it stands behind a name: ``price=frame["price"]``, an expression whose quotes are Python's."""
+    return bool(re.match(r"\[['\"]", line[position : position + 2])) and bool(re.match(r"[\w\])]", line[position - 1]))
 
 
 def _end_of_quote(line: str, position: int) -> int:
@@ -100,7 +106,7 @@ def _joined(pieces: list[Piece]) -> list[Piece]:
 def expand(pieces: list[Piece], shell: Any, local: dict[str, Any]) -> str:
     """One word with the notebook's values in it. What is JSON, or stood in single quotes and is no single expression, stays."""
     word = "".join(text for text, _ in pieces)
-    if _is_json(_NAMED.sub("", word, count=1) if _OPENED.match(word) else word):
+    if len(pieces) == 1 and _is_json(_NAMED.sub("", word, count=1) if _OPENED.match(word) else word):
         return word
     if match := _WHOLE.match(word):
         source = match[1] or match[2]

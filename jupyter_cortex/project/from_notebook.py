@@ -140,7 +140,7 @@ def build(
 
 def _required(root: Path, dependencies: dict[str, Any]) -> str | None:
     """What the directory's files say is to be installed, as lines of one requirements file; None where it has none."""
-    named = requirements.files_below(root, str(dependencies.get("pip") or "requirements.txt"))
+    named = requirements.files_below(root, str(dependencies.get("pip") or "requirements.txt"), constraints=False)
     if not named:
         return None
     parts = [(root / name).read_text("utf-8-sig", "replace") for name in [*named, *([LOCK] if (root / LOCK).is_file() else [])]]

@@ -120,4 +120,4 @@ def _line(text: str) -> str:
     first = text.split(" ")[0]
     if first in ("uploading", "installing:"):
         return first
-    return re.sub(r"[\d,]", "", text) if _COUNTS.search(text) else text
+    return re.sub(r"[\d,]+(?= (?:of|requeued)\b)|(?<= of )[\d,]+", "", text) if _COUNTS.search(text) else text

@@ -90,6 +90,9 @@ def refused(shell: Shell, cell: str) -> CortexError:
         ("deploy {name}-{flower['petal']}", ["deploy", "iris-1.5"]),
         ("deploy prefix-{name + '-2'} '' \"\"", ["deploy", "prefix-iris-2", "", ""]),
         ("deploy v-{[1, 2][0] + 1}", ["deploy", "v-2"]),
+        ('save petal=flower["petal"]', ["save", 'petal=flower["petal"]']),
+        (r"submit iris \{name\}", ["submit", "iris", "{name}"]),
+        ("submit iris '{\"a\": \"'$name'\"}'", ["submit", "iris", '{"a": "iris"}']),
         ("", []),
     ],
 )

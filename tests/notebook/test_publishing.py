@@ -113,7 +113,8 @@ def test_without_a_cortex_yaml_only_what_is_needed_travels(environment: Environm
 
 def test_what_requirements_name_travels_and_counts_as_declared(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
-    (tmp_path / "requirements.txt").write_text("-r deep/base.txt\n-c ../outside.txt\n")
+    (tmp_path / "requirements.txt").write_text("-r deep/base.txt\n-c ../outside.txt\n-c bounds.txt\n")
+    (tmp_path / "bounds.txt").write_text("redis<9\n")  # bounds it, and does not bring it
     (tmp_path / "deep" / "base.txt").write_text("numpy\n--requirement more.txt\n")
     (tmp_path / "deep" / "more.txt").write_text("-r base.txt\nhttpx\n")
     (tmp_path / "conda-packages.txt").write_text("conda-forge::pyyaml=6\n# a remark\n")
@@ -123,7 +124,7 @@ def test_what_requirements_name_travels_and_counts_as_declared(tmp_path: Path) -
     path = write_notebook(tmp_path / "n.ipynb", source)
     built = from_notebook.build(read(path), tmp_path)
     assert [row.message for row in built.surprises] == ["`redis` is imported but not in requirements.txt"]
-    required = ["requirements.txt", "conda-packages.txt", "deep/base.txt", "deep/more.txt"]
+    required = ["requirements.txt", "conda-packages.txt", "deep/base.txt", "deep/more.txt", "bounds.txt"]
     assert [file.path for file in built.travels] == ["handler.py", *required]
     (tmp_path / "cortex.lock").write_text("redis==5.0\n")
     assert not from_notebook.build(read(path), tmp_path).surprises

@@ -95,8 +95,12 @@ def unmet(file: Path, shown: str = "", depth: int = 0) -> list[Unmet]:
     return found
 
 
-def files_below(root: Path, name: str) -> list[str]:
-    """The requirements file of a directory and those below it that it names with ``-r`` or ``-c``, by their paths there; [] where there is none."""
+def files_below(root: Path, name: str, *, constraints: bool = True) -> list[str]:
+    """The requirements file of a directory and those below it that it names with ``-r`` or ``-c``, by their paths there; [] where there is none.
+
+    Without ``constraints`` only those that bring something.
+    """
+    options = _NESTED if constraints else _NESTED[:2]
     found: dict[str, None] = {}
 
     def look(path: str, depth: int) -> None:
@@ -106,7 +110,7 @@ def files_below(root: Path, name: str) -> list[str]:
         found[path] = None
         for line in lines((root / path).read_bytes()):
             words = words_of(line.text) if line.is_option else []
-            if len(words) == 2 and words[0] in _NESTED:
+            if len(words) == 2 and words[0] in options:
                 look(posixpath.normpath(posixpath.join(posixpath.dirname(path), words[1])), depth + 1)
 
     look(posixpath.normpath(name), 0)

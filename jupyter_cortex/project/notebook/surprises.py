@@ -102,7 +102,7 @@ def _no_handler(found: Slice, notebook: Notebook) -> Surprise:
             )
     if any("parameters" in cell.tags for cell in notebook.cells):
         section = f"handler: {{type: notebook, path: {notebook.name}}}"
-        remedy = f"write one, or publish the notebook as it is: `{section}` in a cortex.yaml beside it, and `cortex deploy` there"
+        remedy = f"write one, or publish the notebook as it is: `{section}` in a cortex.yaml beside it, and then `!cortex deploy`"
         return Surprise("no_handler", notebook.name, "no cell defines a class Handler, and one is tagged `parameters`", remedy, True)
     remedy = "write a cell with `class Handler:` and its method `def handle_async(self, payload)`; `%cortex init` shows one"
     return Surprise("no_handler", notebook.name, "no cell defines a class Handler", remedy, True)
