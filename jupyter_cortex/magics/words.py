@@ -108,7 +108,7 @@ def expand(pieces: list[Piece], shell: Any, local: dict[str, Any]) -> str:
     word = "".join(text for text, _ in pieces)
     if len(pieces) == 1 and _is_json(_NAMED.sub("", word, count=1) if _OPENED.match(word) else word):
         return word
-    if match := _WHOLE.match(word):
+    if len(pieces) == 1 and (match := _WHOLE.match(word)):
         source = match[1] or match[2]
         try:
             return as_text(eval(source, shell.user_global_ns, {**shell.user_ns, **local}))
