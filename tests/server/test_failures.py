@@ -37,12 +37,19 @@ def client(environment: Environment) -> Iterator[Client]:
 
 
 def fail(api: Staged, group: str, *ids: str, message: str = "m", frames: list[dict[str, Any]] | None = None) -> list[str]:
-    """Submit and fail: workloads of these ids, in a group."""
+    """Submit and fail: workloads of these ids, in a group; in another ms than those before, which is what they are ordered by."""
+    begun = _ms(api)
+    wait_until(lambda: _ms(api) > begun, "the store's clock goes on")
     names = [api.submit(one) for one in ids]
     told = details(MARKS[group], [FRAME] if frames is None else frames, "Traceback …", ["{}"])
     api.commit(take=len(names))
     api.commit(finish=[(one, "failed", "", json.dumps({"type": "KeyError", "message": message}), told) for one in names], began=1)
     return names
+
+
+def _ms(api: Staged) -> int:
+    seconds, micros = api.store.time()  # type: ignore[misc]
+    return int(seconds * 1000 + micros // 1000)
 
 
 def test_failures_of_one_fingerprint_are_one_group_the_newest_first(api: Staged, client: Client) -> None:
