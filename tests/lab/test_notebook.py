@@ -240,8 +240,8 @@ def test_who_gives_up_waiting_has_asked_for_nothing(lab: Lab, kernel: KernelMake
     running = one.send("import pathlib, time\nwhile not pathlib.Path('go-on').exists(): time.sleep(0.01)", "cell-2")
     body = {"path": "gaveup.ipynb", "kernel_id": one.id, "model": notebook}
     with lab.http() as client, client.stream("POST", "/cortex/notebook/deploy", json=body) as answer:
-        assert json.loads(next(answer.iter_lines()))["step"].startswith("waiting")
         port = answer.extensions["network_stream"].get_extra_info("client_addr")[1]
+        assert json.loads(next(answer.iter_lines()))["step"].startswith("waiting")
     server = psutil.Process(lab.process.pid)
     wait_until(lambda: all(one.raddr.port != port for one in server.net_connections() if one.raddr), "the server has seen it go")
     (lab.root / "go-on").touch()
