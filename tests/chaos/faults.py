@@ -91,7 +91,7 @@ class Faults:
             pids = [replica["pid"] for api in APIS for replica in self.stage.replicas(api) if replica["id"] in inside]
             return self.dice.choice(pids) if pids else 0
 
-        with contextlib.suppress(Broken):
+        with contextlib.suppress(Broken, ProcessLookupError):  # what it runs may have ended it just now
             os.kill(until(busy, "a replica is busy", 2), signal.SIGKILL)
         self.stage.serves()
 
