@@ -280,7 +280,7 @@ class Client:
             "distributions": distributions,
             "force": force,
             "take_over": take_over,
-            **({"rehearse": rehearse, "who": f"{_user()}@{platform.node()}"[:200]} if rehearse else {}),
+            **({"rehearse": rehearse, "who": whoami()} if rehearse else {}),
             **provenance.interpreter(),
         }
         said = self._control("PUT", f"/apis/{quoted(name)}", json=body)
@@ -373,7 +373,7 @@ class Client:
         self, name: str, version: int, force: bool = False, wait: bool = True, source: str | None = None, progress: Progress = lambda step: None
     ) -> Deployed:
         """Make a rehearsed version live, as a deploy would. Raises Conflict for one that is not rehearsed."""
-        body = {"force": force, "who": f"{_user()}@{platform.node()}"[:200], "source": (source or "")[:1000]}
+        body = {"force": force, "who": whoami(), "source": (source or "")[:1000]}
         return self._again(self._control("POST", f"/apis/{quoted(name)}/deployments/{version}/promote", json=body), wait, progress)
 
     def drop(self, name: str, version: int) -> dict[str, str]:
@@ -403,7 +403,7 @@ class Client:
         It goes live as a deploy does: what runs goes on, what waits is kept. Raises Conflict for one that cannot come back: it never was live, is
         live now, or its bundle is gone. ``source`` (a notebook's path, say) is noted with user and machine.
         """
-        body = {"version": version, "force": force, "who": f"{_user()}@{platform.node()}"[:200], "source": (source or "")[:1000]}
+        body = {"version": version, "force": force, "who": whoami(), "source": (source or "")[:1000]}
         return self._again(self._control("POST", f"/apis/{quoted(name)}/rollback", json=body), wait, progress)
 
     def _again(self, said: dict[str, Any], wait: bool, progress: Progress = lambda step: None) -> Deployed:

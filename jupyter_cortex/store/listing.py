@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import redis
 
 from ..core.errors import BadRequest
-from ..core.workload import FINAL, Status
+from ..core.workload import FINAL, REQUEST_ID, Status
 from . import keys
 from .connection import store_errors, text
 from .records import Record, Records, record_of
@@ -22,7 +22,6 @@ SCAN_MAX = 20_000
 #: Index entries of one round: at first what a page needs, then more and more, so that a page is at most ten rounds.
 ROUND_MAX = 5000
 _PLACE = re.compile(r"([0-9]{1,15})-([A-Za-z0-9._-]{1,128})")
-_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 #: What is searched, beside the id.
 _SEARCHED = ("status", "type", "replica", "error")
 
@@ -48,7 +47,7 @@ def page(client: redis.Redis, api: str, statuses: frozenset[Status], limit: int,
     A workload that moves while somebody pages goes to the top, as its new event says; what does not move is shown exactly once.
     One whose id is ``q`` comes at once, as the first page: who knows the id need not wait until all newer ones were looked at.
     """
-    if not cursor and _ID.fullmatch(q):
+    if not cursor and REQUEST_ID.fullmatch(q):
         named = [record_of(q, raw) for raw in _read(client, api, [q], "").values()]
         if named and _is_wanted(named[0], statuses, fingerprint):
             return Page(named, make_cursor(TOP), 0)
