@@ -36,6 +36,12 @@ def started(lab: Lab, kernel: KernelMaker, path: str, *cells: str) -> tuple[Kern
     return one, notebook
 
 
+def seen_busy(lab: Lab, one: Kernel) -> None:
+    """Wait until the server knows that a cell is running: what is asked before it does goes to the kernel, which queues it."""
+    with lab.http() as client:
+        wait_until(lambda: client.get(f"/api/kernels/{one.id}").json()["execution_state"] == "busy", "the server knows that the kernel is busy")
+
+
 def while_asking(lab: Lab, verb: str, one: Kernel, path: str, notebook: dict[str, Any], **options: Any) -> tuple[threading.Thread, list[Told]]:
     told: list[Told] = []
     asking = threading.Thread(target=lambda: told.append(lab.ask(verb, one, path, notebook, **options)))
@@ -224,6 +230,7 @@ def test_many_requests_leave_nothing_open_in_the_server(lab: Lab, kernel: Kernel
 def test_while_a_cell_is_running_it_waits_and_says_so(lab: Lab, kernel: KernelMaker) -> None:
     one, notebook = started(lab, kernel, "busy.ipynb", "WORD = 'hello'", HANDLER)
     running = one.send("import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)", "cell-2")
+    seen_busy(lab, one)
     asking, told = while_asking(lab, "show", one, "busy.ipynb", notebook)
     time.sleep(1.5)
     assert asking.is_alive()
@@ -238,6 +245,7 @@ def test_while_a_cell_is_running_it_waits_and_says_so(lab: Lab, kernel: KernelMa
 def test_who_gives_up_waiting_has_asked_for_nothing(lab: Lab, kernel: KernelMaker, environment: Environment) -> None:
     one, notebook = started(lab, kernel, "gaveup.ipynb", "WORD = 'hello'", HANDLER)
     running = one.send("import pathlib, time\nwhile not pathlib.Path('go-on').exists(): time.sleep(0.01)", "cell-2")
+    seen_busy(lab, one)
     body = {"path": "gaveup.ipynb", "kernel_id": one.id, "model": notebook}
     with lab.http() as client, client.stream("POST", "/cortex/notebook/deploy", json=body) as answer:
         port = answer.extensions["network_stream"].get_extra_info("client_addr")[1]
