@@ -13,6 +13,7 @@ from ..operator.processes import Slot
 from ..serving.artifacts import Artifacts
 from . import server
 from .app import Parts, create_app
+from .buffers import keep_in_hand
 from .connections import Limits
 from .watch import Watch
 
@@ -26,6 +27,7 @@ def hosts(settings: Settings, chain_address: str) -> frozenset[str]:
 
 def main() -> int:
     """Serve until SIGTERM. Returns an exit status."""
+    keep_in_hand()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings.read()
     home = Home(settings.home)

@@ -6,7 +6,6 @@ Submits that arrive together share one script. Large payloads travel on a connec
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +20,11 @@ from ..store import keys
 from ..store.connection import explain, is_temporary
 from ..store.records import PLACES
 from ..store.scripts import CANCEL, FOLLOW, SUBMIT, SWEEP
+from .digest import PayloadDigest
 from .ends import Ends
 from .line import Command, Line, Packed, fulfil
 from .sweeping import SWEPT_AT_ONCE
-from .upload import PIECE_BYTES, Upload
+from .upload import AHEAD_BYTES, PIECE_BYTES, Upload
 
 #: Bodies above this take the other connection.
 BULK_BYTES = 64 * 1024
@@ -85,10 +85,6 @@ def _heed(look: asyncio.Task[Any]) -> None:
         look.exception()
 
 
-def _digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()[:32]
-
-
 #: Hears the outcome of a submit (see `Intake.submit`), or the error that came in its place.
 Told = Callable[[str, BaseException | None], object]
 #: Who hears it, and the script's arguments for one workload.
@@ -120,7 +116,7 @@ class Intake:
 
     def __init__(self, url: str, store_wait: float, max_queued: int, watermark: float) -> None:
         patience = max(store_wait, 0.05)
-        self._quick, self._bulk = Line(url, patience), Line(url, patience)
+        self._quick, self._bulk = Line(url, patience), Line(url, patience, ahead=AHEAD_BYTES)
         self._store_wait = store_wait
         self._ends = Ends(url, max(store_wait, 0.5))
         self._gathering: dict[tuple[str, Limits], list[_Submit]] = {}
@@ -156,7 +152,7 @@ class Intake:
         """Accept one workload, or nothing of it: "ok", "same" (already accepted), "conflict", "not_live", "unknown", "queue_full", "store_full"."""
         if len(body) > PIECE_BYTES:
             return await self._submit_in_pieces(api, request_id, content_type, body, limits)
-        digest, kind = _digest(body), content_type.encode("latin-1")
+        digest, kind = str(PayloadDigest(body)), content_type.encode("latin-1")
         if not self._fits(len(body)):
             return await self._known(api, request_id, kind, digest)
         arguments = (request_id, kind, digest, len(body), body)
@@ -170,7 +166,7 @@ class Intake:
         """Like `submit`, for who does not wait. Whether it can be done so: else nothing was sent, and ``told`` hears nothing."""
         if len(body) > BULK_BYTES or not self._fits(len(body)):
             return False
-        self._gather((api, ()), told, (request_id, content_type.encode("latin-1"), _digest(body), len(body), body))
+        self._gather((api, ()), told, (request_id, content_type.encode("latin-1"), str(PayloadDigest(body)), len(body), body))
         return True
 
     def _gather(self, key: tuple[str, Limits], told: Told, arguments: tuple[Any, ...]) -> None:
@@ -205,7 +201,7 @@ class Intake:
     async def _submit_in_pieces(self, api: str, request_id: str, content_type: str, body: bytes, limits: Limits) -> str:
         upload = self.upload(api, request_id)
         if upload is None:
-            digest = await asyncio.to_thread(_digest, body)
+            digest = str(PayloadDigest(body))
             return await self._known(api, request_id, content_type.encode("latin-1"), digest)
         try:
             while upload.size < len(body):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -66,11 +67,12 @@ class Line:
     """One pipelined connection. It connects when first used, and again when it was lost.
 
     ``patience``: seconds without a reply after which it counts as lost (a stopped server accepts and never answers). One timer watches all calls: a
-    timeout object for each would be 7 % of what a request costs.
+    timeout object for each would be 7 % of what a request costs. ``ahead``: bytes that the kernel may hold on their way to a store on this machine;
+    0 = as many as it thinks fit.
     """
 
-    def __init__(self, url: str, patience: float) -> None:
-        self._url = url
+    def __init__(self, url: str, patience: float, ahead: int = 0) -> None:
+        self._url, self._ahead = url, ahead
         self._writer: asyncio.StreamWriter | None = None
         self._patience = patience
         #: Who is told the replies, how many they are, and when they were asked for.
@@ -184,6 +186,13 @@ class Line:
         self._replies = []
         self._reading = asyncio.create_task(self._read(connection._reader, hiredis.Reader()))  # type: ignore[attr-defined]
         self._writer = connection._writer  # type: ignore[attr-defined]
+        self._let_ahead(self._writer.get_extra_info("socket"))
+
+    def _let_ahead(self, sock: socket.socket) -> None:
+        """Of a unix socket only: a size that is set ends TCP's own search for one."""
+        if self._ahead and sock.family == socket.AF_UNIX:
+            with contextlib.suppress(OSError):  # more than this system allows: it stays as it is
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._ahead)
 
     async def _end_predecessor(self, connection: Any) -> None:
         """What the connection before this one was sent, and a stalled server has not run yet, is not run any more."""

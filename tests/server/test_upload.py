@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import random
 import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +21,7 @@ from jupyter_cortex.operator.home import Home
 from jupyter_cortex.operator.processes import Slot
 from jupyter_cortex.serving.intake import Intake
 from jupyter_cortex.serving.line import Line
-from jupyter_cortex.serving.upload import LEAST_BYTES, MOST_BYTES, PIECE_BYTES, QUICK_S, SLOW_S, UNDER_WAY, Upload
+from jupyter_cortex.serving.upload import AHEAD_BYTES, LEAST_BYTES, MOST_BYTES, PIECE_BYTES, QUICK_S, SLOW_S, UNDER_WAY, Upload
 from jupyter_cortex.store import keys
 from jupyter_cortex.store.scripts import PIECE, SUBMIT
 
@@ -189,6 +194,62 @@ def test_after_the_first_piece_the_script_is_not_asked_any_more(home: Home, clie
     assert client.get(keys.body(API, "a")) == body
     assert appended(client) > 10
     assert client.ttl(keys.body(API, "a")) == -1
+
+
+def test_a_body_is_the_same_whole_and_in_pieces_of_any_size(home: Home, client: redis.Redis) -> None:  # noqa: F811
+    body = random.Random(8).randbytes(3 * PIECE_BYTES + 5)
+
+    async def run() -> list[str]:
+        intake = intake_of(home)
+        said = [
+            await send_body(intake, "a", body),
+            await send_body(intake, "a", body, 3 * LEAST_BYTES + 1),
+            await intake.submit(API, "a", "a/b", body),
+            await send_body(intake, "a", body[:-1] + b"?"),
+            await send_body(intake, "b", body[:1000]),
+            await intake.submit(API, "b", "a/b", body[:1000]),
+            await intake.submit(API, "b", "a/b", body[1:1001]),
+        ]
+        await intake.close()
+        return said
+
+    assert asyncio.run(run()) == ["ok", "same", "same", "conflict", "ok", "same", "conflict"]
+
+
+def test_pieces_that_are_under_way_fit_into_the_socket_to_a_store_on_this_machine(home: Home, client: redis.Redis) -> None:  # noqa: F811
+    most = int(Path("/proc/sys/net/core/wmem_max").read_text())
+
+    async def given(ahead: int) -> int:
+        line = Line(home.redis_url(), 5.0, ahead)
+        await line.call(("PING",))
+        assert line._writer is not None
+        given = int(line._writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
+        await line.close()
+        return given
+
+    assert asyncio.run(given(AHEAD_BYTES)) >= min(AHEAD_BYTES, most)
+    assert asyncio.run(given(0)) == int(Path("/proc/sys/net/core/wmem_default").read_text())
+
+
+def faults(first: str) -> int:
+    """How many pages a process is given anew while it makes and drops four pieces of a body, 50 times over."""
+    probe = f"""
+import resource
+{first}
+def four(): return [b"x" * {MOST_BYTES} for _ in range(4)]
+for _ in range(5): four()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(50): four()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    return int(subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="another C library, whose memory is left as it is")
+def test_pieces_of_a_body_reuse_the_memory_of_those_before_them() -> None:
+    pages = 50 * 4 * MOST_BYTES // os.sysconf("SC_PAGE_SIZE")
+    assert faults("") > pages / 2, "what the C library does by itself; where it has learned better, the gateway need not tell it"
+    assert faults("from jupyter_cortex.gateway.buffers import keep_in_hand; keep_in_hand()") < pages / 20
 
 
 def test_connections_that_are_cut_leave_every_body_as_it_was_or_nothing_of_it(home: Home, client: redis.Redis) -> None:  # noqa: F811
