@@ -1,21 +1,13 @@
-"""The pages of `requests`, `replay`, `requeue` and rehearsals: data in, HTML out. Their text views are in ``render.py``."""
+"""The pages of `requests`, `replay`, `requeue` and rehearsals: data in, HTML out. Their text views are in ``render/``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..render import (
-    OUTCOMES,
-    REHEARSED_ROWS,
-    group_redaction,
-    local_time,
-    newest,
-    next_words,
-    rehearsal_end,
-    rehearsal_head,
-    rehearsal_rows,
-    rehearsal_speed,
-)
+from ..render.common import local_time
+from ..render.rehearsals import OUTCOMES, REHEARSED_ROWS, rehearsal_end, rehearsal_head, rehearsal_rows, rehearsal_speed
+from ..render.replays import group_redaction, next_words
+from ..render.requests import newest
 from .style import badge, box, copyable, esc, page, pre, table, ticks, tree
 
 #: A verdict's kind -> the box that it stands in.

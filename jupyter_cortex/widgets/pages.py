@@ -1,4 +1,4 @@
-"""The views of the verbs as HTML: data in, a page out. The same data has a text view in ``render.py``."""
+"""The views of the verbs as HTML: data in, a page out. The same data has a text view in ``render/``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ..commands import curl_line
-from ..render import MACHINE_COLUMNS, STANDARD_KEYS, age, by_machine, failure_facts, failure_hint, ignored, outdated, own_pythons, rolled_back
+from ..render.apis import MACHINE_COLUMNS, by_machine, outdated, own_pythons, rolled_back
+from ..render.common import age
+from ..render.logs import STANDARD_KEYS
+from ..render.notebooks import ignored
+from ..render.requests import failure_facts, failure_hint
 from . import failure_pages
 from .style import badge, box, copyable, esc, highlighted, page, pre, table, ticks, tree
 

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 import yaml
 
-from jupyter_cortex import __version__, render
+from jupyter_cortex import __version__
 from jupyter_cortex.cli import main
 from jupyter_cortex.commands.verbs import KERNEL_VERBS, SHELL_VERBS, VERBS
 from jupyter_cortex.core.errors import BadRequest, CortexError, HandlerError, NotebookError
 from jupyter_cortex.magics.completion import complete
 from jupyter_cortex.magics.door import text
 from jupyter_cortex.magics.words import words
+from jupyter_cortex.render import apis
 from jupyter_cortex.widgets import pages
 
 from ..conftest import Environment, ProjectMaker
@@ -122,7 +123,7 @@ def test_status_names_what_runs_another_version_and_how_it_starts_anew(
     shell.run("%cortex status")
     for said in (shell.text, shell.html):
         assert "while this is" not in said
-    monkeypatch.setattr("jupyter_cortex.render.__version__", "99.0")
+    monkeypatch.setattr("jupyter_cortex.render.apis.__version__", "99.0")
     shell.run("%cortex status")
     for said in (shell.text, shell.html):
         assert f"of version {__version__}, while this is 99.0: " in said
@@ -137,11 +138,11 @@ def test_after_the_operator_only_the_apis_of_old_workers_are_refreshed(environme
         process.pop("code", None)
         if process["api"] == "upgraded-since":
             process["code"] = "0.1"
-    note = render.outdated(status, command="%cortex", local=True)
+    note = apis.outdated(status, command="%cortex", local=True)
     assert note.startswith(f"of version 0.1, while this is {__version__}: replica, worker; `%cortex refresh upgraded-since`")
     status["code"] = "0.1"
-    assert "`%cortex down`" in render.outdated(status, command="%cortex", local=True)
-    assert f"anew on {status['host']}" in render.outdated(status, command="%cortex", local=False)
+    assert "`%cortex down`" in apis.outdated(status, command="%cortex", local=True)
+    assert f"anew on {status['host']}" in apis.outdated(status, command="%cortex", local=False)
 
 
 def test_an_api_s_page_says_of_its_workers_what_its_text_says(environment: Environment, project: ProjectMaker) -> None:

@@ -1,0 +1,39 @@
+"""What the shell shows: tables, logs, errors. Data in, characters out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .apis import api_detail, api_list, deployed, environments, processes
+from .common import as_text, explain, said
+from .logs import log_record, log_view, logs
+from .notebooks import checked, init, module, samples, saved, tried
+from .rehearsals import rehearsed
+from .replays import replayed, replays
+from .requests import followed, requests, requeued, workload
+
+#: What a door can show, by name: (console, data, facts) -> characters.
+VIEWS: dict[str, Callable[..., None]] = {
+    "apis": api_list,
+    "api": api_detail,
+    "checked": checked,
+    "deployed": deployed,
+    "environments": environments,
+    "init": init,
+    "logs": log_view,
+    "module": module,
+    "processes": processes,
+    "replayed": replayed,
+    "replays": replays,
+    "requests": requests,
+    "requeued": requeued,
+    "rehearsed": rehearsed,
+    "said": said,
+    "samples": samples,
+    "saved": saved,
+    "tried": tried,
+    "workload": workload,
+    "written": said,
+}
+
+__all__ = ["VIEWS", "as_text", "explain", "followed", "log_record", "logs", "workload"]
