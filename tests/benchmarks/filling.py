@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stage import Stage, until
 
+from jupyter_cortex.serving.digest import PayloadDigest
 from jupyter_cortex.store import keys
 from jupyter_cortex.store.scripts import SUBMIT
 
@@ -18,7 +18,7 @@ CHUNK = 1000
 def submit(stage: Stage, api: str, ids: list[str]) -> None:
     # The script is known to the store once a request was accepted; here it may be the first.
     stage.redis.script_load(SUBMIT.source)
-    digest = hashlib.sha256(BODY).hexdigest()[:32]
+    digest = str(PayloadDigest(BODY))
     for start in range(0, len(ids), CHUNK):
         pipe = stage.redis.pipeline(transaction=False)
         for request_id in ids[start : start + CHUNK]:

@@ -49,7 +49,7 @@ def run(stage: Stage, quick: bool) -> list[Figure]:
             more_is_better=True,
         ),
         Figure(
-            "10 MB octet-stream: accepted, peer bare ASGI that keeps it (sha256, one file, synced once)",
+            "10 MB octet-stream: accepted, peer bare ASGI that keeps it (BLAKE3, one file, synced once)",
             *_both(_accepted(stage, OCTETS, octets, uploads, KEEPS)),
             more_is_better=True,
         ),

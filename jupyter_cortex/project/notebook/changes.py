@@ -122,18 +122,20 @@ class Change:
         return self.code.func.id if isinstance(self.code, ast.Call) and isinstance(self.code.func, ast.Name) else ""
 
 
-def changes_of(statement: ast.stmt, draws: set[str], *, last: bool) -> list[Change]:
+def changes_of(statement: ast.stmt, draws: set[str], views: dict[str, set[str]], *, last: bool) -> list[Change]:
     """What this statement itself changes when it runs; not what the functions that it defines will change."""
-    return changes_in([statement], draws, looked_at=statement if last else None)
+    return changes_in([statement], draws, statement if last else None, views)
 
 
-def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.stmt | None = None) -> list[Change]:
-    """What these statements change when they run; what they draw from is added to ``draws``.
+def changes_in(
+    statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.stmt | None = None, views: dict[str, set[str]] | None = None
+) -> list[Change]:
+    """What these statements change when they run; what they draw from is added to ``draws``, and what names are parts of to ``views``.
 
     ``looked_at``: the one that ends a cell, where an expression is there to be looked at.
     """
     found: list[Change] = []
-    views: dict[str, set[str]] = defaultdict(set)
+    views = {} if views is None else views
     made: dict[str, list[ast.Call]] = defaultdict(list)
     calls: list[ast.Call] = []
     for node in (node for statement in statements for node in _running(statement)):
@@ -160,15 +162,15 @@ def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.s
                     found += _call(ast.copy_location(ast.Call(decorator, [], []), decorator), discarded=True, looked_at=False)
         elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
             for target in targets(node.target):
-                views[target] |= set(roots(node.iter))
+                views[target] = views.get(target, set()).union(roots(node.iter))
         elif isinstance(node, ast.Assign) and not (len(statements) == 1 and node is statements[0]):
             for target in (target.id for target in node.targets if isinstance(target, ast.Name)):
-                views[target] |= {part_of(node.value)} - {""}
+                views[target] = views.get(target, set()) | ({part_of(node.value)} - {""})
                 made[target] += [node.value] if isinstance(node.value, ast.Call) else []
-    found += list(_training(statements, calls, found, made))
+    found += list(_training(statements, calls, found, made, views))
     for change in list(found):
         certain = change.certain and change.kind is not Kind.AUGMENTED  # `row += 1` changes what the loop goes through if that is an array
-        found += [replace(change, name=name, certain=certain, kind=Kind.CALL) for name in _seen_through(views, change.name)]
+        found += [replace(change, name=name, certain=certain, kind=Kind.CALL) for name in wholes(views, change.name)]
     # A call is met twice where it is a whole statement: the firmer judgement counts.
     firm = {(change.name, change.line) for change in found if change.certain and change.kind is not Kind.AUGMENTED}
     trained = {(change.name, change.line) for change in found if change.trains}
@@ -176,7 +178,9 @@ def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.s
     return list(dict.fromkeys(change for change in kept if change.certain or change.trains or (change.name, change.line) not in trained))
 
 
-def _training(statements: Sequence[ast.stmt], calls: list[ast.Call], found: list[Change], made: dict[str, list[ast.Call]]) -> Iterator[Change]:
+def _training(
+    statements: Sequence[ast.stmt], calls: list[ast.Call], found: list[Change], made: dict[str, list[ast.Call]], views: dict[str, set[str]]
+) -> Iterator[Change]:
     """What is trained by way of something else, all of it here: by an optimizer or a trainer that was made with it, or by a loop of its own."""
     for change in found:
         for name in trained_through(change.code, made.get(change.name, ())) if isinstance(change.code, ast.Call) else ():
@@ -186,7 +190,7 @@ def _training(statements: Sequence[ast.stmt], calls: list[ast.Call], found: list
         through = trained_through(call, [maker]) if isinstance(maker, ast.Call) else []
         for name in dict.fromkeys([*through, *trained_by_gradients(statements, call)]):
             yield Change(name, call, call.lineno, False, Kind.CALL, trains=True)
-        for name in trained_with(call):  # what a function of the notebook does is known
+        for name in trained_with(call, views):  # what a function of the notebook does is known
             yield Change(name, call, call.lineno, False, Kind.DISCARDED, trains=True)
     for call in perhaps_trained(calls):
         yield Change(root_name(call.func), call, call.lineno, False, Kind.CALL)
@@ -214,7 +218,7 @@ def _dotted(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _seen_through(views: dict[str, set[str]], name: str) -> set[str]:
+def wholes(views: dict[str, set[str]], name: str) -> set[str]:
     """The objects that ``name`` is a part of: a loop's variable, of what the loop goes through."""
     found: set[str] = set()
     waiting = [name]

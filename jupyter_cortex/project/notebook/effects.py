@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from .changes import Change
+from .changes import Change, wholes
 
 #: Methods of a class that run when it is called.
 CONSTRUCTING = frozenset({"__init__", "__new__", "__post_init__", "__attrs_post_init__"})
@@ -51,9 +52,14 @@ class StandIn:
 
 @dataclass
 class Effects:
-    """Of one function, by its text. ``parameters``: name -> position of all of them."""
+    """Of one function, by its text. ``parameters``: name -> position of all of them, of ``*rest`` the first.
+
+    ``rest``, ``named``: what the others are gathered in, ``*rest`` and ``**named``; "" for none.
+    """
 
     parameters: dict[str, int] = field(default_factory=dict)
+    rest: str = ""
+    named: str = ""
     binds: set[str] = field(default_factory=set)
     changes: list[Change] = field(default_factory=list)
     draws: set[str] = field(default_factory=set)  #: from what, of the module's names
@@ -92,6 +98,21 @@ class Outcome:
             self.change(name, setting)
 
 
-def passed_name(call: Call, parameter: str, position: int) -> str:
-    """The name that a call passes for a parameter, "" when it passes none."""
-    return next((name for at, name in call.passed if at in (parameter, position)), "")
+def passed_names(call: Call, effects: Effects, name: str) -> list[str]:
+    """What a name inside of a function is for who calls it: what is passed for that parameter; a name of the module's is itself."""
+    if name not in effects.parameters:
+        return [name]
+    position = effects.parameters[name]
+    if name == effects.rest:
+        return [given for at, given in call.passed if isinstance(at, int) and at >= position]
+    if name == effects.named:
+        return [given for at, given in call.passed if isinstance(at, str) and at not in effects.parameters]
+    return [given for at, given in call.passed if at in (name, position)][:1]
+
+
+def seen_through(calls: Iterable[Call], views: dict[str, set[str]]) -> Iterator[Call]:
+    """The same calls with what a loop goes through in place of its variable: what ``train(model)`` does to an item, it does to the whole."""
+    for call in calls:
+        for passed in call.passed:
+            for whole in wholes(views, passed[1]):
+                yield replace(call, passed=tuple((one[0], whole) if one == passed else one for one in call.passed))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import islice
 
 from .changes import KEEPING, Change, Kind, is_changing, root_name, targets
-from .effects import Call, Effects, Outcome, StandIn, passed_name
+from .effects import Call, Effects, Outcome, StandIn, passed_names
 from .holding import aliases, held, stand_ins
 from .steps import Step
 from .training import THROUGH
@@ -312,7 +312,7 @@ class Index:
             outcome.binds |= inside.binds
             outcome.draws |= inside.draws
             for name, setting in inside.changes.items():
-                if actual := self._actual(call, effects, name):
+                for actual in passed_names(call, effects, name):
                     outcome.change(actual, setting)
             for of, into in (
                 (inside.doubtful, outcome.doubtful),
@@ -320,12 +320,8 @@ class Index:
                 (inside.steps, outcome.steps),
                 (inside.reads, outcome.reads),
             ):
-                into |= {actual for name in of if (actual := self._actual(call, effects, name))}
+                into |= {actual for name in of for actual in passed_names(call, effects, name)}
         return outcome
-
-    @staticmethod
-    def _actual(call: Call, effects: Effects, name: str) -> str:
-        return passed_name(call, name, effects.parameters[name]) if name in effects.parameters else name
 
     def _of_function(self, effects: Effects, before: int) -> Outcome:
         """What a function does, in terms of its parameters and the module's names; a circle of calls ends where it began."""

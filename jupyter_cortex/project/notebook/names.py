@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 
 from .bindings import bound_by, bound_in, certain, certainly_bound, certainly_deleted, evaluated, shallow
 from .changes import changes_of
+from .effects import seen_through
 from .scopes import Names, Scopes, Use
 
 __all__ = ["LAZY_ANNOTATIONS", "Names", "Use", "bound_in", "names_of"]
@@ -33,7 +34,9 @@ def names_of(statement: ast.stmt, *, last: bool = False, lazy: bool = LAZY_ANNOT
     sure = certain(statement)
     found.binds = {name: name in sure for node in nodes for name in bound_by(node)}
     found.deletes = certainly_deleted([statement])
-    found.changes = [*changes_of(statement, found.draws, last=last), *found.may_change]
+    views: dict[str, set[str]] = {}
+    found.changes = [*changes_of(statement, found.draws, views, last=last), *found.may_change]
+    found.calls += list(seen_through(found.calls, views))
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from .bindings import bound_by, bound_in, declared_in, deleted_in, shallow
 from .changes import LOOKING, Change, Kind, changes_in, root_name
-from .effects import CONSTRUCTING, Call, Effects
+from .effects import CONSTRUCTING, Call, Effects, seen_through
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -73,6 +73,8 @@ class Scopes(ast.NodeVisitor):
         self.guarded = 0
         #: Of the outermost function that is being read.
         self.effects: Effects | None = None
+        #: The calls in the function that is being read, its own names included.
+        self.inside: list[Call] = []
 
     # Names -------------------------------------------------------------------------------------------------------------------------------
 
@@ -140,13 +142,18 @@ class Scopes(ast.NodeVisitor):
         """Functions among the arguments: ``df.apply(fill)``, ``map(lambda key: cache.update(...), keys)``."""
         if getattr(node.func, "attr", getattr(node.func, "id", "")) in _ONLY_LOOKING:
             return
-        for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+        # What they are called with, if at all: `map(train, models)`, `pool.submit(train, model)`, `Thread(target=train, args=(model,))`.
+        packed = [part for keyword in node.keywords if keyword.arg == "args" and isinstance(keyword.value, ast.Tuple) for part in keyword.value.elts]
+        for place, argument in enumerate([*node.args, *(keyword.value for keyword in node.keywords)]):
+            behind = node.args[place + 1 :] or packed
             if isinstance(argument, ast.Name):
                 if self._is_global(argument.id) and (self.deferred or argument.id not in self.bound):
-                    self._called(Call(argument.id, "", (), node.lineno, handed=True))
+                    passed = tuple((at, name) for at, part in enumerate(behind) if (name := root_name(part)))
+                    self._called(Call(argument.id, "", passed, node.lineno, handed=True))
             elif isinstance(argument, ast.Attribute) and (owner := root_name(argument.value)):
                 if self._is_global(owner) and (self.deferred or owner not in self.bound):
-                    self._called(Call(owner, argument.attr, ((0, owner),), node.lineno, handed=True))
+                    passed = tuple((at, name) for at, part in enumerate(behind, 1) if (name := root_name(part)))
+                    self._called(Call(owner, argument.attr, ((0, owner), *passed), node.lineno, handed=True))
             elif isinstance(argument, ast.Lambda):
                 own = {one.arg for one in _arguments(argument.args)}
                 may = [change for change in changes_in([ast.Return(argument.body)], set()) if change.name not in own and self._is_global(change.name)]
@@ -158,10 +165,15 @@ class Scopes(ast.NodeVisitor):
 
     def _called(self, call: Call) -> None:
         if self.effects is not None:
-            seen = tuple((at, name) for at, name in call.passed if name in self.effects.parameters or self._is_global(name))
-            self.effects.calls.append(replace(call, passed=seen))
+            self.effects.calls.append(self._from_outside(call))
+            self.inside.append(call)
         elif not self.deferred:
             self.found.calls.append(call)
+
+    def _from_outside(self, call: Call) -> Call:
+        """Without what only the function that is being read knows."""
+        known = self.effects.parameters if self.effects else ()
+        return replace(call, passed=tuple((at, name) for at, name in call.passed if name in known or self._is_global(name)))
 
     # Scopes ------------------------------------------------------------------------------------------------------------------------------
 
@@ -226,6 +238,7 @@ class Scopes(ast.NodeVisitor):
         if self.effects is None:
             self.effects = self._effects(name, args)
         self.scope = _Scope("function", local - outside - inherited, outside, self.scope)
+        around, self.inside = self.inside, []
         self.deferred += 1
         self.path += [name] if name else []
         self.effects.binds |= bound & outside
@@ -235,7 +248,11 @@ class Scopes(ast.NodeVisitor):
             self.visit(statement)
         parameters = self.effects.parameters
         draws: set[str] = set()
-        self.effects.changes += [change for change in changes_in(body, draws) if change.name in parameters or self._is_global(change.name)]
+        views: dict[str, set[str]] = {}
+        changes = changes_in(body, draws, views=views)
+        self.effects.changes += [change for change in changes if change.name in parameters or self._is_global(change.name)]
+        self.effects.calls += map(self._from_outside, seen_through(self.inside, views))
+        self.inside = around
         self.effects.draws |= {source for source in draws if self._is_global(source.partition(".")[0])}
         self.path[len(self.path) - bool(name) :] = []
         self.deferred -= 1
@@ -250,6 +267,12 @@ class Scopes(ast.NodeVisitor):
         begin = -1 if in_class and name in CONSTRUCTING else 0  # who calls a class passes no `self`
         positions = [argument.arg for argument in [*args.posonlyargs, *args.args, *args.kwonlyargs]]
         effects.parameters.update({argument: at for at, argument in enumerate(positions, begin)})
+        if args.vararg:
+            effects.rest = args.vararg.arg
+            effects.parameters[effects.rest] = begin + len(args.posonlyargs) + len(args.args)
+        if args.kwarg:
+            effects.named = args.kwarg.arg
+            effects.parameters[effects.named] = len(effects.parameters)
         return effects
 
     def _is_global(self, name: str) -> bool:

@@ -246,12 +246,16 @@ def _stale(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
 def _training(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
     """What would run at each replica's start and takes long, by its name or by how long it took; one statement of a cell stands for it."""
     of_cell: dict[str, list[tuple[Step, list[ast.Call]]]] = {}
+    own = set()  # functions of the notebook that train when they are called
     for step in found.order:
         calls = [part for part in ast.walk(step.node) if isinstance(part, ast.Call)]
-        if calls and not (step.defines or step.imports or step.loads):
-            trains = [call for call in calls if getattr(call.func, "attr", getattr(call.func, "id", "")) in TRAINING]
-            if trains or ((step.cell.seconds or 0.0) >= SLOW_S and not _only_sets(step)):
-                of_cell.setdefault(step.cell.label, []).append((step, trains))
+        trains = [call for call in calls if _called(call) in TRAINING or getattr(call.func, "id", "") in own]
+        if isinstance(step.node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            own |= {step.node.name} if trains else set()
+            continue
+        slow = (step.cell.seconds or 0.0) >= SLOW_S and not _only_sets(step)
+        if calls and (trains or slow) and not (step.defines or step.imports or step.loads):
+            of_cell.setdefault(step.cell.label, []).append((step, trains))
     for rows in of_cell.values():
         step, trains = next((row for row in rows if row[1]), rows[0])
         took = f" (its cell took {step.cell.seconds:.1f} s)" if step.cell.seconds is not None else ""
@@ -259,6 +263,10 @@ def _training(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
         message = f"{'training' if trains else 'this statement'} would run at each replica's start{took}"
         file = notebook.kept_as(name) or "the file"
         yield Surprise("training", step.place, message, f"save what it makes with `%cortex save {name}`: replicas then load {file}")
+
+
+def _called(call: ast.Call) -> str:
+    return getattr(call.func, "attr", getattr(call.func, "id", ""))
 
 
 def _only_sets(step: Step) -> bool:
@@ -270,7 +278,7 @@ def _made_by(step: Step, trains: list[ast.Call]) -> str:
     if step.names.binds:
         return next(iter(step.names.binds))
     changed = [change.name for change in step.names.changes if change.certain]
-    return changed[0] if changed else root_name(trains[0].func) if trains else "NAME"
+    return changed[0] if changed else root_name(trains[0].func) or "NAME" if trains else "NAME"
 
 
 def _repeated(found: Slice) -> Iterator[Surprise]:

@@ -57,18 +57,18 @@ def trained_through(call: ast.Call, makers: Sequence[ast.Call]) -> list[str]:
     return [name for maker in makers for name in trained_by(maker)]
 
 
-def trained_with(call: ast.Call) -> list[str]:
-    """What a call trains of what it is given: ``trainer.fit(model, data)``, ``train(model)``."""
+def trained_with(call: ast.Call, views: dict[str, set[str]]) -> list[str]:
+    """What a call trains of what it is given: ``trainer.fit(model, data)``, ``train(model)``. ``views``: of what names are parts."""
     method = _method(call)
     if not method:
-        return _models(call) if is_training(getattr(call.func, "id", "")) else []
+        return _models(call, views) if is_training(getattr(call.func, "id", "")) else []
     assert isinstance(call.func, ast.Attribute)
     of = call.func.value
     made = _method(of) or getattr(of.func, "id", "") if isinstance(of, ast.Call) else ""
     if method in ("fit", "train") and (_TRAINER.search(made) or re.search("trainer|learner", root_name(of), re.IGNORECASE)):
         named = [keyword.value for keyword in call.keywords if keyword.arg in _MODEL_KEYWORDS]
         return _names(named or call.args[:1])
-    return _models(call) if is_training(method) and _TRAINING.search(root_name(of)) else []
+    return _models(call, views) if is_training(method) and _TRAINING.search(root_name(of)) else []
 
 
 def trained_by_gradients(statements: Sequence[ast.stmt], call: ast.Call) -> list[str]:
@@ -102,10 +102,10 @@ def is_mode_switch(call: ast.Call) -> bool:
     return _method(call) == "train" and len(given) == 1 and isinstance(given[0], ast.Constant) and isinstance(given[0].value, bool)
 
 
-def _models(call: ast.Call) -> list[str]:
-    """The model among the arguments: the one that is called so."""
+def _models(call: ast.Call, views: dict[str, set[str]] | None = None) -> list[str]:
+    """The model among the arguments: the one that is called so, or is one of what is called so."""
     named = [keyword.value for keyword in call.keywords if keyword.arg in _MODEL_KEYWORDS]
-    return _names(named) or [name for name in _names(call.args) if _MODEL.search(name)]
+    return _names(named) or [name for name in _names(call.args) if any(map(_MODEL.search, (name, *(views or {}).get(name, ()))))]
 
 
 def _names(nodes: Sequence[ast.AST]) -> list[str]:

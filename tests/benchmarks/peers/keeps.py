@@ -1,4 +1,5 @@
-"""The least that keeps a body: its sha256 and one file, which is on disk before anybody is answered. No record, no queue, nobody to run it.
+"""The least that keeps a body: its digest (BLAKE3, as ours) and one file, which is on disk before anybody is answered. No record, no queue, nobody
+to run it.
 
 Hashing, writing and syncing are done by threads, while more of the body comes in.
 """
@@ -6,13 +7,13 @@ Hashing, writing and syncing are done by threads, while more of the body comes i
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from blake3 import blake3
 from floor import END, START
 
 #: Bytes that are handed to a thread together, and that are written before the disk is asked to begin.
@@ -36,7 +37,7 @@ def finish(file: int, directory: str) -> None:
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     loop = asyncio.get_running_loop()
     file, path = tempfile.mkstemp(dir=os.getcwd())
-    digest, parts, held, unsynced = hashlib.sha256(), [], 0, 0
+    digest, parts, held, unsynced = blake3(), [], 0, 0
     writing: asyncio.Future[None] | None = None
     syncing: asyncio.Future[None] | None = None
     more = True
