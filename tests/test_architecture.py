@@ -35,6 +35,7 @@ ROOMS: dict[str, set[str]] = {
 LIBRARIES: dict[str, set[str]] = {
     "redis": {"store", "serving", "operator", "gateway"},
     "hiredis": {"serving"},
+    "blake3": {"serving"},
     "dramatiq": {"serving"},
     "fsspec": {"serving", "handler"},
     "numpy": {"handler", "project"},

@@ -32,6 +32,7 @@ from ..core.errors import (
     EnvironmentProblem,
     StoreUnavailable,
 )
+from ..core.levels import Level
 from ..core.settings import Settings
 from ..core.spec import check_specs
 from ..core.workload import FINAL
@@ -529,19 +530,19 @@ class Client:
         """Who requeued, rolled back or promoted what, newest first."""
         return list(self._control("GET", f"/apis/{quoted(name)}/audit")["entries"])
 
-    def logs(self, name: str, lines: int = 200) -> list[dict[str, Any]]:
-        """The newest log records of all replicas, oldest first."""
-        text = self._call("GET", f"/_cortex/v1/apis/{quoted(name)}/logs", token=self.environment.token, params={"lines": lines}).text
+    def logs(self, name: str, lines: int = 200, search: str = "", level: Level = "DEBUG") -> list[dict[str, Any]]:
+        """The newest log records of all replicas that show ``search``, of ``level`` and above, oldest first."""
+        params = {"lines": lines, "q": search, "level": level}
+        text = self._call("GET", f"/_cortex/v1/apis/{quoted(name)}/logs", token=self.environment.token, params=params).text
         return [record_of(line) for line in text.splitlines() if line]
 
-    def stream_api_logs(self, name: str, lines: int = 200) -> Iterator[dict[str, Any]]:
-        """Log records as they come, until the caller stops or the API is deleted."""
+    def stream_api_logs(self, name: str, lines: int = 200, search: str = "", level: Level = "DEBUG") -> Iterator[dict[str, Any]]:
+        """Log records as they come, as `logs` chooses them, until the caller stops or the API is deleted."""
+        params: dict[str, str | int] = {"lines": lines, "follow": True, "q": search, "level": level}
         headers = {"authorization": f"Bearer {self.environment.token}"}
         path = f"/_cortex/v1/apis/{quoted(name)}/logs"
         try:
-            with self._connection().stream(
-                "GET", path, params={"lines": lines, "follow": True}, headers=headers, timeout=httpx.Timeout(30.0)
-            ) as answer:
+            with self._connection().stream("GET", path, params=params, headers=headers, timeout=httpx.Timeout(30.0)) as answer:
                 if answer.is_error:
                     answer.read()
                     raise error_of(answer)

@@ -14,6 +14,7 @@ import click
 
 from .. import __version__, commands
 from ..core.errors import BadRequest, CortexError, EnvironmentDown
+from ..core.levels import LEVELS, Level
 from ..environments import LOCAL
 from ..project import config_file, models
 from . import exporting, publishing
@@ -293,14 +294,16 @@ def cancel(door: Door, name: str, request_id: str) -> None:
 @api_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come.")
 @click.option("-n", "--lines", type=click.IntRange(0, 10_000), default=200, show_default=True, help="How many of the newest lines.")
+@click.option("-s", "--search", metavar="TEXT", default="", help="Only lines that show it, in whatever case, of all that are kept.")
+@click.option("-l", "--level", type=click.Choice(LEVELS, case_sensitive=False), default=LEVELS[0], help="Only lines of this level and above.")
 @click.option("--raw", is_flag=True, help="The JSON lines as stored.")
-def logs(door: Door, name: str, follow: bool, lines: int, raw: bool) -> None:
+def logs(door: Door, name: str, follow: bool, lines: int, search: str, level: Level, raw: bool) -> None:
     """The log of all replicas."""
     client = door.client()
     if follow:
-        door.stream(client.stream_api_logs(name, lines), raw=raw)
+        door.stream(client.stream_api_logs(name, lines, search, level), raw=raw)
     else:
-        door.show("logs", client.logs(name, lines), raw=raw)
+        door.show("logs", client.logs(name, lines, search, level), raw=raw, sought=bool(search) or level != LEVELS[0])
 
 
 # Looking after ------------------------------------------------------------------------------------------------------------------------------

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from ..core.errors import BadRequest, CortexError, PayloadGone
+from ..core.levels import Level
 from ..core.workload import FINAL, DeploymentState, Status, stays
 from ..handler.redaction import Redaction
 from ..store import history, listing, logs, streams
@@ -163,33 +164,40 @@ def _why_gone(status: str, size: int, retain: dict[str, Any]) -> str:
 
 def _add_logs(router: APIRouter, control: Control) -> None:
     @router.get("/apis/{name}/logs/tail")
-    def log_tail(name: str, lines: int = Query(500, ge=0, le=10000)) -> Response:
-        """The newest lines as records, with the ms since the epoch at which each was written, and the position from which `POST /changes` goes on."""
+    def log_tail(name: str, sought: Annotated[logs.Sought, Depends(_sought)], lines: int = Query(500, ge=0, le=10000)) -> Response:
+        """The newest lines as records, with the ms since the epoch at which each was written, and the position from which `POST /changes` goes on.
+
+        With ``q`` or ``level`` of those that show this text, of this level and above, among all that are kept.
+        """
         control.registry.get(name)
-        found, position = logs.newest(control.client, name, lines)
+        found, position = logs.newest(control.client, name, lines, sought)
         records = [logs.record(line) for line, _ in found]
         times = [logs.written(shown, shipped) for shown, (_, shipped) in zip(records, found, strict=True)]
         return Json({"records": records, "times": times, "position": position})
 
     @router.get("/apis/{name}/logs", response_class=Response, responses=answers("application/x-ndjson"))
-    def log(name: str, lines: int = Query(200, ge=0, le=10000), follow: bool = False) -> Response:
-        """JSON lines, oldest first; with ``follow`` the answer goes on until the caller closes it or the API is deleted."""
+    def log(name: str, sought: Annotated[logs.Sought, Depends(_sought)], lines: int = Query(200, ge=0, le=10000), follow: bool = False) -> Response:
+        """JSON lines, oldest first; with ``follow`` the answer goes on until the caller closes it or the API is deleted. `q`, `level`: as above."""
         control.registry.get(name)
-        found, position = logs.tail(control.client, name, lines)
+        found, position = logs.tail(control.client, name, lines, sought)
         text = "".join(f"{line}\n" for line in found)
         if not follow:
             return PlainTextResponse(text, media_type="application/x-ndjson")
-        return StreamingResponse(_follow(control, name, text, position), media_type="application/x-ndjson")
+        return StreamingResponse(_follow(control, name, text, position, sought), media_type="application/x-ndjson")
 
 
-async def _follow(control: Control, name: str, first: str, position: str) -> AsyncIterator[str]:
+def _sought(q: str = Query("", max_length=200), level: Level = "DEBUG") -> logs.Sought:
+    return logs.Sought(q, level)
+
+
+async def _follow(control: Control, name: str, first: str, position: str, sought: logs.Sought) -> AsyncIterator[str]:
     yield first or "\n"
     told = time.monotonic()
     while True:
         lines: list[str] = []
         with contextlib.suppress(CortexError):  # the store is away: who follows waits, as those do whose workloads it has
             lines, position = await run_in_threadpool(logs.after, control.client, name, position)
-        if lines:
+        if lines := sought.among(lines):
             yield "".join(f"{line}\n" for line in lines)
             told = time.monotonic()
             continue

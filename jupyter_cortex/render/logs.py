@@ -21,9 +21,13 @@ def logs(console: Console, records: list[dict[str, Any]], *, raw: bool = False) 
             log_record(console, record)
 
 
-def log_view(console: Console, records: list[dict[str, Any]], *, raw: bool = False) -> None:
+def nothing(sought: bool) -> str:
+    return "no line that is kept has this text and level" if sought else "no log lines yet"
+
+
+def log_view(console: Console, records: list[dict[str, Any]], *, raw: bool = False, sought: bool = False) -> None:
     if not records:
-        console.print("no log lines yet", style="dim")
+        console.print(nothing(sought), style="dim")
     logs(console, records, raw=raw)
 
 

@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import redis
 
+from ..core.levels import LEVELS, Level, rank
 from . import keys
 from .connection import store_errors, text
 from .records import Record
@@ -30,6 +32,42 @@ OWN_BYTES = 1_000_000
 QUARTER_MS = 15 * 60_000
 #: What every record has; everything else is the author's.
 USUAL = frozenset({"asctime", "levelname", "message", "process", "exc_info", "labels", "replica", "run", "request_id"})
+
+
+@dataclass(frozen=True)
+class Sought:
+    """What a reader looks for: lines that show ``text``, in whatever case, of ``level`` and above; ``ids``: also those of this request or replica."""
+
+    text: str = ""
+    level: Level = LEVELS[0]
+    ids: bool = True
+
+    def __bool__(self) -> bool:
+        return bool(self.text) or self.level != LEVELS[0]
+
+    def among(self, lines: Sequence[str]) -> list[str]:
+        if not self or not self._may_be_in("\n".join(lines)):
+            return [] if self else list(lines)
+        return [line for line in lines if self.finds(line)]
+
+    def finds(self, line: str) -> bool:
+        if not self._may_be_in(line):
+            return False
+        shown = record(line)
+        ids = [str(shown.get(key, "")) for key in ("request_id", "replica")] if self.ids else []
+        return rank(shown.get("levelname")) >= rank(self.level) and self.text.lower() in "\n".join([_seen(shown), *ids]).lower()
+
+    def _may_be_in(self, lines: str) -> bool:
+        """Cheaply: letters and digits stand in a line as they are, the rest may be escaped. What has none of them need not be parsed."""
+        levels = LEVELS[rank(self.level) :] if rank(self.level) > rank("INFO") else ()
+        return self._word in lines.lower() and (not levels or any(level in lines for level in levels))
+
+    @cached_property
+    def _word(self) -> str:
+        return max(re.findall("[a-z0-9]+", self.text.lower()), key=len, default="")
+
+
+EVERYTHING = Sought()
 
 
 def append(client: redis.Redis, api: str, lines: Sequence[str], batches: int = BATCHES) -> None:
@@ -75,13 +113,13 @@ def shipped_at(position: str) -> int:
     return int(position.partition("-")[0])
 
 
-def tail(client: redis.Redis, api: str, limit: int) -> tuple[list[str], str]:
-    """The last ``limit`` lines, oldest first, and the position after them."""
-    lines, position = newest(client, api, limit)
+def tail(client: redis.Redis, api: str, limit: int, sought: Sought = EVERYTHING) -> tuple[list[str], str]:
+    """The last ``limit`` lines of those that are sought, oldest first, and the position after the last of all."""
+    lines, position = newest(client, api, limit, sought)
     return [line for line, _ in lines], position
 
 
-def newest(client: redis.Redis, api: str, limit: int) -> tuple[list[tuple[str, int]], str]:
+def newest(client: redis.Redis, api: str, limit: int, sought: Sought = EVERYTHING) -> tuple[list[tuple[str, int]], str]:
     """As `tail`, each line with the ms at which it was shipped."""
     batches: list[list[tuple[str, int]]] = []
     position, before, size = "", "+", 0
@@ -90,7 +128,7 @@ def newest(client: redis.Redis, api: str, limit: int) -> tuple[list[tuple[str, i
             entries: Any = client.xrevrange(keys.logs(api), max=before, count=LOOK)
         for entry_id, fields in entries:
             position = position or text(entry_id)
-            batches.append([(line, shipped_at(text(entry_id))) for line in lines_of(fields)])
+            batches.append([(line, shipped_at(text(entry_id))) for line in sought.among(lines_of(fields))])
             size += len(batches[-1])
         if len(entries) < LOOK:
             break
@@ -138,10 +176,8 @@ def page_of_workload(client: redis.Redis, api: str, workload: Record, limit: int
     Only these are parsed: of 10,000 lines a reader sees a hundred.
     """
     lines, offset = own_lines(client, api, workload)
-    if needle := wanted.lower():
-        # Letters and digits stand in a line as they are, the rest may be escaped: only what has them is worth a closer look.
-        word = max(re.findall("[a-z0-9]+", needle), key=len, default="")
-        lines = [one for one in lines if word in one[0].lower() and needle in _seen(record(one[0])).lower()]
+    if sought := Sought(wanted, ids=False):
+        lines = [one for one in lines if sought.finds(one[0])]
     begin = max(0, len(lines) - limit) if first is None else min(first, len(lines))
     records = [record(line) for line, _ in lines[begin : begin + limit]]
     times = [written(shown, shipped, offset) for shown, (_, shipped) in zip(records, lines[begin : begin + limit], strict=True)]
@@ -150,6 +186,8 @@ def page_of_workload(client: redis.Redis, api: str, workload: Record, limit: int
 
 def _seen(shown: dict[str, Any]) -> str:
     """What a reader sees of a record."""
+    if "message" not in shown:  # nobody's logger wrote it
+        return json.dumps(shown, ensure_ascii=False)
     extras = {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in shown.items() if key not in USUAL}
     usual = [str(shown.get(key, "")) for key in ("asctime", "levelname", "message", "exc_info")]
     return "\n".join([*usual, *(f"{key}={value}" for key, value in extras.items())])

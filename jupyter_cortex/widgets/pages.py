@@ -10,7 +10,7 @@ from typing import Any
 from ..commands import curl_line
 from ..render.apis import MACHINE_COLUMNS, by_machine, outdated, own_pythons, rolled_back
 from ..render.common import age
-from ..render.logs import STANDARD_KEYS
+from ..render.logs import STANDARD_KEYS, nothing
 from ..render.notebooks import ignored
 from ..render.requests import failure_facts, failure_hint
 from . import failure_pages
@@ -155,9 +155,9 @@ def checked(data: dict[str, Any]) -> str:
     return page(*parts)
 
 
-def logs(data: list[dict[str, Any]], *, raw: bool = False) -> str:
+def logs(data: list[dict[str, Any]], *, raw: bool = False, sought: bool = False) -> str:
     if not data:
-        return page('<p class="dim">no log lines yet</p>')
+        return page(f'<p class="dim">{nothing(sought)}</p>')
     if raw:
         return page(pre("\n".join(json.dumps(record) for record in data)))
     return page(log_table(data))

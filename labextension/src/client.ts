@@ -98,8 +98,9 @@ export class CortexClient {
     return this.json(`api/apis/${part(name)}/history${query({ minutes, step })}`);
   }
 
-  async logs(name: string, lines: number): Promise<ILogLines & { position: string }> {
-    return timed(await this.json<ILogLines & { position: string }>(`api/apis/${part(name)}/logs/tail${query({ lines })}`));
+  /** The newest lines of all replicas; with `q` or `level` of those that show this text, of this level and above, among all that are kept. */
+  async logs(name: string, lines: number, sought: { q?: string; level?: string } = {}): Promise<ILogLines & { position: string }> {
+    return timed(await this.json<ILogLines & { position: string }>(`api/apis/${part(name)}/logs/tail${query({ lines, ...sought })}`));
   }
 
   module(name: string, version: number): Promise<IModule> {

@@ -19,6 +19,15 @@ const FIRST = 1000;
 const MOST = 10_000;
 const HELD = 5000;
 const ROW = 20;
+/** Without a key for so long, the text is what is sought. */
+const PAUSE_MS = 250;
+
+interface ISought {
+  text: string;
+  level: number;
+}
+
+const EVERYTHING: ISought = { text: '', level: 0 };
 
 /** A line's text, inert: colour codes and other control characters are left out. */
 export function messageOf(record: LogRecord): string {
@@ -85,7 +94,12 @@ export interface ILogsProps {
 
 export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.Element {
   const [asked, ask] = React.useState(FIRST);
-  const { value, problem, loading, reload } = useLoaded(() => model.client.logs(name, asked), `${name}:${asked}`);
+  /** What the server was asked for: as long as all that is kept is here, everything; the browser looks through that by itself. */
+  const [sought, seek] = React.useState<ISought>(EVERYTHING);
+  const { value, problem, loading, reload } = useLoaded(
+    () => model.client.logs(name, asked, { q: sought.text || undefined, level: sought.level ? LEVELS[sought.level] : undefined }),
+    `${name}:${asked}:${sought.level}:${sought.text}`
+  );
   const held = Math.max(HELD, asked);
   const [more, add] = React.useReducer(
     (before: LogRecord[], records: LogRecord[] | null) => (records === null ? [] : [...before, ...records].slice(-MOST)),
@@ -123,15 +137,24 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
       const version = Number(/-v(\d+)-/.exec(String(record.replica ?? ''))?.[1] ?? 0);
       void openPlace(model, name, version, `${cell}, line ${line}`, openCell);
     });
-  const wanted = text.trim().toLowerCase();
-  const all = React.useMemo(() => [...(value?.records ?? []), ...more].slice(-held), [value, more, held]);
+  const wanted = text.trim();
+  const came = React.useMemo(() => more.filter(record => rank(record) >= sought.level && shows(record, sought.text)), [more, sought]);
+  const all = React.useMemo(() => [...(value?.records ?? []), ...came].slice(-held), [value, came, held]);
   /** Whether older lines may be kept than are here: then what is not found here may be there. */
-  const cut = !!value && (value.records.length >= asked || value.records.length + more.length > all.length);
+  const cut = !!value && (value.records.length >= asked || value.records.length + came.length > all.length);
+  const searching = !!sought.text || sought.level > 0;
+  const shown = React.useMemo(() => all.filter(record => rank(record) >= level && shows(record, wanted)), [all, level, wanted]);
+  React.useEffect(() => {
+    if ((wanted === sought.text && level === sought.level) || (!searching && !cut)) {
+      return undefined;
+    }
+    const timer = window.setTimeout(() => seek({ text: wanted, level }), PAUSE_MS);
+    return () => window.clearTimeout(timer);
+  }, [wanted, level, cut, searching]);
+  /** Until its answer is here, what is shown is what there is of it among the lines before. */
+  const asking = loading || wanted !== sought.text || level !== sought.level;
   const among = `${cut ? 'the newest ' : ''}${plural(all.length, 'line')}`;
-  const shown = React.useMemo(
-    () => all.filter(record => rank(record) >= level && (!wanted || JSON.stringify(record).toLowerCase().includes(wanted))),
-    [all, level, wanted]
-  );
+  const found = searching ? `${cut ? 'the newest ' : ''}${count(shown.length)} found` : shown.length < all.length ? `${count(shown.length)} of ${among}` : among;
   return (
     <div className="cx-logs">
       <div className="cx-row cx-filter" role="search" aria-label="Filter log lines">
@@ -153,7 +176,7 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
           <input type="checkbox" checked={follow} onChange={event => setFollow(event.target.checked)} /> Follow
         </label>
         <span className="cx-dim" role="status">
-          {shown.length < all.length ? `${count(shown.length)} of ${among}` : among}
+          {found}
         </span>
         {cut && asked < MOST && <Button label="Load older" title={`Up to ${count(MOST)} lines`} onClick={() => ask(MOST)} disabled={loading} />}
       </div>
@@ -163,16 +186,16 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
         </ProblemBox>
       )}
       {!value && !problem && <Loading what="the log" />}
-      {value && !all.length && (
+      {value && !all.length && !searching && (
         <Empty title="Nothing logged yet">
           <p>
             What the Handler prints or logs appears here as it comes: <code>logger.info("…", extra={'{"key": value}'})</code>
           </p>
         </Empty>
       )}
-      {value && all.length > 0 && !shown.length && (
-        <Empty title="Nothing matches">
-          <p>{cut ? `None of ${among} has this level and text; older ones are not searched here.` : 'No line that is kept has this level and text.'}</p>
+      {value && (all.length > 0 || searching) && !shown.length && (
+        <Empty title={asking && (searching || cut) ? 'Searching…' : 'Nothing matches'}>
+          <p>{asking && (searching || cut) ? 'all lines that are kept' : 'No line that is kept has this level and text.'}</p>
         </Empty>
       )}
       {value && shown.length > 0 && (
@@ -180,6 +203,15 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
       )}
     </div>
   );
+}
+
+/** Whether a reader would find the text in it, in whatever case: as the gateway judges. */
+export function shows(record: LogRecord, text: string): boolean {
+  if (!text) {
+    return true;
+  }
+  const seen = [record.asctime, record.levelname, messageOf(record), record.request_id, record.replica, ...extrasOf(record).map(([key, value]) => `${key}=${textOf(value)}`)];
+  return seen.join('\n').toLowerCase().includes(text.toLowerCase());
 }
 
 function rank(record: LogRecord): number {

@@ -403,20 +403,46 @@ describe('the logs', () => {
     expect(await screen.findByTitle(localTime(at))).toBeTruthy();
   });
 
-  it('say that only the newest lines were searched, and load older ones', async () => {
-    const lines = (from: number, to: number) => Array.from({ length: to - from }, (_, at) => ({ message: `line ${from + at}`, levelname: 'INFO' }));
-    const server = new Server().on('GET api/apis/iris/logs/tail', json({ records: lines(500, 1500), position: '5-0' }));
+  const numbered = (from: number, to: number) => Array.from({ length: to - from }, (_, at) => ({ message: `line ${from + at}`, levelname: 'INFO' }));
+
+  it('are looked through by the server where not all that is kept is here, and followed meanwhile', async () => {
+    const server = new Server().on('GET api/apis/iris/logs/tail', json({ records: numbered(500, 1500), position: '5-0' }));
     render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="logs" />);
     expect(await screen.findByText('the newest 1,000 lines')).toBeTruthy();
-    fireEvent.change(screen.getByRole('searchbox', { name: 'Search the log' }), { target: { value: 'line 77 ' } });
-    fireEvent.change(screen.getByRole('searchbox', { name: 'Search the log' }), { target: { value: 'line 499' } });
-    expect(await screen.findByText('0 of the newest 1,000 lines')).toBeTruthy();
-    expect(screen.getByText(/None of the newest 1,000 lines/)).toBeTruthy();
-    server.on('GET api/apis/iris/logs/tail', json({ records: lines(0, 1500), position: '5-0' }));
+    const answers: ((answer: Response) => void)[] = [];
+    server.on('GET api/apis/iris/logs/tail', () => new Promise<Response>(resolve => answers.push(resolve)));
+    fireEvent.change(screen.getByRole('searchbox', { name: 'Search the log' }), { target: { value: 'Line 49' } });
+    expect(await screen.findByText('Searching…')).toBeTruthy();
+    await waitFor(() => expect(answers).toHaveLength(1));
+    expect(server.asked.at(-1)!.path).toMatch(/q=Line(%20|\+)49\b/);
+    answers[0](json({ records: [...numbered(49, 50), ...numbered(490, 500)], position: '7-0' }));
+    expect(await screen.findByText('11 found')).toBeTruthy();
+    expect(screen.queryByRole('button', { name: 'Load older' })).toBeNull();
+    server.socket.say({ logs: { iris: { position: '8-0', records: [{ message: 'another' }, { message: 'line 4900' }], times: [1, 2], gap: false } } });
+    expect(await screen.findByText('12 found')).toBeTruthy();
+    fireEvent.change(screen.getByRole('combobox'), { target: { value: '3' } });
+    await waitFor(() => expect(answers).toHaveLength(2));
+    expect(server.asked.at(-1)!.path).toContain('level=ERROR');
+    answers[1](json({ records: [], position: '9-0' }));
+    expect(await screen.findByText('Nothing matches')).toBeTruthy();
+    expect(screen.queryByText('Nothing logged yet')).toBeNull();
+  });
+
+  it('are looked through here where all that is kept is here, and older ones are loaded', async () => {
+    const server = new Server().on('GET api/apis/iris/logs/tail', json({ records: numbered(500, 1500), position: '5-0' }));
+    render(<Shown model={await server.live([summary('iris')])} commands={commandsOf().commands} tab="logs" />);
+    expect(await screen.findByText('the newest 1,000 lines')).toBeTruthy();
+    server.on('GET api/apis/iris/logs/tail', json({ records: numbered(0, 1500), position: '5-0' }));
     fireEvent.click(screen.getByRole('button', { name: 'Load older' }));
-    expect(await screen.findByText('1 of 1,500 lines')).toBeTruthy();
+    expect(await screen.findByText('1,500 lines')).toBeTruthy();
     expect(server.asked.at(-1)!.path).toContain('lines=10000');
     expect(screen.queryByRole('button', { name: 'Load older' })).toBeNull();
+    const asked = server.asked.length;
+    fireEvent.change(screen.getByRole('searchbox', { name: 'Search the log' }), { target: { value: 'line 499' } });
+    expect(await screen.findByText('1 of 1,500 lines')).toBeTruthy();
+    fireEvent.change(screen.getByRole('searchbox', { name: 'Search the log' }), { target: { value: 'line 4990' } });
+    expect(await screen.findByText('Nothing matches')).toBeTruthy();
+    expect(server.asked).toHaveLength(asked);
   });
 
   it('are followed no longer once the reader goes away from the end, by whatever, and again when he is back', async () => {

@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from ..conftest import wait_until
 from ..server.reports import write_report
 from . import views
 from .conftest import GreeterMaker, TabMaker
@@ -252,6 +253,25 @@ def test_stop_start_and_delete(tab: TabMaker, greeter: GreeterMaker) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(listed).to_have_count(0)
     expect(region).to_have_count(0)
+
+
+def test_a_reload_brings_back_the_page_its_tab_and_the_open_request(tab: TabMaker, greeter: GreeterMaker) -> None:
+    api = greeter("reloaded")
+    one = tab()
+    page = one.lab(workspace="reloaded")
+    region = views.api_page(page, api.name, "Workloads")
+    identity = api.post(name="Ada")
+    row = views.workload(region, identity)
+    expect(row).to_contain_text("completed")
+    row.click()
+    inspector = region.get_by_role("region", name=f"Workload {identity}")
+    expect(inspector).to_be_visible()
+    with one.jupyter.http() as http:  # Lab writes down what is open once nothing has changed for a moment
+        wait_until(lambda: identity in http.get("/lab/api/workspaces/reloaded").text, "the server knows what is open")
+    page.goto(f"{one.jupyter.url}/lab/workspaces/reloaded")
+    region = page.get_by_role("region", name=f"API {api.name}", exact=True)
+    expect(region.get_by_role("tab", name="Workloads", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(region.get_by_role("region", name=f"Workload {identity}").get_by_role("group", name="Result")).to_contain_text("Ada")
 
 
 def test_what_a_payload_says_is_shown_and_never_run(tab: TabMaker, greeter: GreeterMaker) -> None:

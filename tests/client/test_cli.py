@@ -87,6 +87,8 @@ def test_logs_show_messages_and_tracebacks(environment: Environment, project: Pr
     assert "bad measurement" in shown
     assert '{"asctime"' not in shown
     assert environment.cortex("logs", "cli-logs", "--raw").stdout.startswith('{"asctime"')
+    assert "bad measurement" in environment.cortex("logs", "cli-logs", "--search", "VALUEERROR", "--level", "error").stdout
+    assert environment.cortex("logs", "cli-logs", "--search", "nowhere").stdout == "no line that is kept has this text and level\n"
 
 
 def test_logs_show_what_the_author_added_and_whose_line_it_is(environment: Environment, project: ProjectMaker) -> None:
@@ -167,11 +169,11 @@ def test_a_number_of_log_lines_that_makes_no_sense_names_its_option(environment:
     assert "Invalid value for '-n'" in environment.cortex("logs", "any", "--lines", "-5", check=False).stderr
 
 
-def test_following_logs_shows_new_lines_as_they_come(environment: Environment, project: ProjectMaker) -> None:
-    handler = "class Handler:\n    def handle_async(self, payload):\n        print('saw', payload)\n        return {}\n"
+def test_following_logs_shows_new_lines_that_are_sought_as_they_come(environment: Environment, project: ProjectMaker) -> None:
+    handler = "class Handler:\n    def handle_async(self, payload):\n        print('noise')\n        print('saw', payload)\n        return {}\n"
     project("cli-follow", handler).deploy(environment)
     env = {"PATH": "/usr/bin:/bin", "JUPYTER_CORTEX_HOME": str(environment.home), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "jupyter_cortex.cli", "logs", "-f", "cli-follow"]
+    command = [sys.executable, "-m", "jupyter_cortex.cli", "logs", "-f", "cli-follow", "--search", "Saw"]
     following = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
     assert following.stdout is not None
     try:

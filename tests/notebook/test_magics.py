@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,23 @@ def test_status_names_what_runs_another_version_and_how_it_starts_anew(
         assert f"of version {__version__}, while this is 99.0: " in said
         assert "operator" in said
         assert "%cortex down" in said
+
+
+def test_an_environment_starts_and_ends_from_a_cell(
+    shell: Shell, own_environment: Callable[..., Environment], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = own_environment()
+    monkeypatch.setenv("JUPYTER_CORTEX_HOME", str(own.home))
+    shell.run("%cortex status")
+    assert own.url in shell.text
+    shell.run("%cortex down")
+    assert not any(own.slot(role).pid() for role in ("operator", "gateway", "store"))
+    assert "`%cortex up`" in refused(shell, "%cortex status").message
+    capsys.readouterr()
+    shell.run("%cortex up")
+    assert own.url in capsys.readouterr().out + shell.text
+    shell.run("%cortex status")
+    assert all(role in shell.text for role in ("operator", "gateway"))
 
 
 def test_after_the_operator_only_the_apis_of_old_workers_are_refreshed(environment: Environment, project: ProjectMaker) -> None:

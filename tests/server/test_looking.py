@@ -329,6 +329,44 @@ def test_the_tail_of_a_log_is_its_newest_lines_and_the_position_behind_them(cont
     assert control.get(f"{V1}/apis/{api.name}/logs", params={"lines": 2}).text == '{"n": 298}\n{"n": 299}\n'
 
 
+def test_a_log_is_looked_through_as_far_back_as_it_goes(control: httpx.Client, stage: Stage, environment: Environment) -> None:
+    api = stage("looking-far")
+    for at in range(0, 12_000, 200):
+        batch = [{"message": f"line {at + more}", "levelname": "INFO", "request_id": f"id-{at + more}", "replica": "r-v1-0"} for more in range(200)]
+        logs.append(api.store, api.name, [json.dumps(line) for line in batch])
+    odd = [
+        {"message": 'Größe\n"m"', "levelname": "WARNING", "user": "Ada", "labels": {"apiName": api.name}},
+        {"message": "debugging", "levelname": "DEBUG", "exc_info": "Traceback: KeyError"},
+        {"message": "says ERROR and is none", "levelname": "INFO"},
+        {"message": "of a level of its own", "levelname": "NOTICE"},
+        {"message": "bad", "levelname": "ERROR"},
+    ]
+    logs.append(api.store, api.name, [*map(json.dumps, odd), '{"foreign": "no logger"}', "no JSON at all"])
+
+    def found(**params: Any) -> list[str]:
+        tail = control.get(f"{V1}/apis/{api.name}/logs/tail", params=params).json()
+        lines = control.get(f"{V1}/apis/{api.name}/logs", params=params).text.splitlines()
+        assert tail["records"] == [logs.record(line) for line in lines]
+        assert len(tail["times"]) == len(lines)
+        assert tail["position"] == control.get(f"{V1}/apis/{api.name}/logs/tail").json()["position"]
+        assert tail["records"] == environment.client().logs(api.name, params.get("lines", 200), params.get("q", ""), params.get("level", "DEBUG"))
+        return [record.get("message", "") for record in tail["records"]]
+
+    assert found(q="LINE 7", lines=3) == ["line 7997", "line 7998", "line 7999"]
+    assert found(q="id-17", lines=1000)[:3] == ["line 17", "line 170", "line 171"]
+    assert found(q="größe") == found(q='"m"') == found(q="user=ada") == ['Größe\n"m"']
+    assert found(q="keyerror") == ["debugging"]
+    assert found(q="looking-far") == [], "what no reader sees"
+    assert found(q="no logger") == [""]
+    assert found(q="JSON at") == ["no JSON at all"]
+    assert found(level="ERROR") == ["bad"]
+    assert found(level="WARNING") == ['Größe\n"m"', "bad"]
+    assert found(level="INFO", lines=6) == ['Größe\n"m"', "says ERROR and is none", "of a level of its own", "bad", "", "no JSON at all"]
+    assert found(q="nowhere", level="CRITICAL") == []
+    for wrong in ({"q": "x" * 201}, {"level": "LOUD"}):
+        refused(control.get(f"{V1}/apis/{api.name}/logs/tail", params=wrong), 400, "bad_request")
+
+
 def test_lines_say_when_they_were_written_wherever_their_worker_was(control: httpx.Client, stage: Stage) -> None:
     api = stage("looking-times")
     request_id = api.submit("timed")
