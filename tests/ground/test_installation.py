@@ -379,6 +379,29 @@ def test_conda_packages_come_with_micromamba_into_a_prefix_below_which_the_inter
     assert said_by(python.program, "import tinyboost, pytest; print(tinyboost.VALUE)") == "tiny"
 
 
+@pytest.mark.parametrize("explicit", [False, True])
+def test_dependencies_sh_comes_before_conda_s_packages_and_these_before_pip_s(tmp_path: Path, shelf: Path, explicit: bool) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    fake = programs / "mamba"
+    # Like the real ones it has a pip of its own in what it installs beyond Python.
+    fake.write_text(
+        f'#!/bin/sh\necho "$1" $(cat "$6") >> {tmp_path}/did\n[ "$1" = install ] || {sys.executable} -m venv --without-pip "$4"\n'
+        '[ "$1" = create ] || { [ ! -e "$4/bin/pip" ] && echo "#!/bin/sh" > "$4/bin/pip"; }\n'
+    )
+    fake.chmod(0o755)
+    script = f"echo shell $(python -c 'import sys; print(sys.prefix)') $(pip --version | cut -c1-3) >> {tmp_path}/did\n"
+    packages = "@EXPLICIT\nhttps://mirror.example/rtree.conda\n" if explicit else "rtree\npython >=3.3\n"
+    found = some(tmp_path / "project", conda=packages, sh=script, txt=only_from(shelf, "tinyboost"))
+    env = {**VARIABLES, "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    python = Pythons(tmp_path / "pythons", 300).get(found, env, lambda line: None)
+    ours = f"python={sys.version_info.major}.{sys.version_info.minor}"
+    created = "@EXPLICIT https://mirror.example/rtree.conda" if explicit else f"python >=3.3 {ours}"
+    expected = [f"create {created}", f"shell {python.prefix} pip", *([] if explicit else [f"install rtree python >=3.3 {ours}"])]
+    assert (tmp_path / "did").read_text().splitlines() == expected
+    assert said_by(python.program, "import tinyboost; print(tinyboost.VALUE)") == "tiny"
+
+
 def test_without_conda_its_packages_are_refused_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(RequirementsError, match=r"neither micromamba nor mamba nor conda is on PATH here: install one of them, or move"):

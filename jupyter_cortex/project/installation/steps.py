@@ -1,4 +1,4 @@
-"""The commands that make a Python of what a project needs: an empty one or conda's, then dependencies.sh, then uv or pip."""
+"""The commands that make a Python of what a project needs: an empty one or conda's, dependencies.sh, conda's packages, then uv or pip."""
 
 from __future__ import annotations
 
@@ -50,18 +50,24 @@ def make(needs: Needs, prefix: Path, means: Means) -> Path:
     Raises InstallationFailed, RequirementsError, EnvironmentProblem, Abandoned.
     """
     base = layers.ask(needs.interpreter, runtime=bool(needs.lock))
-    if needs.conda:
-        _make_conda(needs, prefix, means)
+    of_conda = _Conda(needs, means) if needs.conda else None
+    if of_conda:
+        of_conda.create(prefix, means)
     else:
         run([needs.interpreter, "-P", "-m", "venv", "--without-pip", str(prefix)], "making the Python", needs.project, means)
     python = prefix / "bin" / "python"
     packages = _packages(python, prefix)
     if not needs.lock:
         layers.write_layer(packages, base)
-    _write_pip(python, base, needs, means.env)
+    pip = _write_pip(python, base, needs, means.env)
     means = Means(activated(means.env, prefix), means.tell, means.deadline, means.seconds, means.abandon, means.held)
     if needs.shell:
         run(["bash", "-e", needs.shell], needs.shell, needs.project, means)
+    if of_conda and of_conda.waiting:
+        if pip:  # conda may bring one of its own
+            pip.unlink(missing_ok=True)
+        of_conda.install(prefix, means)
+        _write_pip(python, base, needs, means.env)
     if file := needs.lock or needs.pip:
         installer = _installer(needs, base, python, means.env)
         with layers.listed(packages, base) if installer.is_uv and not needs.lock else contextlib.nullcontext():
@@ -89,11 +95,11 @@ def _said_by(python: Path, code: str) -> str:
         raise InstallationFailed(f"{python} was made and does not run: {error}") from None
 
 
-def _write_pip(python: Path, base: Base, needs: Needs, env: Mapping[str, str]) -> None:
-    """`pip install` in dependencies.sh must mean this Python, not the one whose pip comes next on PATH."""
+def _write_pip(python: Path, base: Base, needs: Needs, env: Mapping[str, str]) -> Path | None:
+    """`pip install` in dependencies.sh must mean this Python, not the one whose pip comes next on PATH. Returns what was written."""
     pip = python.parent / "pip"
     if pip.exists():
-        return
+        return None
     if base.pip:
         line = f'exec "{needs.interpreter}" -P -m pip --python "{python}" "$@"'
     elif base.uv or shutil.which("uv", path=env.get("PATH")):
@@ -103,6 +109,7 @@ def _write_pip(python: Path, base: Base, needs: Needs, env: Mapping[str, str]) -
         line = f"echo '{needs.interpreter} has no pip, and there is no uv on PATH: install one of them there' >&2; exit 1"
     pip.write_text(f"#!/bin/sh\n{line}\n")
     pip.chmod(0o755)
+    return pip
 
 
 # pip and uv ---------------------------------------------------------------------------------------------------------------------------------
@@ -150,24 +157,46 @@ def _only_pip_knows(env: Mapping[str, str]) -> bool:
 # conda --------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _make_conda(needs: Needs, prefix: Path, means: Means) -> None:
-    program = check_conda(needs.conda, means.env)
-    content = (needs.project / needs.conda).read_text("utf-8-sig", "replace")
-    ours = ".".join(needs.python_version.split(".")[:2])
-    specs = prefix.with_name("conda-packages.txt")
-    specs.write_text(_with_python(content, ours, needs.conda))
-    argv = [program, "create", "--yes", "--prefix", str(prefix), "--file", str(specs), *_channels(program, means.env)]
-    run(argv, f"installing {needs.conda}", needs.project, means)
-    python = prefix / "bin" / "python"
-    if not python.exists():
-        raise InstallationFailed(f"{needs.conda} brought no Python: add python={ours} to it")
-    brought = _said_by(python, "import sys; print('%d.%d' % sys.version_info[:2])")
-    if brought != ours:
-        raise RequirementsError(
-            f"{needs.conda} brought Python {brought}, and replicas run on Python {ours}, with which this is deployed: add python={ours} to it, or "
-            f"deploy from a kernel with Python {brought}",
-            path=needs.conda,
-        )
+class _Conda:
+    """conda-packages.txt of a project: in a prefix at once, or behind dependencies.sh in one that has its Python and nothing else.
+
+    ``waiting``: whether its packages still are to be installed. A file of exact URLs is never parted: it may be there for want of a channel.
+    """
+
+    def __init__(self, needs: Needs, means: Means) -> None:
+        self._needs, self._program = needs, check_conda(needs.conda, means.env)
+        self._ours = ".".join(needs.python_version.split(".")[:2])
+        self._specs = _with_python((needs.project / needs.conda).read_text("utf-8-sig", "replace"), self._ours, needs.conda)
+        self.waiting = bool(needs.shell) and "@EXPLICIT" not in self._specs.splitlines()
+
+    def create(self, prefix: Path, means: Means) -> None:
+        """Raises InstallationFailed, RequirementsError."""
+        lines = [line for line in self._specs.splitlines() if _is_python(line)]
+        self._run("create", "\n".join([*lines, ""]) if self.waiting else self._specs, prefix, means)
+
+    def install(self, prefix: Path, means: Means) -> None:
+        """The same."""
+        self._run("install", self._specs, prefix, means)
+
+    def _run(self, verb: str, content: str, prefix: Path, means: Means) -> None:
+        specs, shown = prefix.with_name("conda-packages.txt"), self._needs.conda
+        specs.write_text(content)
+        argv = [self._program, verb, "--yes", "--prefix", str(prefix), "--file", str(specs), *_channels(self._program, means.env)]
+        run(argv, "making the Python" if verb == "create" and self.waiting else f"installing {shown}", self._needs.project, means)
+        python = prefix / "bin" / "python"
+        if not python.exists():
+            raise InstallationFailed(f"{shown} brought no Python: add python={self._ours} to it")
+        brought = _said_by(python, "import sys; print('%d.%d' % sys.version_info[:2])")
+        if brought != self._ours:
+            raise RequirementsError(
+                f"{shown} brought Python {brought}, and replicas run on Python {self._ours}, with which this is deployed: add python={self._ours} to "
+                f"it, or deploy from a kernel with Python {brought}",
+                path=shown,
+            )
+
+
+def _is_python(line: str) -> bool:
+    return bool(re.match(r"^(?:[\w.-]+::)?python(?![\w.-])", line, re.IGNORECASE))
 
 
 def _channels(program: str, env: Mapping[str, str]) -> list[str]:
@@ -186,7 +215,7 @@ def _with_python(content: str, ours: str, shown: str) -> str:
     lines = [line.strip() for line in content.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if "@EXPLICIT" in lines:
         return content
-    pins = [found for line in lines if (found := _PYTHON_PIN.match(line)) and re.match(r"^(?:[\w.-]+::)?python(?![\w.-])", line, re.IGNORECASE)]
+    pins = [found for line in lines if _is_python(line) and (found := _PYTHON_PIN.match(line))]
     for pin in pins:
         if pin[1] and pin[1] != ours and not re.search(r"[<>~!]", pin.string):
             raise RequirementsError(
