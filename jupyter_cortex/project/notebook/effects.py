@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from .changes import Change, wholes
 
+#: The position of a parameter that is only given by its name.
+NOWHERE = -2
 #: Methods of a class that run when it is called.
 CONSTRUCTING = frozenset({"__init__", "__new__", "__post_init__", "__attrs_post_init__"})
 
@@ -52,7 +54,7 @@ class StandIn:
 
 @dataclass
 class Effects:
-    """Of one function, by its text. ``parameters``: name -> position of all of them, of ``*rest`` the first.
+    """Of one function, by its text. ``parameters``: name -> position of all of them (of ``*rest`` the first), or NOWHERE.
 
     ``rest``, ``named``: what the others are gathered in, ``*rest`` and ``**named``; "" for none.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from .bindings import bound_by, bound_in, declared_in, deleted_in, shallow
 from .changes import LOOKING, Change, Kind, changes_in, root_name
-from .effects import CONSTRUCTING, Call, Effects, seen_through
+from .effects import CONSTRUCTING, NOWHERE, Call, Effects, seen_through
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -265,14 +265,15 @@ class Scopes(ast.NodeVisitor):
         in_class = self.scope is not None and self.scope.kind == "class"
         effects = self.found.effects.setdefault(name if in_class and name not in CONSTRUCTING else "", Effects())
         begin = -1 if in_class and name in CONSTRUCTING else 0  # who calls a class passes no `self`
-        positions = [argument.arg for argument in [*args.posonlyargs, *args.args, *args.kwonlyargs]]
+        positions = [argument.arg for argument in [*args.posonlyargs, *args.args]]
         effects.parameters.update({argument: at for at, argument in enumerate(positions, begin)})
+        effects.parameters.update({argument.arg: NOWHERE for argument in args.kwonlyargs})
         if args.vararg:
             effects.rest = args.vararg.arg
-            effects.parameters[effects.rest] = begin + len(args.posonlyargs) + len(args.args)
+            effects.parameters[effects.rest] = begin + len(positions)
         if args.kwarg:
             effects.named = args.kwarg.arg
-            effects.parameters[effects.named] = len(effects.parameters)
+            effects.parameters[effects.named] = NOWHERE
         return effects
 
     def _is_global(self, name: str) -> bool:
