@@ -190,14 +190,19 @@ def _sought(q: str = Query("", max_length=200), level: Level = "DEBUG") -> logs.
     return logs.Sought(q, level)
 
 
+def _after(control: Control, name: str, position: str, sought: logs.Sought) -> tuple[list[str], str]:
+    lines, position = logs.after(control.client, name, position)
+    return sought.among(lines), position
+
+
 async def _follow(control: Control, name: str, first: str, position: str, sought: logs.Sought) -> AsyncIterator[str]:
     yield first or "\n"
     told = time.monotonic()
     while True:
         lines: list[str] = []
         with contextlib.suppress(CortexError):  # the store is away: who follows waits, as those do whose workloads it has
-            lines, position = await run_in_threadpool(logs.after, control.client, name, position)
-        if lines := sought.among(lines):
+            lines, position = await run_in_threadpool(_after, control, name, position, sought)
+        if lines:
             yield "".join(f"{line}\n" for line in lines)
             told = time.monotonic()
             continue

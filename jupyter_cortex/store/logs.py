@@ -60,14 +60,25 @@ class Sought:
     def _may_be_in(self, lines: str) -> bool:
         """Cheaply: letters and digits stand in a line as they are, the rest may be escaped. What has none of them need not be parsed."""
         levels = LEVELS[rank(self.level) :] if rank(self.level) > rank("INFO") else ()
-        return self._word in lines.lower() and (not levels or any(level in lines for level in levels))
+        lower = lines.lower()
+        return any(word in lower for word in self._words) and (not levels or any(level in lines for level in levels))
 
     @cached_property
-    def _word(self) -> str:
-        return max(re.findall("[a-z0-9]+", self.text.lower()), key=len, default="")
+    def _words(self) -> set[str]:
+        """Of these one stands in each line that shows the text: its longest run of letters and digits, else a letter of it as JSON may write it."""
+        if plain := max(re.findall("[a-z0-9]+", self.text.lower()), key=len, default=""):
+            return {plain}
+        letter = next((one for one in self.text if one.isalpha()), "")
+        return {
+            json.dumps(form, ensure_ascii=escaped)[1:-1].lower() for form in (letter, letter.lower(), letter.upper()) for escaped in (False, True)
+        }
 
 
 EVERYTHING = Sought()
+#: What colours a terminal.
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+#: `1e-07` is `1e-7` in a browser.
+_EXPONENT = re.compile(r"(?<=\d)(e[+-])0(?=\d)")
 
 
 def append(client: redis.Redis, api: str, lines: Sequence[str], batches: int = BATCHES) -> None:
@@ -185,12 +196,16 @@ def page_of_workload(client: redis.Redis, api: str, workload: Record, limit: int
 
 
 def _seen(shown: dict[str, Any]) -> str:
-    """What a reader sees of a record."""
+    """What a reader sees of a record, in a browser: no colours, values as JavaScript writes them."""
     if "message" not in shown:  # nobody's logger wrote it
-        return json.dumps(shown, ensure_ascii=False)
-    extras = {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in shown.items() if key not in USUAL}
+        return _compact(shown)
+    extras = {key: value if isinstance(value, str) else _compact(value) for key, value in shown.items() if key not in USUAL}
     usual = [str(shown.get(key, "")) for key in ("asctime", "levelname", "message", "exc_info")]
-    return "\n".join([*usual, *(f"{key}={value}" for key, value in extras.items())])
+    return _ANSI.sub("", "\n".join([*usual, *(f"{key}={value}" for key, value in extras.items())]))
+
+
+def _compact(value: Any) -> str:
+    return _EXPONENT.sub(r"\1", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def own_lines(client: redis.Redis, api: str, workload: Record) -> tuple[list[tuple[str, int]], int | None]:

@@ -97,7 +97,7 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
   /** What the server was asked for: as long as all that is kept is here, everything; the browser looks through that by itself. */
   const [sought, seek] = React.useState<ISought>(EVERYTHING);
   const { value, problem, loading, reload } = useLoaded(
-    () => model.client.logs(name, asked, { q: sought.text || undefined, level: sought.level ? LEVELS[sought.level] : undefined }),
+    async () => ({ ...(await model.client.logs(name, asked, { q: sought.text || undefined, level: sought.level ? LEVELS[sought.level] : undefined })), sought }),
     `${name}:${asked}:${sought.level}:${sought.text}`
   );
   const held = Math.max(HELD, asked);
@@ -138,23 +138,31 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
       void openPlace(model, name, version, `${cell}, line ${line}`, openCell);
     });
   const wanted = text.trim();
-  const came = React.useMemo(() => more.filter(record => rank(record) >= sought.level && shows(record, sought.text)), [more, sought]);
+  /** What the lines that are here were found by. */
+  const { text: by, level: from } = value?.sought ?? EVERYTHING;
+  const came = React.useMemo(() => more.filter(record => rank(record) >= from && shows(record, by)), [more, from, by]);
   const all = React.useMemo(() => [...(value?.records ?? []), ...came].slice(-held), [value, came, held]);
   /** Whether older lines may be kept than are here: then what is not found here may be there. */
   const cut = !!value && (value.records.length >= asked || value.records.length + came.length > all.length);
-  const searching = !!sought.text || sought.level > 0;
-  const shown = React.useMemo(() => all.filter(record => rank(record) >= level && shows(record, wanted)), [all, level, wanted]);
+  const searched = !!by || from > 0;
+  const shown = React.useMemo(() => all.filter(record => rank(record) >= level && (wanted === by || shows(record, wanted))), [all, level, wanted, by]);
   React.useEffect(() => {
-    if ((wanted === sought.text && level === sought.level) || (!searching && !cut)) {
+    if ((wanted === sought.text && level === sought.level) || (!cut && sought === EVERYTHING)) {
       return undefined;
     }
-    const timer = window.setTimeout(() => seek({ text: wanted, level }), PAUSE_MS);
+    const timer = window.setTimeout(() => seek(wanted || level ? { text: wanted, level } : EVERYTHING), PAUSE_MS);
     return () => window.clearTimeout(timer);
-  }, [wanted, level, cut, searching]);
+  }, [wanted, level, cut, sought]);
   /** Until its answer is here, what is shown is what there is of it among the lines before. */
-  const asking = loading || wanted !== sought.text || level !== sought.level;
+  const asking = (cut || searched) && !problem && (loading || wanted !== by || level !== from);
   const among = `${cut ? 'the newest ' : ''}${plural(all.length, 'line')}`;
-  const found = searching ? `${cut ? 'the newest ' : ''}${count(shown.length)} found` : shown.length < all.length ? `${count(shown.length)} of ${among}` : among;
+  const found = asking
+    ? `${count(shown.length)} so far`
+    : searched
+      ? `${cut ? 'the newest ' : ''}${count(shown.length)} found`
+      : shown.length < all.length
+        ? `${count(shown.length)} of ${among}`
+        : among;
   return (
     <div className="cx-logs">
       <div className="cx-row cx-filter" role="search" aria-label="Filter log lines">
@@ -170,7 +178,7 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
         </label>
         <label className="cx-grow">
           <span className="cx-hidden">Search the log</span>
-          <input type="search" placeholder="search" spellCheck={false} value={text} onChange={event => setText(event.target.value)} />
+          <input type="search" placeholder="search" spellCheck={false} maxLength={200} value={text} onChange={event => setText(event.target.value)} />
         </label>
         <label className="cx-check">
           <input type="checkbox" checked={follow} onChange={event => setFollow(event.target.checked)} /> Follow
@@ -186,16 +194,16 @@ export function Logs({ model, name, openWorkload, openCell }: ILogsProps): JSX.E
         </ProblemBox>
       )}
       {!value && !problem && <Loading what="the log" />}
-      {value && !all.length && !searching && (
+      {value && !all.length && !searched && (
         <Empty title="Nothing logged yet">
           <p>
             What the Handler prints or logs appears here as it comes: <code>logger.info("…", extra={'{"key": value}'})</code>
           </p>
         </Empty>
       )}
-      {value && (all.length > 0 || searching) && !shown.length && (
-        <Empty title={asking && (searching || cut) ? 'Searching…' : 'Nothing matches'}>
-          <p>{asking && (searching || cut) ? 'all lines that are kept' : 'No line that is kept has this level and text.'}</p>
+      {value && !problem && (all.length > 0 || searched) && !shown.length && (
+        <Empty title={asking ? 'Searching…' : 'Nothing matches'}>
+          <p>{asking ? 'All lines that are kept are looked through.' : 'No line that is kept has this level and text.'}</p>
         </Empty>
       )}
       {value && shown.length > 0 && (

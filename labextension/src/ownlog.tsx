@@ -92,7 +92,7 @@ export function OwnLog({ lines, status, finished, open }: IOwnLogProps): JSX.Ele
         <div className="cx-row cx-filter" role="search" aria-label="Filter this workload's log">
           <label className="cx-grow">
             <span className="cx-hidden">Search this workload&apos;s log</span>
-            <input type="search" placeholder="search all lines" spellCheck={false} value={text} onChange={event => setText(event.target.value)} />
+            <input type="search" placeholder="search all lines" spellCheck={false} maxLength={200} value={text} onChange={event => setText(event.target.value)} />
           </label>
           <span className="cx-dim" role="status">
             {lines.text ? `${count(total ?? 0)} found` : ''}

@@ -16,7 +16,7 @@ from ...core.errors import ProjectError
 #: The exact versions that `--lock` records, as a file of the bundle: it goes wherever the bundle goes, and counts in its digest.
 LOCK = "cortex.lock"
 #: Counts in each digest: raised when what is made of the same files changes.
-FORMAT = 1
+FORMAT = 2
 #: Hexadecimal digits of a digest that name a directory: scripts in it begin with their path, and the kernel reads 127 bytes of that.
 DIGITS = 16
 #: Files of the project that one of the four names count with their content, up to so many bytes in all.

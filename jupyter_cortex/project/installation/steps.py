@@ -167,7 +167,7 @@ class _Conda:
         self._needs, self._program = needs, check_conda(needs.conda, means.env)
         self._ours = ".".join(needs.python_version.split(".")[:2])
         self._specs = _with_python((needs.project / needs.conda).read_text("utf-8-sig", "replace"), self._ours, needs.conda)
-        self.waiting = bool(needs.shell) and "@EXPLICIT" not in self._specs.splitlines()
+        self.waiting = bool(needs.shell) and "@EXPLICIT" not in map(str.strip, self._specs.splitlines())
 
     def create(self, prefix: Path, means: Means) -> None:
         """Raises InstallationFailed, RequirementsError."""

@@ -64,7 +64,7 @@ DRAWING = frozenset(
     readline readlines read fetchone fetchmany""".split()
 )
 #: What hands on the items of its arguments.
-_ITERATING = frozenset("enumerate zip reversed sorted list tuple iter tqdm".split())
+_ITERATING = frozenset("enumerate zip reversed sorted list tuple iter tqdm chain islice cycle track".split())
 
 
 class Kind(StrEnum):
@@ -107,6 +107,18 @@ class Change:
         return self.name == function and _is_setting(function)
 
     @property
+    def inside(self) -> bool:
+        """Whether it is done to what is in the object, and not to the object itself: ``tables[0]["x"] = 1``, ``for table in tables: fill(table)``."""
+        if not isinstance(self.code, (ast.Attribute, ast.Subscript, ast.Call)):
+            return False
+        owner = self.code.func.value if isinstance(self.code, ast.Call) and isinstance(self.code.func, ast.Attribute) else self.code
+        owner = owner.value if owner is self.code and not isinstance(owner, ast.Call) else owner
+        if root_name(owner) == self.name:
+            return not isinstance(owner, ast.Name)
+        given = [*self.code.args, *(keyword.value for keyword in self.code.keywords)] if isinstance(self.code, ast.Call) else []
+        return self.trains or not any(isinstance(part, ast.Name) and part.id == self.name for part in given)
+
+    @property
     def method(self) -> str:
         """The method whose call this is, of whatever object."""
         return self.code.func.attr if isinstance(self.code, ast.Call) and isinstance(self.code.func, ast.Attribute) else ""
@@ -138,7 +150,7 @@ def changes_in(
     views = {} if views is None else views
     made: dict[str, list[ast.Call]] = defaultdict(list)
     calls: list[ast.Call] = []
-    for node in (node for statement in statements for node in _running(statement)):
+    for node in (node for statement in statements for node in running(statement)):
         if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
             if name := root_name(node):
                 found.append(Change(name, node, node.lineno, True))
@@ -161,11 +173,11 @@ def changes_in(
                 if isinstance(decorator, ast.Attribute) and decorator.attr.startswith(("register", "add_", "set_")):
                     found += _call(ast.copy_location(ast.Call(decorator, [], []), decorator), discarded=True, looked_at=False)
         elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
-            for target in targets(node.target):
-                views[target] = views.get(target, set()).union(roots(node.iter))
+            for target, whole in gone_through(node.target, node.iter):
+                views.setdefault(target, set()).add(whole)
         elif isinstance(node, ast.Assign) and not (len(statements) == 1 and node is statements[0]):
             for target in (target.id for target in node.targets if isinstance(target, ast.Name)):
-                views[target] = views.get(target, set()) | ({part_of(node.value)} - {""})
+                views.setdefault(target, set()).update({part_of(node.value)} - {""})
                 made[target] += [node.value] if isinstance(node.value, ast.Call) else []
     found += list(_training(statements, calls, found, made, views))
     for change in list(found):
@@ -241,10 +253,28 @@ def part_of(node: ast.expr) -> str:
     return node.id
 
 
+def gone_through(target: ast.expr, iterable: ast.expr) -> Iterator[tuple[str, str]]:
+    """(name, whole): what each variable of a loop is an item of. ``for number, (name, model) in enumerate(zip(names, models))``: each of its own."""
+    parts = target.elts if isinstance(target, (ast.Tuple, ast.List)) else []
+    called = getattr(iterable.func, "attr", getattr(iterable.func, "id", "")) if isinstance(iterable, ast.Call) else ""
+    given = iterable.args if isinstance(iterable, ast.Call) else []
+    if any(isinstance(part, ast.Starred) for part in [*parts, *given]):
+        parts = []
+    if called == "enumerate" and len(parts) == 2 and given:
+        yield from gone_through(parts[1], given[0])
+    elif called == "zip" and parts and len(parts) == len(given):
+        for part, one in zip(parts, given, strict=True):
+            yield from gone_through(part, one)
+    elif called == "items" and len(parts) == 2 and not given:
+        yield from ((name, whole) for whole in roots(iterable) for name in targets(parts[1]))
+    else:
+        yield from ((name, whole) for whole in roots(iterable) for name in targets(target))
+
+
 def roots(node: ast.expr) -> Iterator[str]:
     """What an iterable hands on the items of."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        if node.func.id in _ITERATING:
+    if isinstance(node, ast.Call) and (isinstance(node.func, ast.Name) or getattr(node.func, "attr", "") in _ITERATING):
+        if getattr(node.func, "id", getattr(node.func, "attr", "")) in _ITERATING:
             for argument in node.args:
                 yield from roots(argument)
     elif isinstance(node, (ast.List, ast.Tuple, ast.Set)):
@@ -314,7 +344,7 @@ def is_changing(method: str) -> bool:
     return method in CHANGING or in_place or method.startswith(CHANGING_PREFIXES)
 
 
-def _running(node: ast.AST) -> Iterator[ast.AST]:
+def running(node: ast.AST) -> Iterator[ast.AST]:
     """The statement and what is below it in the order of the source, without the bodies of the functions that it defines."""
     waiting = [node]
     while waiting:

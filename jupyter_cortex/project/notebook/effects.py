@@ -17,7 +17,8 @@ CONSTRUCTING = frozenset({"__init__", "__new__", "__post_init__", "__attrs_post_
 class Call:
     """``function(...)``, or ``.method(...)`` of an object that is then passed as argument 0; ``passed``: (position or keyword, name).
 
-    ``handed``: it is no call yet: the function is an argument of another one, which may call it.
+    ``handed``: it is no call yet: the function is an argument of another one, which may call it. ``through``: what is passed is an item of what is
+    named here, which is no module's setting.
     """
 
     function: str
@@ -25,6 +26,7 @@ class Call:
     passed: tuple[tuple[int | str, str], ...] = ()
     line: int = 0
     handed: bool = False
+    through: bool = False
 
     @property
     def text(self) -> str:
@@ -112,9 +114,13 @@ def passed_names(call: Call, effects: Effects, name: str) -> list[str]:
     return [given for at, given in call.passed if at in (name, position)][:1]
 
 
-def seen_through(calls: Iterable[Call], views: dict[str, set[str]]) -> Iterator[Call]:
-    """The same calls with what a loop goes through in place of its variable: what ``train(model)`` does to an item, it does to the whole."""
-    for call in calls:
-        for passed in call.passed:
+def seen_through(calls: Iterable[tuple[Call, Call]], views: dict[str, set[str]]) -> Iterator[Call]:
+    """The same calls with what a loop goes through in place of its variable: what ``train(model)`` does to an item, it does to the whole.
+
+    ``calls``: each as it is written, and with those names only that mean something outside of where it is written.
+    """
+    for written, known in calls if views else ():
+        for passed in written.passed:
             for whole in wholes(views, passed[1]):
-                yield replace(call, passed=tuple((one[0], whole) if one == passed else one for one in call.passed))
+                others = (one for one in known.passed if one != passed)
+                yield replace(written, passed=((passed[0], whole), *others), through=True)

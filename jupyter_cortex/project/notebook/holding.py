@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .bindings import bound_in, shallow
-from .changes import KEEPING, part_of, root_name, roots, targets
+from .changes import KEEPING, gone_through, part_of, root_name
 from .effects import Call, StandIn
 from .tree import walk
 
@@ -58,7 +58,7 @@ def held(statement: ast.stmt) -> list[Held]:
         defaults = [*statement.args.defaults, *filter(None, statement.args.kw_defaults)]
         found += [Held(part, statement.name, by) for default in defaults for part, by in _parts(default, direct=True)]
     elif isinstance(statement, (ast.For, ast.AsyncFor)):  # after the loop its variable is still the last item
-        found += [Held(name, whole) for whole in roots(statement.iter) for name in targets(statement.target)]
+        found += [Held(name, whole) for name, whole in gone_through(statement.target, statement.iter)]
     elif isinstance(statement, ast.Match) and (whole := root_name(statement.subject)):
         found += [Held(name, whole) for case in statement.cases for name in bound_in([case.pattern])]
     elif isinstance(statement, ast.ClassDef):

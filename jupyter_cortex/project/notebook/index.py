@@ -122,7 +122,7 @@ class Index:
             # What a function of the notebook does to its arguments is known.
             if change.name == change.function and not self._stands_for_an_object(change.name, index):
                 continue
-            if change.certain or change.kind is not Kind.DISCARDED or change.function not in known:
+            if change.certain or change.function not in known:
                 self._change(step, change, trial=trial)
         self._rename(step, trial=trial)
 
@@ -313,7 +313,7 @@ class Index:
             outcome.draws |= inside.draws
             for name, setting in inside.changes.items():
                 for actual in passed_names(call, effects, name):
-                    outcome.change(actual, setting)
+                    outcome.change(actual, setting and not call.through)
             for of, into in (
                 (inside.doubtful, outcome.doubtful),
                 (inside.trains, outcome.trains),
@@ -329,10 +329,14 @@ class Index:
         if (known := self._outcomes.get(key)) is not None:
             return known
         found = self._outcomes[key] = Outcome(binds=set(effects.binds), draws=set(effects.draws))
+        doubts: list[Change] = []
+        doubtful: set[str] = set()  # by what it calls
+        own: set[tuple[str, int]] = set()  # calls of the notebook's functions: what these do is known
         for change in effects.changes:
             if change.certain and change.kind is not Kind.AUGMENTED:
                 found.change(change.name, change.kind in _OF_MODULES)
             elif change.kind is not Kind.AUGMENTED or change.name in effects.parameters:
+                doubts.append(change)
                 found.doubtful.add(change.name)
             found.trains |= {change.name} if change.trains else set()
             found.steps |= {change.name} if change.method in THROUGH else set()
@@ -340,16 +344,20 @@ class Index:
         for call in dict.fromkeys(effects.calls):
             inner = self.outcome(call, before)
             if call.handed:
-                found.doubtful |= {*inner.binds, *inner.changes, *inner.doubtful}
+                doubtful |= {*inner.binds, *inner.changes, *inner.doubtful}
+                found.doubtful |= doubtful
                 continue
             if inner.known and not call.method:
-                found.doubtful -= {name for _, name in call.passed if name not in found.changes and name not in found.trains}
+                own.add((call.function, call.line))
             found.binds |= inner.binds
             found.draws |= inner.draws
+            doubtful |= inner.doubtful
             found.doubtful |= inner.doubtful
             found.trains |= inner.trains
             found.steps |= inner.steps
             found.reads |= inner.reads
             for name, setting in inner.changes.items():
                 found.change(name, setting)
+        found.doubtful -= {doubt.name for doubt in doubts} - doubtful
+        found.doubtful |= {doubt.name for doubt in doubts if doubt.trains or (doubt.function, doubt.line) not in own}
         return found

@@ -29,14 +29,15 @@ def names_of(statement: ast.stmt, *, last: bool = False, lazy: bool = LAZY_ANNOT
     ``lazy``: annotations are not evaluated (`from __future__ import annotations`).
     """
     found = Names()
-    _Reader(found, lazy).statements([statement])
+    reader = _Reader(found, lazy)
+    reader.statements([statement])
     nodes = list(shallow([statement]))
     sure = certain(statement)
     found.binds = {name: name in sure for node in nodes for name in bound_by(node)}
     found.deletes = certainly_deleted([statement])
     views: dict[str, set[str]] = {}
     found.changes = [*changes_of(statement, found.draws, views, last=last), *found.may_change]
-    found.calls += list(seen_through(found.calls, views))
+    found.calls += seen_through(reader.inside, views)
     return found
 
 

@@ -45,7 +45,7 @@ class Names:
 
 
 #: What never calls a function that it is given.
-_ONLY_LOOKING = LOOKING | {"isinstance", "issubclass", "callable", "hasattr", "getattr", "str"}
+_ONLY_LOOKING = (LOOKING | {"isinstance", "issubclass", "callable", "hasattr", "getattr", "str"}) - {"submit"}
 #: Statements that hold others, which may run or not, or several times.
 COMPOUND = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.TryStar, ast.Match, ast.With, ast.AsyncWith)
 
@@ -73,8 +73,8 @@ class Scopes(ast.NodeVisitor):
         self.guarded = 0
         #: Of the outermost function that is being read.
         self.effects: Effects | None = None
-        #: The calls in the function that is being read, its own names included.
-        self.inside: list[Call] = []
+        #: The calls in what is being read, as they are written and as `_from_outside` has them.
+        self.inside: list[tuple[Call, Call]] = []
 
     # Names -------------------------------------------------------------------------------------------------------------------------------
 
@@ -125,11 +125,11 @@ class Scopes(ast.NodeVisitor):
         self.deferred -= 1
 
     def visit_Call(self, node: ast.Call) -> None:
-        passed: list[tuple[int | str, str]] = [(at, name) for at, arg in enumerate(node.args) if (name := root_name(arg))]
-        passed += [(keyword.arg, name) for keyword in node.keywords if keyword.arg and (name := root_name(keyword.value))]
+        passed: list[tuple[int | str, str]] = [(at, name) for at, arg in enumerate(node.args) if (name := self._given(arg))]
+        passed += [(keyword.arg, name) for keyword in node.keywords if keyword.arg and (name := self._given(keyword.value))]
         if isinstance(node.func, ast.Name):
             self._called(Call(node.func.id, "", tuple(passed), node.lineno))
-        elif isinstance(node.func, ast.Attribute) and (owner := root_name(node.func.value)):
+        elif isinstance(node.func, ast.Attribute) and (owner := self._given(node.func.value)):
             shifted = [(at + 1 if isinstance(at, int) else at, name) for at, name in passed]
             self._called(Call(owner, node.func.attr, ((0, owner), *shifted), node.lineno))
         elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Call) and isinstance(node.func.value.func, ast.Name):
@@ -138,21 +138,24 @@ class Scopes(ast.NodeVisitor):
         self._hands_over(node)
         self.generic_visit(node)
 
+    def _given(self, node: ast.expr) -> str:
+        """The name of what is passed, "" for none. What gathers arguments is no object of the caller's, but ``*rest`` and ``named["x"]`` are."""
+        gathered = isinstance(node, ast.Name) and self.effects is not None and node.id in (self.effects.rest, self.effects.named)
+        return "" if gathered else root_name(node)
+
     def _hands_over(self, node: ast.Call) -> None:
         """Functions among the arguments: ``df.apply(fill)``, ``map(lambda key: cache.update(...), keys)``."""
-        if getattr(node.func, "attr", getattr(node.func, "id", "")) in _ONLY_LOOKING:
+        called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if called in _ONLY_LOOKING:
             return
-        # What they are called with, if at all: `map(train, models)`, `pool.submit(train, model)`, `Thread(target=train, args=(model,))`.
-        packed = [part for keyword in node.keywords if keyword.arg == "args" and isinstance(keyword.value, ast.Tuple) for part in keyword.value.elts]
         for place, argument in enumerate([*node.args, *(keyword.value for keyword in node.keywords)]):
-            behind = node.args[place + 1 :] or packed
             if isinstance(argument, ast.Name):
                 if self._is_global(argument.id) and (self.deferred or argument.id not in self.bound):
-                    passed = tuple((at, name) for at, part in enumerate(behind) if (name := root_name(part)))
-                    self._called(Call(argument.id, "", passed, node.lineno, handed=True))
+                    passed = () if called == "partial" else self._handed_with(node, place)
+                    self._called(Call(argument.id, "", tuple(passed), node.lineno, handed=True))
             elif isinstance(argument, ast.Attribute) and (owner := root_name(argument.value)):
                 if self._is_global(owner) and (self.deferred or owner not in self.bound):
-                    passed = tuple((at, name) for at, part in enumerate(behind, 1) if (name := root_name(part)))
+                    passed = () if called == "partial" else self._handed_with(node, place, 1)
                     self._called(Call(owner, argument.attr, ((0, owner), *passed), node.lineno, handed=True))
             elif isinstance(argument, ast.Lambda):
                 own = {one.arg for one in _arguments(argument.args)}
@@ -163,17 +166,38 @@ class Scopes(ast.NodeVisitor):
                 elif not self.deferred:
                     self.found.may_change += doubtful
 
+    def _handed_with(self, node: ast.Call, place: int, first: int = 0) -> Iterator[tuple[int | str, str]]:
+        """What the function at this place is called with, if at all: ``map(train, models)``, ``pool.submit(train, model)``, ``Thread(target=train,
+        args=(model,))``, ``pool.apply_async(train, (model,))``."""
+        behind = list(enumerate(node.args[place + 1 :], first))
+        for at, part in behind:
+            if isinstance(part, (ast.Tuple, ast.List)):
+                yield from ((at, name) for one in part.elts if (name := root_name(one)))
+        packed = [keyword.value for keyword in node.keywords if keyword.arg == "args"] or [part for _, part in behind[:1]]
+        for values in packed:
+            if isinstance(values, (ast.Tuple, ast.List)):
+                behind += enumerate(values.elts, first)
+        yield from ((at, name) for at, part in behind if (name := root_name(part)))
+        for keyword in node.keywords:
+            if keyword.arg == "kwargs" and isinstance(keyword.value, ast.Dict):
+                for key, value in zip(keyword.value.keys, keyword.value.values, strict=True):
+                    if isinstance(key, ast.Constant) and isinstance(key.value, str) and (name := root_name(value)):
+                        yield key.value, name
+
     def _called(self, call: Call) -> None:
+        known = self._from_outside(call)
         if self.effects is not None:
-            self.effects.calls.append(self._from_outside(call))
-            self.inside.append(call)
+            self.effects.calls.append(known)
         elif not self.deferred:
-            self.found.calls.append(call)
+            self.found.calls.append(known)
+        else:
+            return
+        self.inside.append((call, known))
 
     def _from_outside(self, call: Call) -> Call:
-        """Without what only the function that is being read knows."""
-        known = self.effects.parameters if self.effects else ()
-        return replace(call, passed=tuple((at, name) for at, name in call.passed if name in known or self._is_global(name)))
+        """Without what only the function, or the comprehension, that is being read knows."""
+        own = self.effects.parameters if self.effects else ()
+        return replace(call, passed=tuple((at, name) for at, name in call.passed if name in own or self._is_global(name)))
 
     # Scopes ------------------------------------------------------------------------------------------------------------------------------
 
@@ -250,7 +274,9 @@ class Scopes(ast.NodeVisitor):
         draws: set[str] = set()
         views: dict[str, set[str]] = {}
         changes = changes_in(body, draws, views=views)
-        self.effects.changes += [change for change in changes if change.name in parameters or self._is_global(change.name)]
+        gathered = {self.effects.rest, self.effects.named}
+        known = (change for change in changes if change.name in parameters or self._is_global(change.name))
+        self.effects.changes += [change for change in known if change.name not in gathered or change.inside]
         self.effects.calls += map(self._from_outside, seen_through(self.inside, views))
         self.inside = around
         self.effects.draws |= {source for source in draws if self._is_global(source.partition(".")[0])}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .cells import Cell, Notebook, State
-from .changes import Kind, root_name
+from .changes import Kind, root_name, running
 from .lines import Dropped
 from .secrets import hidden, hidden_text, may_have_secrets, secret_lines, secrets
 from .slicing import LeftOut, Missing, Slice
@@ -246,13 +246,10 @@ def _stale(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
 def _training(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
     """What would run at each replica's start and takes long, by its name or by how long it took; one statement of a cell stands for it."""
     of_cell: dict[str, list[tuple[Step, list[ast.Call]]]] = {}
-    own = set()  # functions of the notebook that train when they are called
+    own = _training_functions(found)
     for step in found.order:
         calls = [part for part in ast.walk(step.node) if isinstance(part, ast.Call)]
         trains = [call for call in calls if _called(call) in TRAINING or getattr(call.func, "id", "") in own]
-        if isinstance(step.node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            own |= {step.node.name} if trains else set()
-            continue
         slow = (step.cell.seconds or 0.0) >= SLOW_S and not _only_sets(step)
         if calls and (trains or slow) and not (step.defines or step.imports or step.loads):
             of_cell.setdefault(step.cell.label, []).append((step, trains))
@@ -263,6 +260,18 @@ def _training(found: Slice, notebook: Notebook) -> Iterator[Surprise]:
         message = f"{'training' if trains else 'this statement'} would run at each replica's start{took}"
         file = notebook.kept_as(name) or "the file"
         yield Surprise("training", step.place, message, f"save what it makes with `%cortex save {name}`: replicas then load {file}")
+
+
+def _training_functions(found: Slice) -> set[str]:
+    """The functions of the module that train when they are called, themselves or by others of them."""
+    calls: dict[str, set[str]] = {}
+    for node in (step.node for step in found.order):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            calls[node.name] = {_called(part) for line in node.body for part in running(line) if isinstance(part, ast.Call)}
+    training: set[str] = set()
+    while more := {name for name, called in calls.items() if name not in training and called & (TRAINING | training)}:
+        training |= more
+    return training
 
 
 def _called(call: ast.Call) -> str:

@@ -25,6 +25,8 @@ _TRAINING = re.compile(r"trainer|learner|engine|train|util|loop", re.IGNORECASE)
 _PIPELINES = frozenset("make_pipeline Pipeline make_union FeatureUnion ColumnTransformer make_column_transformer".split())
 _MODEL_KEYWORDS = frozenset("model module net network learner estimator policy".split())
 _MODEL = re.compile(r"model|net|learner|estimator|classifier|clf|regressor|policy|agent|module", re.IGNORECASE)
+#: What is called like a model and is what models are known by.
+_OF_MODELS = re.compile(r"(?:names?|paths?|files?|dirs?|ids?|keys?|urls?|labels?|types?|configs?|params?|grids?)$", re.IGNORECASE)
 _PARAMETERS = frozenset({"parameters", "named_parameters"})
 #: What a model's weights are called where a function computes how to change them.
 _WEIGHTS = frozenset({"trainable_variables", "trainable_weights"})
@@ -105,7 +107,8 @@ def is_mode_switch(call: ast.Call) -> bool:
 def _models(call: ast.Call, views: dict[str, set[str]] | None = None) -> list[str]:
     """The model among the arguments: the one that is called so, or is one of what is called so."""
     named = [keyword.value for keyword in call.keywords if keyword.arg in _MODEL_KEYWORDS]
-    return _names(named) or [name for name in _names(call.args) if any(map(_MODEL.search, (name, *(views or {}).get(name, ()))))]
+    wholes = {name: [whole for whole in (views or {}).get(name, ()) if not _OF_MODELS.search(whole)] for name in _names(call.args)}
+    return _names(named) or [name for name in _names(call.args) if any(map(_MODEL.search, (name, *wholes[name])))]
 
 
 def _names(nodes: Sequence[ast.AST]) -> list[str]:
