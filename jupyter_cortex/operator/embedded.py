@@ -19,6 +19,7 @@ from ..store.connection import connect
 from .home import Home
 from .machine import memory_total, over
 from .processes import Slot
+from .rewriting import BYTES_BY_ITSELF
 
 #: Seconds a start may take: reading a large append-only file.
 START_S = 120.0
@@ -109,6 +110,7 @@ class EmbeddedStore:
             # Compressing every payload each time the file is rewritten took half of a core while large ones came in.
             "rdbcompression": "no",
             "daemonize": "no",
+            "auto-aof-rewrite-min-size": str(BYTES_BY_ITSELF),
             "maxmemory": str(self._max_bytes),
             "maxmemory-policy": "noeviction",
             # Records are small hashes; their error text may be longer than the default of 64 bytes.

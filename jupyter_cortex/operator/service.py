@@ -31,6 +31,7 @@ from .embedded import EmbeddedStore
 from .home import Home
 from .processes import Slot, Watch
 from .reconcile import Reconciler
+from .rewriting import LOOK_S, Rewriting
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class Operator:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         threading.Thread(target=self._listen, name="cortex-wake", daemon=True).start()
         threading.Thread(target=self._keep_gateway, name="cortex-gateway", daemon=True).start()
+        if self.store is not None:
+            threading.Thread(target=self._keep_log_short, name="cortex-log", daemon=True).start()
         with contextlib.suppress(OSError):  # a full disk
             self.home.note_store(self.redis_url)
         trouble = ""
@@ -108,6 +111,14 @@ class Operator:
                     self._wake.set()
             except (redis.RedisError, OSError):
                 time.sleep(0.1)
+
+    def _keep_log_short(self) -> None:
+        rewriting = Rewriting(connect(self.redis_url, timeout=5.0), self.home.store)
+        while not self._stop:
+            with contextlib.suppress(redis.RedisError, OSError):
+                if rewriting.look():
+                    log.info("the store writes its log anew")
+            time.sleep(LOOK_S)
 
     def _pass(self) -> None:
         self._collect()
