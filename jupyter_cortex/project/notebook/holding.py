@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .bindings import bound_in, shallow
-from .changes import KEEPING, gone_through, part_of, root_name
+from .changes import KEEPING, gone_through, part_of, root_name, targets
 from .effects import Call, StandIn
 from .tree import walk
 
@@ -31,6 +31,16 @@ def aliases(statement: ast.stmt) -> list[tuple[str, str]]:
     """(new, old): ``new = old`` makes two names of one object."""
     pairs = (pair for target, value in _assigned(statement) for pair in _paired(target, value))
     return [(target.id, value.id) for target, value in pairs if isinstance(target, ast.Name) and isinstance(value, ast.Name)]
+
+
+def apart(statement: ast.stmt) -> dict[str, int]:
+    """name -> which of the statement's values it gets. ``a, b = [], []`` has two, ``a = b = []`` one, and so has ``a, b = f()``, for all one knows."""
+    values: dict[int, int] = {}
+    found: dict[str, int] = {}
+    for target, value in (pair for assigned in _assigned(statement) for pair in _paired(*assigned)):
+        number = values.setdefault(id(value), len(values))
+        found.update(dict.fromkeys(targets(target), number))
+    return found
 
 
 def held(statement: ast.stmt) -> list[Held]:

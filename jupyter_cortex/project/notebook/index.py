@@ -11,11 +11,13 @@ from itertools import islice
 
 from .changes import KEEPING, Change, Kind, is_changing, root_name, targets
 from .effects import Call, Effects, Outcome, StandIn, passed_names
-from .holding import aliases, held, stand_ins
+from .holding import aliases, apart, held, stand_ins
 from .steps import Step
 from .training import THROUGH
 
 END = 1 << 60
+#: An object is known by the statement that made it, and by which of its values it is.
+OBJECT_BITS = 40
 #: How deep calls stand for calls, and how many a name may stand for.
 DEPTH = 3
 #: Asked for a star import's names: module -> its names, None when that cannot be told.
@@ -173,10 +175,11 @@ class Index:
         holding = held(step.node)
         before = {old: self._objects[old] or {-step.index - 1} for _, old in renamed}
         before |= {one.whole: set(self._objects[one.whole]) for one in holding if one.whole not in before}
+        numbers = apart(step.node)
         for name, sure in step.names.binds.items():
             if sure:
                 self._forget(name)
-            self._objects[name] = self._objects[name] | {step.index}
+            self._objects[name] = self._objects[name] | {step.index + (numbers.get(name, 0) << OBJECT_BITS)}
             if trial and not step.defines:
                 self._trials.add(name)
             elif sure:
