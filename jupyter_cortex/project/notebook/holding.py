@@ -34,7 +34,7 @@ def aliases(statement: ast.stmt) -> list[tuple[str, str]]:
 
 
 def apart(statement: ast.stmt) -> dict[str, int]:
-    """name -> which of the statement's values it gets. ``a, b = [], []`` has two, ``a = b = []`` one, and so has ``a, b = f()``, for all one knows."""
+    """name -> which of the statement's values it gets. ``a, b = [], []`` has two, ``a = b = []`` one, and so may ``a, b = f()``."""
     values: dict[int, int] = {}
     found: dict[str, int] = {}
     for target, value in (pair for assigned in _assigned(statement) for pair in _paired(*assigned)):
