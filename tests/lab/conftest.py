@@ -143,9 +143,14 @@ class Lab:
         client_of = BlockingKernelClient(connection_file=str(self.runtime / f"kernel-{made.json()['id']}.json"))
         client_of.load_connection_file()
         client_of.start_channels(hb=False)
-        wait_until(lambda: _hears(client_of), "the kernel answers and is heard", WAIT_S)
+        # By the server, too: what it has not heard it does not know, such as that a cell is running.
+        wait_until(lambda: _hears(client_of) and self._state(made.json()["id"]) != "starting", "the kernel answers and is heard", WAIT_S)
         self.kernels.append(Kernel(made.json()["id"], client_of))
         return self.kernels[-1]
+
+    def _state(self, kernel_id: str) -> str:
+        with self.http() as client:
+            return str(client.get(f"/api/kernels/{kernel_id}").json()["execution_state"])
 
     def page(self, events: dict[str, str] | None = None, logs: dict[str, str] | None = None) -> Page:
         """An open page: its websocket, with what it follows."""
