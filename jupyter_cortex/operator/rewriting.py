@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ BYTES_BY_ITSELF = 512 << 20
 BYTES, CHANGES = 64 << 20, 1_000_000
 #: Bytes of a small change: what was written before anybody looked counts as such.
 CHANGE_BYTES = 46
-#: Seconds between two looks.
-LOOK_S = 1.0
+#: Seconds between two looks; and from one that failed to the next, twice as many each time.
+LOOK_S, PAUSE_S, PAUSES_S = 1.0, 60.0, 3600.0
 
 
 class Rewriting:
@@ -28,6 +29,7 @@ class Rewriting:
         #: What a log is known by, its changes when it was begun, and those at the last look.
         self._log: tuple[Any, ...] = ()
         self._begun, self._changes = 0, 0
+        self._asked, self._pause, self._refused = -PAUSES_S, PAUSE_S, False
 
     def look(self) -> bool:
         """Whether the store was told to. Raises redis.RedisError, OSError."""
@@ -44,9 +46,28 @@ class Rewriting:
         self._size, self._changes = size, changes
         if facts.get("aof_rewrite_in_progress") or grown < max(BYTES, base) or changes - self._begun < CHANGES:
             return False
-        with contextlib.suppress(redis.ResponseError):  # it has begun to by itself
+        return self._may_ask(facts, base + grown) and self._ask()
+
+    def _may_ask(self, facts: Any, size: int) -> bool:
+        """Not at once again where it failed: each attempt leaves another file, and a full disk behind."""
+        now = time.monotonic()
+        if facts.get("aof_last_bgrewrite_status", "ok") == "ok" and not self._refused:
+            self._pause = PAUSE_S
+        elif now - self._asked < self._pause:
+            return False
+        else:
+            self._pause = min(2 * self._pause, PAUSES_S)
+        return shutil.disk_usage(self._directory).free > size
+
+    def _ask(self) -> bool:
+        self._asked = time.monotonic()
+        try:
             self._client.bgrewriteaof()
-        return True
+        except redis.ResponseError:  # it has begun to by itself, or could not begin
+            self._refused = True
+        else:
+            self._refused = False
+        return not self._refused
 
     def _behind_the_base(self) -> int:
         """Bytes of log behind what it was last written anew; of servers before 7, which have one file, of all of it."""

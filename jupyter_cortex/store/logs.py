@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -67,7 +69,8 @@ class Sought:
     def _words(self) -> set[str]:
         """Of these one stands in each line that shows the text: its longest run of letters and digits, else a letter of it as JSON may write it."""
         if plain := max(re.findall("[a-z0-9]+", self.text.lower()), key=len, default=""):
-            return {plain}
+            # A number may stand there with an exponent.
+            return {plain, *(("e-", "e+") if plain.isdigit() else ())}
         letter = next((one for one in self.text if one.isalpha()), "")
         return {
             json.dumps(form, ensure_ascii=escaped)[1:-1].lower() for form in (letter, letter.lower(), letter.upper()) for escaped in (False, True)
@@ -77,8 +80,6 @@ class Sought:
 EVERYTHING = Sought()
 #: What colours a terminal.
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-#: `1e-07` is `1e-7` in a browser.
-_EXPONENT = re.compile(r"(?<=\d)(e[+-])0(?=\d)")
 
 
 def append(client: redis.Redis, api: str, lines: Sequence[str], batches: int = BATCHES) -> None:
@@ -196,16 +197,31 @@ def page_of_workload(client: redis.Redis, api: str, workload: Record, limit: int
 
 
 def _seen(shown: dict[str, Any]) -> str:
-    """What a reader sees of a record, in a browser: no colours, values as JavaScript writes them."""
+    """What readers see of a record, without colours: a value as a shell shows it, and as a browser does."""
     if "message" not in shown:  # nobody's logger wrote it
-        return _compact(shown)
-    extras = {key: value if isinstance(value, str) else _compact(value) for key, value in shown.items() if key not in USUAL}
-    usual = [str(shown.get(key, "")) for key in ("asctime", "levelname", "message", "exc_info")]
-    return _ANSI.sub("", "\n".join([*usual, *(f"{key}={value}" for key, value in extras.items())]))
+        return f"{json.dumps(shown, ensure_ascii=False)}\n{_javascript(shown)}"
+    seen = [str(shown.get(key, "")) for key in ("asctime", "levelname", "message", "exc_info")]
+    for key, value in shown.items():
+        if key not in USUAL:
+            forms = (value,) if isinstance(value, str) else dict.fromkeys((json.dumps(value, ensure_ascii=False), _javascript(value)))
+            seen += [f"{key}={form}" for form in forms]
+    return _ANSI.sub("", "\n".join(seen))
 
 
-def _compact(value: Any) -> str:
-    return _EXPONENT.sub(r"\1", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+def _javascript(value: Any) -> str:
+    """As JavaScript's JSON.stringify writes it."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(str(key), ensure_ascii=False)}:{_javascript(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_javascript, value)) + "]"
+    if not isinstance(value, float) or not math.isfinite(value):
+        return json.dumps(value, ensure_ascii=False)
+    if value == 0:
+        return "0"
+    if 1e-6 <= abs(value) < 1e21:  # never an exponent, and no `.0`
+        return f"{Decimal(repr(value)):f}".removesuffix(".0")
+    digits, _, exponent = repr(value).partition("e")
+    return f"{digits}e{exponent[0]}{exponent[1:].lstrip('0')}"
 
 
 def own_lines(client: redis.Redis, api: str, workload: Record) -> tuple[list[tuple[str, int]], int | None]:

@@ -340,6 +340,7 @@ def test_a_log_is_looked_through_as_far_back_as_it_goes(control: httpx.Client, s
         {"message": "says ERROR and is none", "levelname": "INFO"},
         {"message": "of a level of its own", "levelname": "NOTICE"},
         {"message": "bad", "levelname": "ERROR"},
+        {"message": "\x1b[1mEpoch\x1b[0m 3", "lr": 1.5e-05, "shape": [3, 224], "acc": 1.0, "id": {"of": "1d3e-07b2"}, "levelname": "DEBUG"},
     ]
     logs.append(api.store, api.name, [*map(json.dumps, odd), '{"foreign": "no logger"}', "no JSON at all"])
 
@@ -359,6 +360,8 @@ def test_a_log_is_looked_through_as_far_back_as_it_goes(control: httpx.Client, s
     assert found(q="looking-far") == [], "what no reader sees"
     assert found(q="no logger") == [""]
     assert found(q="JSON at") == ["no JSON at all"]
+    for shown in ("epoch 3", "lr=0.000015", "0.000015", "1.5e-05", "shape=[3,224]", "[3, 224]", "acc=1.0", "acc=1", "1d3e-07b2"):
+        assert found(q=shown) == ["\x1b[1mEpoch\x1b[0m 3"], shown
     assert found(level="ERROR") == ["bad"]
     assert found(level="WARNING") == ['Größe\n"m"', "bad"]
     assert found(level="INFO", lines=6) == ['Größe\n"m"', "says ERROR and is none", "of a level of its own", "bad", "", "no JSON at all"]

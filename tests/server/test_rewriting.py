@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,6 +100,34 @@ def test_what_was_written_before_anybody_looked_counts_as_small(store: tuple[Emb
     made.start()
     made.wait()
     assert Rewriting(client, made._home.store).look()
+
+
+def test_where_it_cannot_be_written_anew_it_is_not_asked_for_again_at_once(store: tuple[EmbeddedStore, redis.Redis, Rewriting]) -> None:
+    made, client, _ = store
+    client.execute_command("ACL", "SETUSER", "shy", "on", "nopass", "~*", "+@all", "-bgrewriteaof")
+    shy = redis.Redis(unix_socket_path=str(made._home.socket), username="shy", password="")
+    one = Rewriting(shy, made._home.store)
+    assert not one.look()
+    small(client, 2 * CHANGES)
+    assert not any(one.look() for _ in range(5))
+    denied: Any = client.execute_command("ACL", "LOG")
+    assert len(denied) == 1
+    assert "bgrewriteaof" in str(denied)
+    facts: Any = client.info("persistence")
+    assert facts["aof_last_bgrewrite_status"] == "ok"
+    shy.close()
+
+
+def test_a_disk_without_room_for_it_is_left_alone(store: tuple[EmbeddedStore, redis.Redis, Rewriting], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, client, one = store
+    assert not one.look()
+    small(client, 2 * CHANGES)
+    monkeypatch.setattr(rewriting.shutil, "disk_usage", lambda path: SimpleNamespace(free=BYTES))
+    assert not one.look()
+    monkeypatch.undo()
+    monkeypatch.setattr(rewriting, "BYTES", BYTES)
+    monkeypatch.setattr(rewriting, "CHANGES", CHANGES)
+    assert one.look()
 
 
 def test_an_environment_s_store_is_told(own_environment: Callable[..., Environment]) -> None:

@@ -134,20 +134,26 @@ class Change:
         return self.code.func.id if isinstance(self.code, ast.Call) and isinstance(self.code.func, ast.Name) else ""
 
 
-def changes_of(statement: ast.stmt, draws: set[str], views: dict[str, set[str]], *, last: bool) -> list[Change]:
+class Views(dict[str, set[str]]):
+    """name -> the objects that it is a part of. ``inner``: the variables of comprehensions, whatever else has their names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner: set[str] = set()
+
+
+def changes_of(statement: ast.stmt, draws: set[str], views: Views, *, last: bool) -> list[Change]:
     """What this statement itself changes when it runs; not what the functions that it defines will change."""
     return changes_in([statement], draws, statement if last else None, views)
 
 
-def changes_in(
-    statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.stmt | None = None, views: dict[str, set[str]] | None = None
-) -> list[Change]:
+def changes_in(statements: Sequence[ast.stmt], draws: set[str], looked_at: ast.stmt | None = None, views: Views | None = None) -> list[Change]:
     """What these statements change when they run; what they draw from is added to ``draws``, and what names are parts of to ``views``.
 
     ``looked_at``: the one that ends a cell, where an expression is there to be looked at.
     """
     found: list[Change] = []
-    views = {} if views is None else views
+    views = Views() if views is None else views
     made: dict[str, list[ast.Call]] = defaultdict(list)
     calls: list[ast.Call] = []
     for node in (node for statement in statements for node in running(statement)):
@@ -175,6 +181,8 @@ def changes_in(
         elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
             for target, whole in gone_through(node.target, node.iter):
                 views.setdefault(target, set()).add(whole)
+            if isinstance(node, ast.comprehension):
+                views.inner.update(targets(node.target))
         elif isinstance(node, ast.Assign) and not (len(statements) == 1 and node is statements[0]):
             for target in (target.id for target in node.targets if isinstance(target, ast.Name)):
                 views.setdefault(target, set()).update({part_of(node.value)} - {""})
@@ -265,8 +273,6 @@ def gone_through(target: ast.expr, iterable: ast.expr) -> Iterator[tuple[str, st
     elif called == "zip" and parts and len(parts) == len(given):
         for part, one in zip(parts, given, strict=True):
             yield from gone_through(part, one)
-    elif called == "items" and len(parts) == 2 and not given:
-        yield from ((name, whole) for whole in roots(iterable) for name in targets(parts[1]))
     else:
         yield from ((name, whole) for whole in roots(iterable) for name in targets(target))
 
@@ -277,6 +283,9 @@ def roots(node: ast.expr) -> Iterator[str]:
         if getattr(node.func, "id", getattr(node.func, "attr", "")) in _ITERATING:
             for argument in node.args:
                 yield from roots(argument)
+            # `root.iter("item")`; of `itertools.chain(rows)` it is a module, which no item changes.
+            if isinstance(node.func, ast.Attribute) and (owner := root_name(node.func)):
+                yield owner
     elif isinstance(node, (ast.List, ast.Tuple, ast.Set)):
         yield from filter(None, map(root_name, node.elts))
     elif name := root_name(node):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from .changes import Change, wholes
+from .changes import Change, Views, wholes
 
 #: The position of a parameter that is only given by its name.
 NOWHERE = -2
@@ -114,13 +114,17 @@ def passed_names(call: Call, effects: Effects, name: str) -> list[str]:
     return [given for at, given in call.passed if at in (name, position)][:1]
 
 
-def seen_through(calls: Iterable[tuple[Call, Call]], views: dict[str, set[str]]) -> Iterator[Call]:
+def seen_through(calls: Iterable[tuple[Call, Call]], views: Views) -> Iterator[Call]:
     """The same calls with what a loop goes through in place of its variable: what ``train(model)`` does to an item, it does to the whole.
 
     ``calls``: each as it is written, and with those names only that mean something outside of where it is written.
     """
     for written, known in calls if views else ():
         for passed in written.passed:
-            for whole in wholes(views, passed[1]):
+            name = passed[1]
+            if name in views.inner and passed in known.passed:  # another one than the comprehension's
+                continue
+            own = {name} & views.get(name, set()) if passed not in known.passed else set()  # `for row in row`
+            for whole in (wholes(views, name) - views.inner) | own:
                 others = (one for one in known.passed if one != passed)
                 yield replace(written, passed=((passed[0], whole), *others), through=True)

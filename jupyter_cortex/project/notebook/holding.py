@@ -34,12 +34,13 @@ def aliases(statement: ast.stmt) -> list[tuple[str, str]]:
 
 
 def apart(statement: ast.stmt) -> dict[str, int]:
-    """name -> which of the statement's values it gets. ``a, b = [], []`` has two, ``a = b = []`` one, and so may ``a, b = f()``."""
+    """name -> which of the statement's values it gets: ``a, b = [], []`` has two, and nothing else is known to make two objects."""
+    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1 or any(isinstance(part, ast.NamedExpr) for part in walk(statement)):
+        return {}
     values: dict[int, int] = {}
     found: dict[str, int] = {}
-    for target, value in (pair for assigned in _assigned(statement) for pair in _paired(*assigned)):
-        number = values.setdefault(id(value), len(values))
-        found.update(dict.fromkeys(targets(target), number))
+    for target, value in _paired(statement.targets[0], statement.value):
+        found.update(dict.fromkeys(targets(target), values.setdefault(id(value), len(values))))
     return found
 
 

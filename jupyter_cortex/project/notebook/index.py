@@ -333,34 +333,31 @@ class Index:
             return known
         found = self._outcomes[key] = Outcome(binds=set(effects.binds), draws=set(effects.draws))
         doubts: list[Change] = []
-        doubtful: set[str] = set()  # by what it calls
         own: set[tuple[str, int]] = set()  # calls of the notebook's functions: what these do is known
         for change in effects.changes:
             if change.certain and change.kind is not Kind.AUGMENTED:
                 found.change(change.name, change.kind in _OF_MODULES)
             elif change.kind is not Kind.AUGMENTED or change.name in effects.parameters:
                 doubts.append(change)
-                found.doubtful.add(change.name)
-            found.trains |= {change.name} if change.trains else set()
+            found.trains |= {change.name} if change.trains and change.certain else set()
             found.steps |= {change.name} if change.method in THROUGH else set()
             found.reads |= {change.name} if change.reads else set()
         for call in dict.fromkeys(effects.calls):
             inner = self.outcome(call, before)
             if call.handed:
-                doubtful |= {*inner.binds, *inner.changes, *inner.doubtful}
-                found.doubtful |= doubtful
+                found.doubtful |= {*inner.binds, *inner.changes, *inner.doubtful}
                 continue
             if inner.known and not call.method:
                 own.add((call.function, call.line))
             found.binds |= inner.binds
             found.draws |= inner.draws
-            doubtful |= inner.doubtful
             found.doubtful |= inner.doubtful
             found.trains |= inner.trains
             found.steps |= inner.steps
             found.reads |= inner.reads
             for name, setting in inner.changes.items():
                 found.change(name, setting)
-        found.doubtful -= {doubt.name for doubt in doubts} - doubtful
-        found.doubtful |= {doubt.name for doubt in doubts if doubt.trains or (doubt.function, doubt.line) not in own}
+        kept = [doubt for doubt in doubts if (doubt.function, doubt.line) not in own]
+        found.doubtful |= {doubt.name for doubt in kept}
+        found.trains |= {doubt.name for doubt in kept if doubt.trains}
         return found

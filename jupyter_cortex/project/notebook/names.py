@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 from .bindings import bound_by, bound_in, certain, certainly_bound, certainly_deleted, evaluated, shallow
-from .changes import changes_of
+from .changes import Views, changes_of
 from .effects import seen_through
 from .scopes import Names, Scopes, Use
 
@@ -35,7 +35,7 @@ def names_of(statement: ast.stmt, *, last: bool = False, lazy: bool = LAZY_ANNOT
     sure = certain(statement)
     found.binds = {name: name in sure for node in nodes for name in bound_by(node)}
     found.deletes = certainly_deleted([statement])
-    views: dict[str, set[str]] = {}
+    views = Views()
     found.changes = [*changes_of(statement, found.draws, views, last=last), *found.may_change]
     found.calls += seen_through(reader.inside, views)
     return found

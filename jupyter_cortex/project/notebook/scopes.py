@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from .bindings import bound_by, bound_in, declared_in, deleted_in, shallow
-from .changes import LOOKING, Change, Kind, changes_in, root_name
+from .changes import LOOKING, Change, Kind, Views, changes_in, root_name
 from .effects import CONSTRUCTING, NOWHERE, Call, Effects, seen_through
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -73,6 +73,8 @@ class Scopes(ast.NodeVisitor):
         self.guarded = 0
         #: Of the outermost function that is being read.
         self.effects: Effects | None = None
+        #: What the function that is being read gathers arguments in.
+        self.gathered: frozenset[str] = frozenset()
         #: The calls in what is being read, as they are written and as `_from_outside` has them.
         self.inside: list[tuple[Call, Call]] = []
 
@@ -140,8 +142,7 @@ class Scopes(ast.NodeVisitor):
 
     def _given(self, node: ast.expr) -> str:
         """The name of what is passed, "" for none. What gathers arguments is no object of the caller's, but ``*rest`` and ``named["x"]`` are."""
-        gathered = isinstance(node, ast.Name) and self.effects is not None and node.id in (self.effects.rest, self.effects.named)
-        return "" if gathered else root_name(node)
+        return "" if isinstance(node, ast.Name) and node.id in self.gathered else root_name(node)
 
     def _hands_over(self, node: ast.Call) -> None:
         """Functions among the arguments: ``df.apply(fill)``, ``map(lambda key: cache.update(...), keys)``."""
@@ -263,6 +264,7 @@ class Scopes(ast.NodeVisitor):
             self.effects = self._effects(name, args)
         self.scope = _Scope("function", local - outside - inherited, outside, self.scope)
         around, self.inside = self.inside, []
+        gathered, self.gathered = self.gathered, frozenset(one.arg for one in (args.vararg, args.kwarg) if one)
         self.deferred += 1
         self.path += [name] if name else []
         self.effects.binds |= bound & outside
@@ -272,13 +274,12 @@ class Scopes(ast.NodeVisitor):
             self.visit(statement)
         parameters = self.effects.parameters
         draws: set[str] = set()
-        views: dict[str, set[str]] = {}
+        views = Views()
         changes = changes_in(body, draws, views=views)
-        gathered = {self.effects.rest, self.effects.named}
         known = (change for change in changes if change.name in parameters or self._is_global(change.name))
-        self.effects.changes += [change for change in known if change.name not in gathered or change.inside]
+        self.effects.changes += [change for change in known if change.name not in self.gathered or change.inside]
         self.effects.calls += map(self._from_outside, seen_through(self.inside, views))
-        self.inside = around
+        self.inside, self.gathered = around, gathered
         self.effects.draws |= {source for source in draws if self._is_global(source.partition(".")[0])}
         self.path[len(self.path) - bool(name) :] = []
         self.deferred -= 1
@@ -294,10 +295,13 @@ class Scopes(ast.NodeVisitor):
         positions = [argument.arg for argument in [*args.posonlyargs, *args.args]]
         effects.parameters.update({argument: at for at, argument in enumerate(positions, begin)})
         effects.parameters.update({argument.arg: NOWHERE for argument in args.kwonlyargs})
-        if args.vararg:
+        # Several functions may share these: definitions of one name, constructors of one class. What one of them takes as it is counts as that.
+        taken = {*positions, *(argument.arg for argument in args.kwonlyargs)}
+        effects.rest, effects.named = ("" if name in taken else name for name in (effects.rest, effects.named))
+        if args.vararg and args.vararg.arg not in effects.parameters:
             effects.rest = args.vararg.arg
             effects.parameters[effects.rest] = begin + len(positions)
-        if args.kwarg:
+        if args.kwarg and args.kwarg.arg not in effects.parameters:
             effects.named = args.kwarg.arg
             effects.parameters[effects.named] = NOWHERE
         return effects
