@@ -6,6 +6,7 @@ A verb asks its door (``door.py``) for what differs between a shell and a cell: 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from ..project import config_file, models
 from . import exporting, publishing
 from .completing import complete_api, complete_earlier, complete_env, complete_id
 from .door import Door
+
+#: Seconds after which lines that were just written are in the log: workers ship them every 0.1 s.
+SHIPPED_S = 0.3
 
 #: Every verb that both doors have, by name.
 VERBS: dict[str, click.Command] = {}
@@ -303,7 +307,11 @@ def logs(door: Door, name: str, follow: bool, lines: int, search: str, level: Le
     if follow:
         door.stream(client.stream_api_logs(name, lines, search, level), raw=raw)
     else:
-        door.show("logs", client.logs(name, lines, search, level), raw=raw, sought=bool(search) or level != LEVELS[0])
+        records = client.logs(name, lines, search, level)
+        if not records and lines:  # perhaps they are on their way
+            time.sleep(SHIPPED_S)
+            records = client.logs(name, lines, search, level)
+        door.show("logs", records, raw=raw, sought=bool(search) or level != LEVELS[0])
 
 
 # Looking after ------------------------------------------------------------------------------------------------------------------------------

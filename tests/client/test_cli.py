@@ -91,6 +91,18 @@ def test_logs_show_messages_and_tracebacks(environment: Environment, project: Pr
     assert environment.cortex("logs", "cli-logs", "--search", "nowhere").stdout == "no line that is kept has this text and level\n"
 
 
+def test_lines_that_are_on_their_way_are_waited_for(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JUPYTER_CORTEX_HOME", str(environment.home))
+    answers = [[], [{"message": "here it is", "levelname": "INFO"}]]
+    monkeypatch.setattr("jupyter_cortex.client.Client.logs", lambda *_: answers.pop(0))
+    with pytest.raises(SystemExit, match="0"):
+        main(["logs", "any"])
+    assert "here it is" in capsys.readouterr().out
+    assert not answers
+
+
 def test_logs_show_what_the_author_added_and_whose_line_it_is(environment: Environment, project: ProjectMaker) -> None:
     handler = "from cortex_internal.lib.log import logger\nclass Handler:\n    def handle_async(self):\n"
     handler += "        logger.info('scored', extra={'score': 0.5})\n        return {}\n"
