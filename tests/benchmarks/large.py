@@ -10,6 +10,7 @@ disk's and the digest's.
 from __future__ import annotations
 
 import json
+import os
 import random
 import threading
 import time
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 import disk
 import processes
 from figures import Figure, quantile
-from stage import ECHO, Stage
+from stage import ECHO, Stage, until
 
 from jupyter_cortex.serving.upload import MOST_BYTES
 
@@ -115,8 +116,16 @@ def _accepted(stage: Stage, content_type: str, body: bytes, uploads: int, peer: 
 
 
 def _rates(stage: Stage, path: str, content_type: str, body: bytes, uploads: int, peer: Sequence[str]) -> tuple[float, float]:
+    _settle(stage)
     with stage.server(*peer) as url:
         return _in_turns((stage.url, path), (url, "/"), content_type, body, uploads)
+
+
+def _settle(stage: Stage) -> None:
+    """What earlier rows have left in the store's log, and for the disk to write, is theirs: 512 MB of small requests would be written anew here."""
+    stage.redis.bgrewriteaof()
+    until(lambda: not stage.redis.info("persistence")["aof_rewrite_in_progress"], "the log is written anew")  # type: ignore[index]
+    os.sync()
 
 
 def _least(stage: Stage, body: bytes, uploads: int) -> tuple[float, float]:
