@@ -50,6 +50,8 @@ class Rewriting:
 
     def _may_ask(self, facts: Any, size: int) -> bool:
         """Not at once again where it failed: each attempt leaves another file, and a full disk behind."""
+        if shutil.disk_usage(self._directory).free <= size:
+            return False
         now = time.monotonic()
         if facts.get("aof_last_bgrewrite_status", "ok") == "ok" and not self._refused:
             self._pause = PAUSE_S
@@ -57,7 +59,7 @@ class Rewriting:
             return False
         else:
             self._pause = min(2 * self._pause, PAUSES_S)
-        return shutil.disk_usage(self._directory).free > size
+        return True
 
     def _ask(self) -> bool:
         self._asked = time.monotonic()

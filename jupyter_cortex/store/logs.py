@@ -48,9 +48,9 @@ class Sought:
         return bool(self.text) or self.level != LEVELS[0]
 
     def among(self, lines: Sequence[str]) -> list[str]:
-        if not self or not self._may_be_in("\n".join(lines)):
-            return [] if self else list(lines)
-        return [line for line in lines if self.finds(line)]
+        if not self:
+            return list(lines)
+        return [line for line in lines if self.finds(line)] if self._may_be_in("\n".join(lines)) else []
 
     def finds(self, line: str) -> bool:
         if not self._may_be_in(line):

@@ -111,10 +111,9 @@ class Change:
         """Whether it is done to what is in the object, and not to the object itself: ``tables[0]["x"] = 1``, ``for table in tables: fill(table)``."""
         if not isinstance(self.code, (ast.Attribute, ast.Subscript, ast.Call)):
             return False
-        owner = self.code.func.value if isinstance(self.code, ast.Call) and isinstance(self.code.func, ast.Attribute) else self.code
-        owner = owner.value if owner is self.code and not isinstance(owner, ast.Call) else owner
-        if root_name(owner) == self.name:
-            return not isinstance(owner, ast.Name)
+        done = self.code.func if isinstance(self.code, ast.Call) else self.code
+        if isinstance(done, (ast.Attribute, ast.Subscript)) and root_name(done.value) == self.name:
+            return not isinstance(done.value, ast.Name)
         given = [*self.code.args, *(keyword.value for keyword in self.code.keywords)] if isinstance(self.code, ast.Call) else []
         return self.trains or not any(isinstance(part, ast.Name) and part.id == self.name for part in given)
 
