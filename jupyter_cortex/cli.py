@@ -93,7 +93,7 @@ class ShellDoor:
             return True
         if self._status:
             self._status.stop()
-        answer = click.confirm(question)
+        answer = click.confirm(question, err=True)
         if self._status:
             self._status.start()
         return answer

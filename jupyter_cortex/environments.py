@@ -48,15 +48,20 @@ class Environments:
             return {"used": str(document["used"]), "environments": dict(document["environments"])}
         except FileNotFoundError:
             return {"used": LOCAL, "environments": {}}
+        except OSError as error:
+            raise EnvironmentProblem(f"{self._path} cannot be read: {error.strerror}; make it yours again, or remove it") from None
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise EnvironmentProblem(f"{self._path} is damaged ({error}); remove it and add your environments again") from None
 
     def _write(self, document: dict[str, Any]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = self._path.with_suffix(f".{os.getpid()}")
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(document, indent=2))
-        temporary.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            temporary.touch(mode=0o600)
+            temporary.write_text(json.dumps(document, indent=2))
+            temporary.replace(self._path)
+        except OSError as error:
+            raise EnvironmentProblem(f"{self._path} cannot be written: {error.strerror}") from None
 
     def list(self) -> list[dict[str, Any]]:
         document = self._read()

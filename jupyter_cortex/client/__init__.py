@@ -106,6 +106,8 @@ class Client:
     def __init__(self, environment: Environment | None = None, settings: Settings | None = None) -> None:
         self.settings = settings or Settings.read()
         self.environment = environment or Environments(self.settings).find()
+        #: Of a single call; whoever cannot wait as long sets it before the first one.
+        self.patience = TIMEOUT
         self._http: httpx.Client | None = None
         self._endpoints: dict[str, tuple[str, float]] = {}  # and when each was looked up
         self._answered = False
@@ -119,8 +121,13 @@ class Client:
                 raise EnvironmentDown("no local environment runs; start it with `cortex up`")
             try:
                 # A proxy for the outside world must not see calls to this machine.
-                direct = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
-                self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=not direct)
+                direct = self.environment.name == LOCAL or httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
+                self._http = httpx.Client(base_url=url, timeout=self.patience, trust_env=not direct)
+            except (ImportError, ValueError, OSError) as error:  # a proxy of a kind that httpx does not know, certificates that are not there
+                raise EnvironmentProblem(
+                    f"{url} cannot be asked with the proxy or certificates that this shell names ({error}); look at HTTP_PROXY, HTTPS_PROXY, "
+                    "ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR, or set NO_PROXY for it"
+                ) from None
             except httpx.InvalidURL as error:
                 where = "JUPYTER_CORTEX_URL" if self.environment.name == SETTINGS else f"the URL of the environment {self.environment.name}"
                 raise EnvironmentProblem(f"{where} is no URL of a gateway ({error}); it looks like https://host:port") from None
@@ -331,8 +338,9 @@ class Client:
         Raises DeployFailed with the reason and the last log lines, Conflict when another deploy, or a delete, ended it before it was live.
         """
         progress(f"starting {name}")
+        absence = Absence()
         while True:
-            deployment = self._control("GET", f"/apis/{quoted(name)}/deployments/{version}")
+            deployment = self._deployment_awaited(name, version, absence)
             state = deployment["state"]
             if state == "live" or (state in ("draining", "stopped") and deployment["times"].get("live_at")):
                 progress(f"{name} is live")
@@ -345,12 +353,28 @@ class Client:
                 progress(f"installing: {deployment['installing']}")
             time.sleep(LOOK_S)
 
+    def _deployment_awaited(self, name: str, version: int, absence: Absence) -> dict[str, Any]:
+        """How it stands. A gateway or store that is away for a moment ends nothing; raises EnvironmentDown or StoreUnavailable with what goes on."""
+        while True:
+            try:
+                found = self._control("GET", f"/apis/{quoted(name)}/deployments/{version}")
+            except (EnvironmentDown, StoreUnavailable) as error:
+                try:
+                    absence.bear(error)
+                except CortexError:
+                    error.message += f". Version {version} of {name} was accepted and starts without us; `cortex get {name}` says what became of it"
+                    raise error from None
+                continue
+            absence.over()
+            return dict(found)
+
     # Rehearsals --------------------------------------------------------------------------------------------------------------------------
 
     def wait_rehearsed(self, name: str, version: int, progress: Progress = lambda step: None) -> None:
         """Until the rehearsal's report is there. Raises DeployFailed when the version does not start, Conflict when it was dropped."""
+        absence = Absence()
         while True:
-            deployment = self._control("GET", f"/apis/{quoted(name)}/deployments/{version}")
+            deployment = self._deployment_awaited(name, version, absence)
             if deployment["state"] == "failed":
                 raise did_not_start(name, version, deployment["error"])
             if deployment["state"] == "stopped":
@@ -518,7 +542,13 @@ class Client:
             bodies = iter([{"fingerprint": fingerprint, **({} if since is None else {"since": seconds_since(since)})}])
         body = next(bodies, None)
         while body is not None:
-            said = self._control("POST", path, json={**body, **about})
+            try:
+                said = self._control("POST", path, json={**body, **about})
+            except CortexError as error:
+                if done["requeued"]:
+                    error.message += f". {len(done['requeued']):,} were requeued before that; asking again for all of them is safe"
+                    error.details["requeued"] = done["requeued"]
+                raise
             done = {key: done[key] + said[key] for key in done}
             looked_at = len(done["requeued"]) + len(done["refused"])
             total = looked_at + said["remaining"] if ids is None else len(wanted)

@@ -20,7 +20,7 @@ from ..handler import payload
 from ..handler.masking import STARS
 from ..project import from_notebook, samples
 from ..project.samples import Sample
-from .completing import IDS, complete_api, completer
+from .completing import IDS, complete_api, completer, quick_client
 from .door import Door
 from .verbs import shared, verb
 
@@ -75,21 +75,21 @@ def complete_failed(door: Door, ctx: click.Context, param: click.Parameter) -> I
     """Ids of the newest failures, or the groups' fingerprints."""
     api = _asked_api(door, ctx)
     if param.name == "group":
-        return [group["fingerprint"] for group in door.client().failures(api)]
-    return [row["id"] for row in door.client().workloads(api, "failed", limit=IDS)]
+        return [group["fingerprint"] for group in quick_client(door).failures(api)]
+    return [row["id"] for row in quick_client(door).workloads(api, "failed", limit=IDS)]
 
 
 @completer
 def complete_kept(door: Door, ctx: click.Context, param: click.Parameter) -> Iterable[str]:
     """Ids of the newest requests whose payload is still there."""
-    api, client = _asked_api(door, ctx), door.client()
+    api, client = _asked_api(door, ctx), quick_client(door)
     kept = _Retained(client, api)
     return [row["id"] for row in client.workloads(api, limit=IDS) if stays(kept.by(row["version"]), row["status"], row["size"])]
 
 
 @completer
 def complete_version(door: Door, ctx: click.Context, param: click.Parameter) -> Iterable[str]:
-    return [str(one["version"]) for one in door.client().get_api(_asked_api(door, ctx))["api_versions"]]
+    return [str(one["version"]) for one in quick_client(door).get_api(_asked_api(door, ctx))["api_versions"]]
 
 
 def name_words(door: Door, api: str) -> str:
@@ -255,13 +255,15 @@ def keep_workload(
         raise BadRequest(f"this payload is kept already: sample {same.name}")
     if name and name in {one.name for one in known}:
         raise BadRequest(f"there is a sample {name} already; choose another name")
-    failed = record["status"] != "completed"
+    if record["status"] not in FINAL:
+        raise BadRequest(f"{request_id} has not ended yet ({record['status']}); keep it once it has a result, or has failed")
+    failed = record["status"] == "failed"
     made = samples.free_name(
         root, f"failed-{(record.get('fingerprint') or request_id)[:IN_A_NAME]}" if failed else f"request-{request_id[:IN_A_NAME]}"
     )
     redacted = redaction_note(client, api, record, content_type, body)
     # Production's result is that of the payload as it came: the checks could never get it from this one.
-    expected = record["result"] if expect and not failed and not redacted else None
+    expected = record["result"] if expect and record["status"] == "completed" and not redacted else None
     path = samples.save(root, Sample(name or made, content_type, body, expected, notebook.name if notebook else None))
     if failed:
         note = "it must not fail any more; no result is expected"

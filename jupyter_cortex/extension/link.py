@@ -64,7 +64,7 @@ class Link:
     SETTING: ClassVar[str] = "cortex_link"
 
     def __init__(self, url: str = "", token: str = "") -> None:
-        self._url, self._token = url.rstrip("/"), token
+        self._url, self._token = url.rstrip("/"), token.strip()
         self._http: SimpleAsyncHTTPClient | None = None
         self._starting = asyncio.Lock()
         #: By the environment's URL and the API's name: the deploy, and its spec.

@@ -17,6 +17,7 @@ from .. import __version__
 from ..core.errors import BadRequest, CortexError, MethodNotAllowed, RouteNotFound, StoreUnavailable
 from ..serving.artifacts import Artifacts
 from ..serving.intake import Intake
+from ..store import keys
 from ..store.connection import connect, explain, is_temporary
 from ..store.registry import Registry
 from .answers import problem_headers
@@ -130,7 +131,7 @@ def _add_health(app: FastAPI, client: redis.Redis, control: Control, parts: Part
     def readyz() -> PlainTextResponse:
         """Whether a POST would be accepted: the store answers and takes writes."""
         try:
-            client.set("cx:ready", "1", ex=60)
+            client.set(keys.READY, "1", ex=1)
         except (redis.RedisError, OSError) as error:
             raise StoreUnavailable(f"{explain(error)}; try again", retry_after=1) from error
         return PlainTextResponse("ok")

@@ -15,8 +15,8 @@ def load(shell: Any) -> None:
     if getattr(shell, ATTRIBUTE, None) is not None:
         return
     session = Session(shell)
-    setattr(shell, ATTRIBUTE, session)
     session.start()
+    setattr(shell, ATTRIBUTE, session)  # not before: one that could not start must not count as loaded
 
     def cortex(line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> None:
         """Publish and try this notebook's Handler: `%cortex --help` lists the verbs."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks of `--watch`.
 WATCH_S = 2.0
+#: Log lines that are shown while they come (a drawing of 1,000 takes 50 ms), and that stay in the end.
+LIVE_LINES, LAST_LINES = 200, 1000
 
 
 class CellDoor:
@@ -118,14 +121,25 @@ class CellDoor:
 
     def stream(self, records: Iterator[dict[str, Any]], *, raw: bool) -> None:
         """Until interrupted, or the API is deleted."""
-        found: list[dict[str, Any]] = []
-        handle = display(bundle("logs", found, raw=raw), raw=True, display_id=True)
+        if self.json:
+            with suppress(KeyboardInterrupt):
+                for record in records:
+                    print(json.dumps(record), flush=True)
+            return
+        from ..widgets.calm import Calm
+
+        found: deque[dict[str, Any]] = deque(maxlen=LAST_LINES)
+        handle = display(bundle("logs", [], raw=raw), raw=True, display_id=True)
+        calm = Calm(lambda: handle.update(bundle("logs", list(found)[-LIVE_LINES:], raw=raw), raw=True))
         try:
             for record in records:
-                found = [*found[-999:], record]
-                handle.update(bundle("logs", found, raw=raw), raw=True)
+                found.append(record)
+                calm.touch()
         except KeyboardInterrupt:
-            return
+            pass
+        finally:
+            calm.close()
+            handle.update(bundle("logs", list(found), raw=raw), raw=True)
 
     def follow(self, client: Client, name: str, request_id: str, seconds: float) -> dict[str, Any]:
         from ..widgets.follow import follow

@@ -115,7 +115,8 @@ def deployed_handler(session: Session, config: dict[str, Any], version: Version)
         from ..handler.notebook.report import Report
 
         opened = Report(deployed.project, deployed.module, config=config, python_path=section.get("python_path"), log_level=section["log_level"])
-        with standing_in(deployed.project), opened as report:
+        # Its kernels inherit this process's variables.
+        with standing_in(deployed.project), variables(section["env"] or {}), opened as report:
             yield running(report)
         return
     with standing_in(deployed.project), deployed.imported() as cls:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import CortexError, NotebookError
-from ..handler import logs, masking
+from ..core.errors import CortexError, EnvFileError, NotebookError
+from ..handler import loading, logs, masking
 
 CONFIG, ENV_FILE = "cortex.yaml", ".env"
 
@@ -53,8 +53,12 @@ class Surroundings:
         for name, value in {**env, **secrets}.items():
             self._before[name] = os.environ.get(name)
             os.environ[name] = value
-        self._path = [str((root / path).resolve()) for path in (section.get("python_path"),) if isinstance(path, str)]
-        sys.path[:] = [*self._path, *(entry for entry in sys.path if entry not in self._path)]
+        python_path = section.get("python_path")
+        if isinstance(python_path, str):
+            before = list(sys.path)
+            # As in a replica: the root first, so that a name which is in both directories means the same file there and here.
+            loading.set_import_path(root.resolve(), python_path)
+            self._path = [entry for entry in sys.path if entry not in before]
         level = section.get("log_level")
         logs.setup_notebook(self._stream, level if isinstance(level, str) else "info")
         if undecided is not None:
@@ -104,7 +108,11 @@ def _secrets(root: Path, env: dict[str, str]) -> dict[str, str]:
         return {}
     from ..project import dotenv
 
-    return dotenv.parse((root / ENV_FILE).read_bytes(), {**os.environ, **env})
+    try:
+        content = (root / ENV_FILE).read_bytes()
+    except OSError as error:
+        raise EnvFileError(f"{root / ENV_FILE} cannot be read: {error.strerror}; make it readable for you, or move it away") from None
+    return dotenv.parse(content, {**os.environ, **env})
 
 
 def _stamp(path: Path) -> tuple[int, int]:

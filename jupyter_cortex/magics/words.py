@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import PurePath
 from typing import Any
+from uuid import UUID
 
 from IPython.core.error import UsageError
 from IPython.utils.text import DollarFormatter
+
+from ..core.errors import BadRequest
 
 _WHOLE = re.compile(r"^(?:\$([A-Za-z_]\w*)|\{(.+)\})$", re.DOTALL)
 #: What opens a value in brackets: the word itself, or what stands behind ``name=``.
@@ -111,9 +115,11 @@ def expand(pieces: list[Piece], shell: Any, local: dict[str, Any]) -> str:
     if len(pieces) == 1 and (match := _WHOLE.match(word)):
         source = match[1] or match[2]
         try:
-            return as_text(eval(source, shell.user_global_ns, {**shell.user_ns, **local}))
+            value = eval(source, shell.user_global_ns, {**shell.user_ns, **local})
         except Exception:  # as IPython does: what is no expression is text, or several of them
             pass
+        else:
+            return as_text(value)
     return "".join(text if quoted else _formatted(text, shell, local) for text, quoted in pieces)
 
 
@@ -126,13 +132,18 @@ def _formatted(word: str, shell: Any, local: dict[str, Any]) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A value as an argument: text as it is, what JSON can hold as JSON."""
+    """A value as an argument: text as it is, what JSON can hold as JSON. Raises BadRequest for what is neither."""
     if isinstance(value, str):
         return value
     try:
         return json.dumps(value)
     except (TypeError, ValueError):
-        return str(value)
+        if isinstance(value, PurePath | UUID):
+            return str(value)
+        raise BadRequest(
+            f"a value of type {type(value).__name__} is neither text nor JSON, and what Python prints for it is seldom what is meant; write it to a "
+            "file and name that (--file), or convert it (`.tolist()`, `.to_dict()`)"
+        ) from None
 
 
 def _is_json(word: str) -> bool:

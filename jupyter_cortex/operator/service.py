@@ -87,6 +87,8 @@ class Operator:
             self._wake.clear()
         if not trouble:
             self._look_again()
+        with contextlib.suppress(CortexError, redis.RedisError, OSError):
+            self.reconciler.registry.forget_status()
         return 0
 
     def _look_again(self) -> None:

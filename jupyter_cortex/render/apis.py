@@ -28,7 +28,7 @@ def deployed(console: Console, rows: list[dict[str, Any]], *, live: bool = True,
     names = [row["api"]["name"] for row in rows]
     console.print()
     for row in rows:
-        console.print(f"endpoint: [bold]{row['api']['url']}[/]", highlight=False)
+        console.print(f"endpoint: [bold]{escape(row['api']['url'])}[/]", highlight=False)
         console.print(f"  {escape(curl_line(row['api']['url'], row.get('sample'), guarded=row['api']['guarded']))}", highlight=False, soft_wrap=True)
     name = names[0] if len(names) == 1 else "<api_name>"
     console.print()
@@ -98,7 +98,7 @@ def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", v
     console.print(shown)
     _notes(console, api)
     line = curl_line(url + api["endpoint"], guarded=api.get("guarded", False))
-    console.print(f"\nendpoint: [bold]{url}{api['endpoint']}[/]\n  {escape(line)}\n", highlight=False, soft_wrap=True)
+    console.print(f"\nendpoint: [bold]{escape(url + api['endpoint'])}[/]\n  {escape(line)}\n", highlight=False, soft_wrap=True)
     versions = table("version", "state", "digest", "python", "deployed")
     for version in api["api_versions"]:
         versions.add_row(
@@ -125,7 +125,7 @@ def api_detail(console: Console, apis: list[dict[str, Any]], *, url: str = "", v
 def environments(console: Console, rows: list[dict[str, Any]]) -> None:
     shown = table("", "environment", "url")
     for row in rows:
-        shown.add_row("*" if row["used"] else "", row["name"], row["url"] or "[dim]not started yet[/]")
+        shown.add_row("*" if row["used"] else "", row["name"], escape(row["url"]) or "[dim]not started yet[/]")
     console.print(shown)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from ..core.errors import CortexError
 STATUS_STYLE = {"live": "green", "updating": "yellow", "error": "red", "stopped": "dim", "completed": "green", "failed": "red", "cancelled": "dim"}
 #: How much of a JSON value a screen gets.
 JSON_CHARACTERS, JSON_LINES = 20_000, 400
+#: What moves a terminal instead of being shown: C0 but tab and line end, DEL, C1.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_PLAIN = (int, float, bool, type(None))
 #: Columns of text that is shown beside a page.
 TEXT_WIDTH = 120
 
@@ -33,6 +37,20 @@ def as_text(width: int = TEXT_WIDTH, *, colours: bool = False) -> Iterator[tuple
     # A cell's red box wraps by itself.
     console = Console(file=buffer, width=width, highlight=False, force_terminal=colours, color_system=system, force_jupyter=False, soft_wrap=colours)
     yield console, lambda: buffer.getvalue().rstrip("\n")
+
+
+def harmless(value: Any) -> Any:
+    """Data whose texts a terminal only shows. Line ends and tabs stay.
+
+    What callers send comes into logs, errors and results, and an escape in it would be obeyed: it could set the clipboard, or hide lines.
+    """
+    if isinstance(value, str):
+        return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value) if _CONTROL.search(value) else value
+    if isinstance(value, dict):
+        return {harmless(key): item if type(item) in _PLAIN else harmless(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [item if type(item) in _PLAIN else harmless(item) for item in value]
+    return value
 
 
 def json_value(value: Any) -> RenderableType:
@@ -89,12 +107,12 @@ def said(console: Console, data: dict[str, Any], *, text: str = "") -> None:
 
 def explain(console: Console, error: CortexError) -> None:
     """A refusal: one sentence, then the author's own frames or the last log lines."""
-    console.print(f"[bold red]error:[/] [bold]{escape(error.message)}[/]")
+    console.print(f"[bold red]error:[/] [bold]{escape(harmless(error.message))}[/]")
     for more in list(error.details.get("all") or [])[1:]:
-        console.print(f"  {escape(str(more))}")
+        console.print(f"  {escape(harmless(str(more)))}")
     if traceback := error.details.get("traceback"):
-        console.print(escape(str(traceback)), style="red")
+        console.print(escape(harmless(str(traceback))), style="red")
     elif lines := error.details.get("logs"):
         console.print("[dim]its last log lines:[/]")
         for line in list(lines)[-10:]:
-            console.print(f"  {escape(str(line))}")
+            console.print(f"  {escape(harmless(str(line)))}")

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from .common import harmless
+
 #: What every log record has; the rest is what the author added.
 STANDARD_KEYS = {"asctime", "levelname", "message", "process", "exc_info", "stack_info", "labels", "request_id", "replica", "stream"}
 LEVEL_STYLE = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow", "DEBUG": "dim"}
@@ -33,6 +35,7 @@ def log_view(console: Console, records: list[dict[str, Any]], *, raw: bool = Fal
 
 def log_record(console: Console, record: dict[str, Any]) -> None:
     """One line: time, level, message, extras, the start of the request id; then the exception. A record of foreign shape as it is."""
+    record = harmless(record)
     if "message" not in record:
         console.print(json.dumps(record), highlight=False, markup=False, soft_wrap=True)
         return

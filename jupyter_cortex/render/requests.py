@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..commands.following import Followed
 from ..core.workload import REPLICA_DIED
-from .common import first_line, json_value, local_time, status_text
+from .common import first_line, harmless, json_value, local_time, status_text
 from .logs import logs
 
 #: Log lines of a failed request that a screen gets.
@@ -86,7 +86,7 @@ def followed(seen: Followed) -> Text:
     if seen.fraction is not None and seen.status == "in_progress":
         full = round(seen.fraction * BAR)
         parts += [("━" * full, "green"), ("━" * (BAR - full), "dim"), f" {seen.fraction:.0%} "]
-    return Text.assemble(*parts, seen.words, (f" {seen.seconds:.1f} s", "dim"))
+    return Text.assemble(*parts, harmless(seen.words), (f" {seen.seconds:.1f} s", "dim"))
 
 
 def requests(console: Console, data: dict[str, Any], *, command: str = "cortex", grouped: bool = False) -> None:

@@ -31,7 +31,7 @@ What lies below the prefix (``<id>`` is a request id, ``<n>`` a version):
 ``:completed`` …   zset     ids in that final state by finish time
 ``:f:<mark>``      zset     ids of the failures with one fingerprint by finish time
 ``:groups``        zset     "<fingerprint> <version>" -> when that was last seen (ms), at most 1,000
-``:audit``         list     who requeued, rolled back or promoted what, the last 200 times, JSON text
+``:audit``         list     who requeued, rolled back or promoted what, the last 200 entries, JSON text
 ``:events``        stream   every move of every workload and deployment, capped
 ``:logs``          stream   batches of JSON log lines, capped
 ``:m:<minute>``    hash     counters and latency histograms of one minute
@@ -56,6 +56,8 @@ OPERATOR_WAKE = "cx:operator:wake"
 REGISTRY_VERSION = "cx:registry"
 #: What the operator last said of itself and the processes it runs.
 STATUS = "cx:status"
+#: Written to see whether the store takes a write; gone after a second.
+READY = "cx:ready"
 #: The layout of this file; a newer store is not touched by older code.
 SCHEMA = "cx:schema"
 SCHEMA_VERSION = 1

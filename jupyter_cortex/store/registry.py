@@ -484,6 +484,11 @@ class Registry:
         with store_errors():
             self.client.eval(SAY, 1, keys.STATUS, document, 3600)
 
+    def forget_status(self) -> None:
+        """Nothing runs any more that could say anything of itself."""
+        with store_errors():
+            self.client.delete(keys.STATUS)
+
     def version(self) -> int:
         with store_errors():
             return int(self.client.get(keys.REGISTRY_VERSION) or 0)  # type: ignore[arg-type]

@@ -109,6 +109,6 @@ def _line(seen: Followed) -> str:
 def _bundle(name: str, data: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, str]:
     html = pages.workload(data, name=name) + (page(f"<h4>Log</h4>{pages.log_table(records)}") if records else "")
     with render.as_text() as (console, text_of):
-        render.workload(console, data, name=name, command="%cortex")
+        render.workload(console, render.harmless(data), name=name, command="%cortex")
         render.logs(console, records)
         return {"text/plain": text_of(), "text/html": html}

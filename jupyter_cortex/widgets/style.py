@@ -41,6 +41,8 @@ MAX_TEXT = 20_000
 MAX_ITEMS = 200
 #: Levels of a value that a tree shows.
 MAX_DEPTH = 40
+#: Values that a tree shows in all: about 200 kB of page. 3 x 224 x 224 numbers were 11 MB, which stayed in the notebook.
+MAX_VALUES = 2000
 
 BADGES = {"live": "good", "completed": "good", "updating": "warn", "in_progress": "warn", "in_queue": "dim", "error": "bad", "failed": "bad"}
 
@@ -81,15 +83,22 @@ def copyable(text: str) -> str:
     return f'<p><code>{esc(text)}</code><button class="copy" onclick="{html.escape(script)}">copy</button></p>'
 
 
-def tree(value: Any, key: str = "", *, depth: int = 0) -> str:
-    """A JSON value as a tree that opens and closes."""
+def tree(value: Any, key: str = "", *, depth: int = 0, room: list[int] | None = None) -> str:
+    """A JSON value as a tree that opens and closes. ``room``: how many more values the whole may show."""
+    room = [MAX_VALUES] if room is None else room
+    room[0] -= 1
     label = f'<span class="key">{esc(key)}</span>: ' if key else ""
     if depth > MAX_DEPTH:
         return '<div class="leaf dim">… deeper</div>'
     if isinstance(value, (dict, list)) and value:
         items = list(value.items()) if isinstance(value, dict) else [(str(at), item) for at, item in enumerate(value)]
-        inner = "".join(tree(item, str(name), depth=depth + 1) for name, item in items[:MAX_ITEMS])
-        more = f'<div class="leaf dim">… {len(items) - MAX_ITEMS} more</div>' if len(items) > MAX_ITEMS else ""
+        shown: list[str] = []
+        for name, item in items[:MAX_ITEMS]:
+            if room[0] <= 0:
+                break
+            shown.append(tree(item, str(name), depth=depth + 1, room=room))
+        inner, left = "".join(shown), len(items) - len(shown)
+        more = f'<div class="leaf dim">… {left:,} more</div>' if left else ""
         size = f"{len(items)} {'key' if isinstance(value, dict) else 'item'}{'s' * (len(items) != 1)}"
         brackets = "{…}" if isinstance(value, dict) else "[…]"
         return f'<details{" open" if depth < 2 else ""}><summary>{label}<span class="dim">{brackets} {size}</span></summary>{inner}{more}</details>'

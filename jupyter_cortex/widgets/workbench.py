@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import json
 import logging
-import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +15,7 @@ from ..core.errors import CortexError
 from ..handler import log_lines, logs
 from ..handler.live import Progress
 from . import pages
+from .calm import Calm
 from .style import box, esc, page
 
 CONTENT_TYPES = (
@@ -29,9 +27,6 @@ CONTENT_TYPES = (
     "image/jpeg",
     "text/csv",
 )
-#: Seconds between two drawings of the log while a handler runs.
-DRAW_S = 0.1
-
 #: (body, content type, headers, watcher of its log records) -> the data of the page ``tried``. Raises CortexError.
 Run = Callable[[bytes, str, dict[str, str], logging.Handler], dict[str, Any]]
 #: (name, with its result) -> the path of the sample. Raises CortexError.
@@ -152,16 +147,15 @@ class Drawing(logging.Handler):
 
     def __init__(self, draw: Callable[[str], None]) -> None:
         super().__init__()
-        self._draw, self._records, self._drawn = draw, [], time.monotonic()  # type: ignore[var-annotated]
+        self._draw = draw
+        self._records: list[dict[str, Any]] = []
         self._bar, self._partial = "", b""
-        self._lock = threading.RLock()
-        self._later: threading.Timer | None = None
-        self._done = False
+        self._calm = Calm(self._draw_now)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._records.append(json.loads(logs.masked_line(log_lines.encode(log_lines.fields(record)))))
-            self._redraw()
+            self._calm.touch()
         except Exception:  # a log line must never fail the handler that wrote it
             pass
 
@@ -169,34 +163,15 @@ class Drawing(logging.Handler):
         """The handler says how far it is."""
         self._bar, self._partial = pages.progress_bar(progress.fraction, progress.text), progress.partial or self._partial
         try:
-            self._redraw()
+            self._calm.touch()
         except Exception:  # nor must a bar
             pass
 
-    def _redraw(self) -> None:
-        """Now, or a moment later, so that the last word is drawn also when a long silence follows."""
-        with self._lock:
-            if self._later is not None:
-                return
-            if (wait := DRAW_S - (time.monotonic() - self._drawn)) > 0:
-                # In the cell's own context: the front end must know which cell's output it is.
-                self._later = threading.Timer(wait, contextvars.copy_context().run, (self._draw_now,))
-                self._later.daemon = True
-                self._later.start()
-            else:
-                self._draw_now()
-
     def _draw_now(self) -> None:
-        with self._lock:
-            if not self._done:
-                self._later, self._drawn = None, time.monotonic()
-                partial = pages.so_far(json.loads(self._partial)) if self._partial else ""
-                self._draw(page(self._bar, partial, pages.log_table(self._records) if self._records else ""))
+        partial = pages.so_far(json.loads(self._partial)) if self._partial else ""
+        self._draw(page(self._bar, partial, pages.log_table(self._records) if self._records else ""))
 
     def close(self) -> None:
         """Nothing is drawn any more: the whole is shown."""
-        with self._lock:
-            self._done = True
-            if self._later is not None:
-                self._later.cancel()
+        self._calm.close()
         super().close()

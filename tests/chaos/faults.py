@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 
 import redis
 
-from jupyter_cortex.core.errors import CortexError
+from jupyter_cortex.core.errors import DeployFailed
 from jupyter_cortex.store import keys
 
 from .stage import APIS, HANDLER, PULSE, Broken, Stage, until
@@ -24,6 +23,10 @@ GOALS = {"replica": 0.2, "gateway": 2.0, "operator": 2.0, "store": 3.0}
 
 class Skipped(Exception):
     """This fault cannot be made on this machine; says what is missing."""
+
+
+class Spared(Exception):
+    """There was nobody whom this fault could hit."""
 
 
 @dataclass
@@ -54,9 +57,10 @@ class Faults:
         """One round, shuffled."""
         once = [
             *(self.worker, self.gateway, self.operator, self.store_killed, self.store_stopped, self.store_paused, self.disk, self.memory),
-            *(self.clock_forward, self.clock_back, self.deploy, self.bad_deploy, self.rollback, self.stuck, self.gateway_while_paused),
+            *(self.clock_forward, self.clock_back, self.deploy, self.bad_deploy, self.rollback, self.stuck, self.connections),
+            *(self.gateway_while_paused, self.operator_and_gateway, self.gateway_and_store),
         ]
-        round_ = [*once, *[self.replica] * 3, *[self.busy_replica] * 3, self.gateway, self.operator, self.store_killed, self.connections]
+        round_ = [*once, *[self.replica] * 3, *[self.busy_replica] * 3, self.operator]
         self.dice.shuffle(round_)
         return round_
 
@@ -84,16 +88,19 @@ class Faults:
         self.times.note("replica", float(second[1]) - killed)
 
     def busy_replica(self) -> None:
-        """kill -9 of a replica with the callers' work in it."""
+        """kill -9 of a replica with the callers' work in it. Raises Spared where none had any for 2 s."""
 
         def busy() -> int:
             inside = {replica: ids for api in APIS for replica, ids in self.stage.inside(api).items() if ids}
             pids = [replica["pid"] for api in APIS for replica in self.stage.replicas(api) if replica["id"] in inside]
             return self.dice.choice(pids) if pids else 0
 
-        with contextlib.suppress(Broken, ProcessLookupError):  # what it runs may have ended it just now
+        try:
             os.kill(until(busy, "a replica is busy", 2), signal.SIGKILL)
-        self.stage.serves()
+        except (Broken, ProcessLookupError) as error:  # what it runs may have ended it just now
+            raise Spared(str(error)) from error
+        finally:
+            self.stage.serves()
 
     def worker(self) -> None:
         """The supervisor; its replicas go with it."""
@@ -118,6 +125,23 @@ class Faults:
         with self.times.until_service("operator"):
             os.kill(victim, signal.SIGKILL)
             until(lambda: looked(victim), "an operator has looked at everything")
+
+    def operator_and_gateway(self) -> None:
+        """Who would start each other again, at once: replicas go on, and `cortex up` starts both."""
+        both = [until(lambda role=role: self.stage.pid(role), f"there is a {role}") for role in ("operator", "gateway")]
+        for victim in both:
+            os.kill(victim, signal.SIGKILL)
+        with self.times.until_service("operator and gateway, from `cortex up`"):
+            self.stage.environment.up()
+            self.stage.serves()
+
+    def gateway_and_store(self) -> None:
+        """At once, with answers under way."""
+        both = [until(lambda role=role: self.stage.pid(role), f"there is a {role}") for role in ("gateway", "store")]
+        with self.times.until_service("gateway and store"):
+            for victim in both:
+                os.kill(victim, signal.SIGKILL)
+            self.stage.serves()
 
     def _kill(self, what: str, pid: Callable[[], int], back: Callable[[], object]) -> None:
         victim = until(pid, f"there is a {what}")
@@ -232,7 +256,9 @@ class Faults:
         name = self.dice.choice(list(APIS))
         try:
             self.stage.deploy(name, source="raise RuntimeError('not today')\n", **APIS[name])
-        except CortexError:
+        except DeployFailed as error:
+            if "not today" not in str(error):
+                raise Broken(f"it was refused for another reason: {error}") from error
             self.stage.serves()
         else:
             raise Broken("a version that cannot start went live")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from jupyter_cortex.operator.home import Home
 from jupyter_cortex.store import keys, streams
 
 from .callers import Callers, count
-from .faults import Faults, Skipped, Times
+from .faults import Faults, Skipped, Spared, Times
 from .ledger import Ledger
 from .payloads import Plan
 from .stage import APIS, Stage, until
@@ -49,7 +50,8 @@ class Outcome:
     times: Times
     zero: dict[str, int]
     skipped: list[str] = field(default_factory=list)
-    faults: int = 0
+    faults: Counter[str] = field(default_factory=Counter)  #: how often each has hit
+    kinds: list[str] = field(default_factory=list)  #: all that there are
     seconds: float = 0.0
 
 
@@ -111,6 +113,7 @@ def _faults(stage: Stage, callers: Callers, outcome: Outcome, size: Size, deadli
     faults = Faults(stage, random.Random(outcome.seed), size.pause)
     outcome.times = faults.times
     todo = [fault for _ in range(size.rounds) for fault in faults.all()]
+    outcome.kinds = sorted({fault.__name__.replace("_", " ") for fault in todo})
     ledger = outcome.ledger
     for number, fault in enumerate(todo):
         if time.monotonic() > deadline:
@@ -122,9 +125,11 @@ def _faults(stage: Stage, callers: Callers, outcome: Outcome, size: Size, deadli
         name = fault.__name__.replace("_", " ")
         try:
             fault()
-            outcome.faults += 1
+            outcome.faults[name] += 1
         except Skipped as reason:
             outcome.skipped.append(f"{name}: {reason}")
+        except Spared as reason:
+            say(f"{name}: {reason}")
         except Exception as error:
             ledger.trouble("faults after which service did not come back", f"{name}: {type(error).__name__}: {error}")
         say(f"{number + 1:>3}/{len(todo)} {name:<24} {len(ledger.accepted):>6} accepted")

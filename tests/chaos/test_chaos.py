@@ -19,6 +19,8 @@ def test_nothing_accepted_is_lost_doubled_or_mixed_up_whatever_dies(tmp_path: Pa
     outcome = run(tmp_path, int(os.environ.get("JUPYTER_CORTEX_CHAOS_SEED", SEED)), SHORT, print)
     show("\n".join(lines(outcome)))
     assert outcome.zero == dict.fromkeys(outcome.zero, 0), outcome.ledger.examples
-    assert outcome.faults
-    assert outcome.ledger.accepted
-    assert not (CI and outcome.skipped), outcome.skipped
+    # Each of them is in the first third, which also a slow machine comes through before the time is over.
+    skipped = {said.partition(":")[0] for said in outcome.skipped}
+    assert set(outcome.kinds) - set(outcome.faults) == skipped
+    assert len(outcome.ledger.accepted) >= SHORT.workloads / SHORT.rounds
+    assert not (CI and skipped), outcome.skipped

@@ -22,7 +22,7 @@ from jupyter_cortex.operator.embedded import EmbeddedStore
 from jupyter_cortex.operator.home import Home
 from jupyter_cortex.store import keys
 
-from ..conftest import ECHO, Environment, ProjectMaker, wait_until
+from ..conftest import ECHO, Environment, ProjectMaker, missing, wait_until
 
 API = "synced"
 #: Long enough for several syncs of `everysec`.
@@ -102,7 +102,7 @@ def test_what_a_killed_store_and_a_power_cut_take_with_them(
         try:
             store.execute_command("WAITAOF", 0, 0, 0)
         except redis.ResponseError:
-            pytest.skip("this server has no WAITAOF (Redis 7.2 and Valkey have)")
+            missing("this server has no WAITAOF (Redis 7.2 and Valkey have)")
         flow = Flow(environment)
         flow.start()
         size, sure, worst = synced_until(flow, store, home, at_once=when == "always")

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import jupyter_cortex
 from jupyter_cortex.client import Client
+from jupyter_cortex.commands.completing import complete_api
 from jupyter_cortex.core.errors import (
     BadRequest,
     Conflict,
@@ -298,3 +300,58 @@ def test_the_names_of_cortex_s_python_client_mean_its_environments(tmp_path: Pat
     assert [row["name"] for row in jupyter_cortex.env_list()] == ["local"]
     with pytest.raises(EnvironmentProblem, match="there is no environment team"):
         jupyter_cortex.env_delete("team")
+
+
+@pytest.mark.parametrize("away", [(503, {"code": "store_unavailable", "status": 503, "title": "t", "detail": "the store is away"}), None])
+def test_a_hiccup_while_a_version_starts_fails_no_deploy(scripted: Any, away: Any) -> None:
+    answers = iter([(200, {"state": "starting", "times": {}}), away, away, (200, {"state": "live", "times": {"live_at": 1}})])
+    steps: list[str] = []
+    scripted(lambda *_: next(answers)).wait_live("a", 3, steps.append)
+    assert steps == ["starting a", "a is live"]
+
+
+def test_who_stops_waiting_for_a_version_says_that_it_goes_on(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jupyter_cortex.client.wire.AWAY_S", 0.5)
+    answers = iter([(200, {"state": "starting", "times": {}})])
+    with pytest.raises(EnvironmentDown, match=r"Version 3 of a was accepted and starts without us; `cortex get a` says"):
+        scripted(lambda *_: next(answers, None)).wait_live("a", 3)
+
+
+def test_an_interrupted_requeue_says_what_it_did(scripted: Any) -> None:
+    full = {"requeued": ["a", "b"], "refused": [], "next": "1.2", "remaining": 5}
+    answers = iter([(200, full), (503, {"code": "store_unavailable", "status": 503, "title": "t", "detail": "the store is away"})])
+    with pytest.raises(StoreUnavailable, match=r"the store is away\. 2 were requeued before that; asking again for all of them is safe") as caught:
+        scripted(lambda *_: next(answers)).requeue("a", fingerprint="f")
+    assert caught.value.details["requeued"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("variable", "value"), [("ALL_PROXY", "socks9://127.0.0.1:1"), ("SSL_CERT_FILE", "/not/there.pem")])
+def test_a_proxy_or_certificates_that_cannot_be_used_are_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(EnvironmentProblem, match=f"cannot be asked with the proxy or certificates .*{variable}"):
+        Client(Where("team", "https://gateway.example", "t"), Settings.read({"HOME": "/"})).status()
+
+
+def test_calls_to_the_local_environment_pass_no_proxy_at_whatever_address_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    trusts = {
+        name: Client(Where(name, "http://10.0.0.5:8780", "t"), Settings.read({"HOME": "/"}))._connection().trust_env for name in ("local", "team")
+    }
+    assert trusts == {"local": False, "team": True}
+
+
+def test_a_list_of_environments_that_cannot_be_read_is_told_with_the_way_out(tmp_path: Any) -> None:
+    (tmp_path / "environments.json").mkdir()
+    environments = Environments(Settings.read({"HOME": "/", "JUPYTER_CORTEX_HOME": str(tmp_path)}))
+    with pytest.raises(EnvironmentProblem, match="cannot be read: Is a directory; make it yours again, or remove it"):
+        environments.list()
+
+
+def test_who_has_typed_tab_waits_for_nobody(scripted: Any) -> None:
+    asked = threading.Event()
+    client = scripted(lambda *_: asked.wait(60))
+    door = SimpleNamespace(client=lambda: client)
+    context = SimpleNamespace(find_root=lambda: SimpleNamespace(obj=lambda *_: door), params={})
+    assert complete_api(context, SimpleNamespace(name="name"), "") == []  # type: ignore[arg-type]
+    assert not asked.is_set(), "it was not answered"
+    asked.set()

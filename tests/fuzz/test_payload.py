@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jupyter_cortex.core.errors import PayloadError
 from jupyter_cortex.handler import payload
+from jupyter_cortex.store import keys
 
 from .conftest import Watched
 
@@ -104,6 +105,10 @@ def test_the_door_accepts_what_the_parser_accepts_and_nothing_else(watched: Watc
         accepted += outcome == "payload"
         assert watched.accepted() == (accepted, accepted)
         assert status == (200 if outcome == "payload" else 400), said
+        if outcome == "payload":
+            request_id = json.loads(said)["id"]
+            assert watched.api.store.get(keys.body(watched.api.name, request_id)) == body
+            assert watched.api.store.hget(keys.record(watched.api.name, request_id), "status") == b"in_queue"
         if outcome == "refused":
             assert b"application/problem+json" in head
             assert json.loads(said)["kind"] == kind

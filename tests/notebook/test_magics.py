@@ -463,6 +463,18 @@ def test_a_payload_runs_in_the_project_s_root_with_its_import_path(
     assert row["records"] == []
 
 
+def test_a_module_of_the_root_wins_over_one_of_python_path_as_in_a_replica(
+    shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("lib").mkdir()
+    Path("lib/in_both_directories.py").write_text("WHERE = 'python_path'\n")
+    Path("in_both_directories.py").write_text("WHERE = 'root'\n")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    Path("cortex.yaml").write_text("- name: a\n  kind: AsyncAPI\n  handler: {type: python, path: handler.py, python_path: lib}\n")
+    shell.run("class Handler:\n    def handle_async(self):\n        import in_both_directories\n        return {'where': in_both_directories.WHERE}")
+    assert tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)["result"] == {"where": "root"}
+
+
 def test_what_a_handler_s_own_thread_prints_is_in_the_log(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     shell.run(
         "import threading\nclass Handler:\n    def handle_async(self):\n        t = threading.Thread(target=print, args=('from a thread',))\n        t.start(); t.join()\n        return {}"
@@ -803,3 +815,26 @@ def test_requirements_that_are_given_stand_for_those_beside_the_notebook(shell: 
     shell.run("from jupyter_cortex.project import from_class\nproject = from_class.build({'name': 'given'}, Handler, ['pandas'], None)")
     files = [file for file in shell.shell.user_ns["project"].files if file.path == "requirements.txt"]
     assert [file.content for file in files] == [b"pandas\n"]
+
+
+def test_a_dotenv_that_cannot_be_read_is_told_with_each_payload_and_the_magic_works(
+    shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(".env").write_text("A=b\n")
+    read = Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        if path.name == ".env":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", refused)
+        shell.run("%reload_ext jupyter_cortex")
+        assert "cannot be read: Permission denied; make it readable for you" in capsys.readouterr().out
+        shell.run(HANDLER)
+        for _ in range(2):
+            shell.run("%%cortex payload -t text/plain\nx")
+            assert "cannot be read: Permission denied" in capsys.readouterr().out
+    os.utime(".env", (1, 1))
+    assert tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)["status"] == "completed"

@@ -73,3 +73,17 @@ def test_a_request_is_replayed_with_the_notebook_as_it_is_now_and_as_a_version_w
         then = replayed(f"{bad} --in 1")
         assert (then["ran"], then["verdict"]["kind"]) == ("version 1", "same_failure")
         client.delete("replayed")
+
+
+def test_a_version_is_replayed_with_its_own_variables(kernel: KernelMaker, environment: Environment, tmp_path: Path) -> None:
+    cells = ("# parameters\nx = 1", "import os\nfrom jupyter_cortex import glue\nglue(place=os.environ['PLACE'])")
+    config = write_report(tmp_path, "placed", *cells, handler=", env: {PLACE: then}", spec="  retain: {payload: always}\n")
+    with environment.client() as client:
+        client.deploy(config)
+        done = client.submit("placed", {"x": 2})
+        assert client.result("placed", done, wait=60).result == {"place": "then"}
+        write_report(tmp_path, "placed", *cells, handler=", env: {PLACE: now}", spec="  retain: {payload: always}\n")
+        one = kernel()
+        ran = {line: json.loads(one.run(f"%cortex replay {done} --name placed -o json {line}").stdout.splitlines()[-1]) for line in ("", "--in 1")}
+        assert {line: row["here"]["result"] for line, row in ran.items()} == {"": {"place": "now"}, "--in 1": {"place": "then"}}
+        client.delete("placed")

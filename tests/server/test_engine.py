@@ -303,6 +303,18 @@ def test_a_lost_reply_leaves_nothing_behind(home: Home, client: redis.Redis) -> 
         handling.close()
 
 
+def test_an_end_that_is_none_changes_nothing(client: redis.Redis) -> None:
+    submit(client, "a")
+    submit(client, "b")
+    hold(client, "r1", 2)
+    dump = lambda: {key: client.dump(key) for key in client.scan_iter("cx:*")}  # noqa: E731
+    before = dump()
+    ends = ["a", "completed", "{}", "", "", 1, 0, "b", "finished", "{}", "", "", 1, 0]
+    with pytest.raises(redis.ResponseError, match="finished"):
+        COMMIT.run(client, API, "r1", 1, 60, "failed", -1, "queue", 0, 0, 0, 2, 0, *ends)
+    assert dump() == before, "Lua does not roll back: what is wrong is seen before anything is done"
+
+
 def test_a_start_whose_reply_was_lost_is_no_attempt(client: redis.Redis) -> None:
     submit(client, "a")
     hold(client, "r1", 1)
@@ -342,6 +354,8 @@ def test_connections_cut_at_any_time_lose_and_double_nothing(home: Home, client:
         wait_until(lambda: client.zcard(keys.index(API, "completed")) == len(ids), "all ends are committed")
     finally:
         handling.close()
+    ended = [event["id"] for event in events(client, API, "0-0", 100_000) if event["state"] == "completed"]
+    assert sorted(ended) == sorted(ids), "each has ended once"
     assert {Records(client).details(API, request_id)["result"]["id"] == request_id for request_id in ids} == {True}
     assert client.zcard(keys.index(API, "open")) == 0
 
@@ -718,6 +732,7 @@ AS_BEFORE_7 = "ERR Error running script (call to f_1f): @user_script:24: @user_s
         (f"{AS_BEFORE_7}-OOM command not allowed when used memory > 'maxmemory'.", "OOM"),
         (f"{AS_BEFORE_7}-READONLY You can't write against a read only replica.", "READONLY"),
         (f"{AS_BEFORE_7}-MISCONF Errors writing to the AOF file: No space left", "MISCONF"),
+        ("LOADING Redis is loading the dataset in memory", "LOADING"),
         ("ERR Error running script (call to f_1f): @user_script:4: user_script:4: attempt to index a nil value", "ERR"),
     ],
 )

@@ -211,8 +211,18 @@ def test_the_client_requeues_a_large_group_to_its_end_and_says_how_far_it_is(api
     assert steps[-1] == "2,300 requeued, 2,300 of 2,300 looked at"
     assert client.failures(api.name) == []
     assert len(set(api.store.lrange(keys.queue(api.name), 0, -1))) == api.store.llen(keys.queue(api.name)) == 2300
+    (entry,) = client.audit(api.name)
+    assert sorted(entry["ids"]) == ids, "one call is one entry, so that it does not push the others out"
+
+
+def test_an_entry_of_the_audit_does_not_grow_without_end(api: Staged, client: Client) -> None:
+    ids = [f"{number:0128}" for number in range(500)]
+    for at in range(0, len(ids), 100):
+        fail(api, "a", *ids[at : at + 100])
+    client.requeue(api.name, fingerprint=MARKS["a"])
     entries = client.audit(api.name)
-    assert sum(len(entry["ids"]) for entry in entries) == 2300
+    assert [len(entry["ids"]) for entry in entries] == [100, 200, 200], "32 kB are about 240 of the longest ids, and they come by the hundred"
+    assert sorted(one for entry in entries for one in entry["ids"]) == ids
     assert entries[0]["at"] >= entries[-1]["at"]
 
 
@@ -223,6 +233,8 @@ def test_every_requeue_can_be_looked_up(api: Staged, client: Client) -> None:
     client.requeue(api.name, ["a1"])
     (entry,) = client.audit(api.name)
     assert (entry["what"], entry["ids"], entry["source"]) == ("requeue", ["a1"], 'a "quoted" näme.ipynb')
+    client.requeue(api.name, ["a2"], source="another.ipynb")
+    assert [(entry["source"], entry["ids"]) for entry in client.audit(api.name)] == [("another.ipynb", ["a2"]), ('a "quoted" näme.ipynb', ["a1"])]
 
 
 @pytest.mark.parametrize(

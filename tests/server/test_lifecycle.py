@@ -184,6 +184,24 @@ def test_one_thread_runs_constructor_and_calls_on_the_main_thread(environment: E
     assert ask(environment, "main-thread") == {"init": True, "call": True}
 
 
+def test_a_replica_s_dramatiq_has_no_middleware_and_threads_take_turns_every_millisecond(environment: Environment, project: ProjectMaker) -> None:
+    """Dramatiq's own list retries for days and ends what takes ten minutes; 5 ms, Python's own interval, make quick requests wait thrice as long."""
+    source = """
+import gc
+import sys
+
+class Handler:
+    def handle_async(self):
+        import dramatiq
+        (broker,) = [one for one in gc.get_objects() if isinstance(one, dramatiq.Broker) and one.actors]
+        return {"middleware": [type(one).__name__ for one in broker.middleware], "interval": sys.getswitchinterval()}
+"""
+    project("engine", source).deploy(environment)
+    client = environment.client()
+    told = client.result("engine", client.submit("engine", {}), wait=60).result
+    assert told == {"middleware": [], "interval": pytest.approx(0.001)}
+
+
 def test_threads_per_process_run_that_many_workloads_at_once(environment: Environment, project: ProjectMaker) -> None:
     handler = """
         import threading

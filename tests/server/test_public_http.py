@@ -547,6 +547,21 @@ def test_a_caller_that_hangs_up_in_mid_body_leaves_nothing(begun: bytes, calls: 
     assert waiting(environment, calls) == before
 
 
+def test_a_caller_that_hangs_up_behind_a_whole_body_is_accepted_all_the_same(calls: str, environment: Environment, web: httpx.Client) -> None:
+    """Nobody can tell what was accepted from what was not but by asking: the same id, or the same request again, is safe."""
+    at = httpx.URL(environment.url)
+    ids = [f"hung-up-{number}" for number in range(50)]
+    for request_id in ids:
+        head = (
+            f"POST /{calls} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nx-request-id: {request_id}\r\nContent-Length: 2\r\n\r\n"
+        )
+        with socket.create_connection((at.host, at.port), timeout=30) as sock:
+            sock.sendall(head.encode() + b"{}")
+    for request_id in ids:
+        wait_until(lambda request_id=request_id: web.get(f"/{calls}/{request_id}").status_code == 200, "it was accepted")
+        assert ended(web, f"/{calls}/{request_id}").json()["status"] == "completed"
+
+
 def test_a_body_in_chunks_arrives_whole(vectors: str, web: httpx.Client) -> None:
     pieces = [b"ab" * 1000, b"", b"c" * 70000]
     answer = web.post(f"/{vectors}", content=iter(pieces), headers={"content-type": "application/octet-stream"})

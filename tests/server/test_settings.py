@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,13 +25,30 @@ from ..conftest import Environment, ProjectMaker, missing, wait_until
 @pytest.fixture
 def outside_redis(tmp_path: Path) -> Iterator[str]:
     """A Redis server of somebody else's, over TCP, with a password."""
+    port = free_port("127.0.0.1", tmp_path)
+    yield from _served(tmp_path, f"redis://:open-sesame@127.0.0.1:{port}/0", "--port", str(port))
+
+
+@pytest.fixture
+def outside_redis_with_tls(tmp_path: Path) -> Iterator[str]:
+    """The same, which speaks TLS only, with a certificate of its own."""
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=store", "-addext", "subjectAltName=IP:127.0.0.1"]
+    if shutil.which("openssl") is None:
+        missing("openssl is not on PATH: `apt-get install openssl`")
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    port = free_port("127.0.0.1", tmp_path)
+    files = ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no"]
+    url = f"rediss://:open-sesame@127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
+    yield from _served(tmp_path, url, "--port", "0", "--tls-port", str(port), *files)
+
+
+def _served(directory: Path, url: str, *options: str) -> Iterator[str]:
     program = shutil.which("redis-server")
     if program is None:
         missing("redis-server is not on PATH: `apt-get install redis-server`")
-    port = free_port("127.0.0.1", tmp_path)
-    command = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--requirepass", "open-sesame", "--dir", str(tmp_path), "--save", ""]
+    command = [str(program), *options, "--bind", "127.0.0.1", "--requirepass", "open-sesame", "--dir", str(directory), "--save", ""]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    url = f"redis://:open-sesame@127.0.0.1:{port}/0"
 
     def answers() -> bool:
         try:
@@ -54,6 +74,49 @@ def test_an_outside_redis_with_a_password_serves_as_store_and_its_password_is_to
     assert "open-sesame" not in said
     for process in json.loads(environment.cortex("status", "-o", "json").stdout)["processes"]:
         assert b"open-sesame" not in Path(f"/proc/{process['pid']}/cmdline").read_bytes()
+
+
+def test_a_store_behind_tls_serves_as_any_other(
+    outside_redis_with_tls: str, own_environment: Callable[..., Environment], project: ProjectMaker
+) -> None:
+    environment = own_environment(redis_url=outside_redis_with_tls)
+    made = project("encrypted")
+    made.deploy(environment)
+    client = environment.client()
+    ids = [client.submit("encrypted", {"n": number}) for number in range(200)]
+    assert [client.result("encrypted", one, wait=60).result["payload"] for one in ids] == [{"n": number} for number in range(200)]
+    # Several records to a reply, and a body that comes to the store in pieces.
+    for size in (300_000, 5_000_000):
+        text = "ä" * (size // 2)
+        assert client.result("encrypted", client.submit("encrypted", text), wait=60).result["payload"] == text
+    os.kill(environment.processes("replica", "encrypted")[0]["pid"], signal.SIGKILL)
+    with redis.Redis.from_url(outside_redis_with_tls) as store:
+        store.client_kill_filter(_type="normal", skipme=True)
+    assert client.result("encrypted", client.submit("encrypted", {"n": 1}), wait=60).result["payload"] == {"n": 1}
+
+
+def test_a_default_environment_has_every_accepted_request_on_disk_before_it_answers(own_environment: Callable[..., Environment]) -> None:
+    with own_environment().redis() as store:
+        assert {name: store.config_get(name)[name] for name in ("appendonly", "appendfsync")} == {"appendonly": "yes", "appendfsync": "always"}
+
+
+def test_nothing_in_an_outside_store_says_that_something_runs_after_down(
+    outside_redis: str, own_environment: Callable[..., Environment], project: ProjectMaker
+) -> None:
+    environment = own_environment(redis_url=outside_redis)
+    project("resting", spec="autoscaling: {min_replicas: 2}").deploy(environment)
+    client = environment.client()
+    done = client.submit("resting", {"n": 1})
+    assert client.result("resting", done, wait=60).status == "completed"
+    environment.down()
+    with redis.Redis.from_url(outside_redis) as store:
+        left = lambda: {key.decode() for key in store.scan_iter("*")}  # noqa: E731
+        wait_until(lambda: "cx:ready" not in left(), "the gateway's last look whether the store takes a write is over")
+        # What was deployed, asked and answered, its tallies and what has happened: `cortex up` serves it again. A token wakes the next operator.
+        lasting = re.compile(rf"cx:\{{resting\}}:(api|dep:1|active|bundles|bundle:\w+|events|metrics|logs|completed|[wr]:{done}|[mth]:\d+)")
+        assert {key for key in left() if not lasting.fullmatch(key)} - {"cx:operator:wake"} == {"cx:apis", "cx:registry", "cx:schema"}
+    environment.up()
+    assert client.result("resting", done, wait=60).status == "completed"
 
 
 def test_a_store_of_ones_own_that_may_lose_what_was_accepted_is_told(outside_redis: str, own_environment: Callable[..., Environment]) -> None:

@@ -13,8 +13,9 @@ if redis.call('HGET', p .. ':workers', worker) ~= status then
   event('deployment', version .. ' replicas')
   flush()
 end
-redis.call('ZADD', p .. ':beats', now, 'worker:' .. worker)
-for i = 7, #ARGV do redis.call('ZADD', p .. ':beats', now, ARGV[i]) end
+local beats = {now, 'worker:' .. worker}
+for i = 7, #ARGV do beats[#beats + 1], beats[#beats + 2] = now, ARGV[i] end
+redis.call('ZADD', p .. ':beats', unpack(beats))
 -- Of what was cancelled in a replica's hands, what it has not let go yet.
 local ending = redis.call('HGETALL', p .. ':ending')
 local late = {redis.call('ZCOUNT', p .. ':due', '-inf', now)}

@@ -13,6 +13,10 @@ local me = {replica, version}
 local at = 12
 local dropped, released, taken = {}, {}, {}
 
+for i = 0, n_finish - 1 do
+  local status = ARGV[at + n_start + 7 * i + 1]
+  if not FINAL[status] then return redis.error_reply('ERR no workload ends as ' .. tostring(status)) end
+end
 -- An end frees its payload, and what is given back was accepted.
 if n_start + n_finish + n_back > 0 then needs_no_memory() end
 local replaced = {}

@@ -43,6 +43,19 @@ local function again(id)
   return 'ok'
 end
 
+-- A call that moves thousands comes here once for each hundred: its ids go into one entry while that is short, so that it does not push all others out.
+local ENTRY, MINUTE = 32 * 1024, 60000
+local function note(head, moved)
+  local last = redis.call('LINDEX', p .. ':audit', 0) or ''
+  local _, stop, at = last:find('^{"at": (%d+)')
+  if stop and last:sub(stop + 1, stop + #head) == head and now - tonumber(at) < MINUTE and #last + #moved < ENTRY then
+    redis.call('LSET', p .. ':audit', 0, last:sub(1, -3) .. ', "' .. moved)
+    return
+  end
+  redis.call('LPUSH', p .. ':audit', '{"at": ' .. now .. head .. moved)
+  redis.call('LTRIM', p .. ':audit', 0, AUDITS - 1)
+end
+
 if redis.call('EXISTS', p .. ':api') == 0 then room = 0 end
 for at = 3, #ARGV do words[at - 2] = again(ARGV[at]) end
 if #ids > 0 then
@@ -52,7 +65,6 @@ if #ids > 0 then
   count('accepted', #ids)
   flush()
   wake(#ids)
-  redis.call('LPUSH', p .. ':audit', '{"at": ' .. now .. ', "what": "requeue"' .. about .. ', "ids": ["' .. table.concat(ids, '", "') .. '"]}')
-  redis.call('LTRIM', p .. ':audit', 0, AUDITS - 1)
+  note(', "what": "requeue"' .. about .. ', "ids": ["', table.concat(ids, '", "') .. '"]}')
 end
 return words
