@@ -107,7 +107,7 @@ class Client:
         self.settings = settings or Settings.read()
         self.environment = environment or Environments(self.settings).find()
         #: Of a single call; whoever cannot wait as long sets it before the first one.
-        self.patience = TIMEOUT
+        self.patience: httpx.Timeout | float = TIMEOUT
         self._http: httpx.Client | None = None
         self._endpoints: dict[str, tuple[str, float]] = {}  # and when each was looked up
         self._answered = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import click
-import httpx
 
 from ..client import Client
 from ..core.errors import CortexError
@@ -15,8 +14,8 @@ from .door import Door
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 #: So many of the newest requests are offered.
 IDS = 50
-#: Longer than this nobody waits for names.
-QUICK = httpx.Timeout(1.5)
+#: Seconds that a call may take; nobody waits longer for names.
+QUICK_S = 1.5
 
 
 def completer(find: Callable[[Door, click.Context, click.Parameter], Iterable[str]]) -> Completer:
@@ -35,7 +34,7 @@ def completer(find: Callable[[Door, click.Context, click.Parameter], Iterable[st
 def quick_client(door: Door) -> Client:
     """For who has typed Tab and waits, in a cell with the kernel's only thread."""
     client = door.client()
-    client.patience = QUICK
+    client.patience = QUICK_S
     return client
 
 

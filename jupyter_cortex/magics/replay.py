@@ -114,9 +114,13 @@ def deployed_handler(session: Session, config: dict[str, Any], version: Version)
     if section["type"] == "notebook":
         from ..handler.notebook.report import Report
 
-        opened = Report(deployed.project, deployed.module, config=config, python_path=section.get("python_path"), log_level=section["log_level"])
-        # Its kernels inherit this process's variables.
-        with standing_in(deployed.project), variables(section["env"] or {}), opened as report:
+        path, level = section.get("python_path"), section["log_level"]
+        # Its kernels inherit this process's variables as they are when it is made.
+        with (
+            standing_in(deployed.project),
+            variables(section["env"] or {}),
+            Report(deployed.project, deployed.module, config=config, python_path=path, log_level=level) as report,
+        ):
             yield running(report)
         return
     with standing_in(deployed.project), deployed.imported() as cls:

@@ -334,10 +334,9 @@ def test_a_proxy_or_certificates_that_cannot_be_used_are_named(monkeypatch: pyte
 
 def test_calls_to_the_local_environment_pass_no_proxy_at_whatever_address_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    trusts = {
-        name: Client(Where(name, "http://10.0.0.5:8780", "t"), Settings.read({"HOME": "/"}))._connection().trust_env for name in ("local", "team")
-    }
-    assert trusts == {"local": False, "team": True}
+    settings = Settings.read({"HOME": "/"})
+    made = {name: Client(Where(name, "http://10.0.0.5:8780", "t"), settings) for name in ("local", "team")}
+    assert {name: one._connection().trust_env for name, one in made.items()} == {"local": False, "team": True}
 
 
 def test_a_list_of_environments_that_cannot_be_read_is_told_with_the_way_out(tmp_path: Any) -> None:

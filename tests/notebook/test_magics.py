@@ -18,7 +18,7 @@ import yaml
 from jupyter_cortex import __version__
 from jupyter_cortex.cli import main
 from jupyter_cortex.commands.verbs import KERNEL_VERBS, SHELL_VERBS, VERBS
-from jupyter_cortex.core.errors import BadRequest, CortexError, HandlerError, NotebookError
+from jupyter_cortex.core.errors import BadRequest, CortexError, EnvFileError, HandlerError, NotebookError
 from jupyter_cortex.magics.completion import complete
 from jupyter_cortex.magics.door import text
 from jupyter_cortex.magics.words import words
@@ -834,7 +834,7 @@ def test_a_dotenv_that_cannot_be_read_is_told_with_each_payload_and_the_magic_wo
         assert "cannot be read: Permission denied; make it readable for you" in capsys.readouterr().out
         shell.run(HANDLER)
         for _ in range(2):
-            shell.run("%%cortex payload -t text/plain\nx")
-            assert "cannot be read: Permission denied" in capsys.readouterr().out
+            with pytest.raises(EnvFileError, match="cannot be read: Permission denied"):
+                shell.run("%%cortex payload -t text/plain\nx")
     os.utime(".env", (1, 1))
     assert tried(shell, "%%cortex payload -t text/plain -o json\nx", capsys)["status"] == "completed"
