@@ -98,7 +98,8 @@ def up(settings: Settings, progress: Callable[[str], None] = lambda step: None) 
         _check_port(found)
     (home.run / "stopping").unlink(missing_ok=True)
     slot = Slot(home.run, "operator")
-    if slot.pid() is None:
+    starts = slot.pid() is None
+    if starts:
         if settings.redis_url:
             found = replace(found, notes=tuple(connection.check(settings.redis_url)))
         progress("starting the environment")
@@ -112,8 +113,11 @@ def up(settings: Settings, progress: Callable[[str], None] = lambda step: None) 
     while not ready(found):
         if slot.pid() is None and not ready(found):
             time.sleep(0.3)  # a first look may come before the lock
-            if slot.pid() is None:
+            if slot.pid() is None and starts:
                 raise EnvironmentProblem(f"the environment did not start: {_last_words(home)}")
+            if slot.pid() is None:  # the one that was there has ended under our eyes: who is killed holds its lock until it is gone
+                starts = True
+                start_operator(settings, home)
         if time.monotonic() > deadline:
             raise EnvironmentProblem(f"the environment has not answered for {UP_S:.0f} s: {_last_words(home)}")
         time.sleep(0.02)
