@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import textwrap
@@ -252,6 +253,19 @@ def test_a_stopped_api_says_so_and_starts_again(environment: Environment, projec
     wait_until(lambda: client.get_api("nap")["status"] == "stopped" and client.get_api("nap")["ready"] == 0, "it is stopped")
     client.start("nap")
     wait_until(lambda: client.get_api("nap")["status"] == "live", "it is live again")
+
+
+def test_up_right_after_operator_and_gateway_were_killed_starts_both(own_environment: Callable[..., Environment], project: ProjectMaker) -> None:
+    """Who is killed holds its lock until it is gone: a look that comes before says that an operator runs."""
+    environment = own_environment()
+    project("goes-on").deploy(environment)
+    client = environment.client()
+    killed = [environment.slot(role).pid() for role in ("operator", "gateway")]
+    for pid in killed:
+        os.kill(pid or 0, signal.SIGKILL)
+    environment.up()
+    assert client.result("goes-on", client.submit("goes-on", {"n": 1}), wait=60).status == "completed"
+    wait_until(lambda: environment.slot("operator").pid() not in (None, killed[0]), "an operator runs")
 
 
 def test_an_environment_outlives_the_process_that_started_it(
