@@ -185,7 +185,9 @@ def test_one_thread_runs_constructor_and_calls_on_the_main_thread(environment: E
     assert ask(environment, "main-thread") == {"init": True, "call": True}
 
 
-def test_a_replica_s_dramatiq_has_no_middleware_of_its_own_and_threads_take_turns_every_millisecond(environment: Environment, project: ProjectMaker) -> None:
+def test_a_replica_s_dramatiq_has_no_middleware_of_its_own_and_threads_take_turns_every_millisecond(
+    environment: Environment, project: ProjectMaker
+) -> None:
     """Dramatiq's own list retries for days and ends what takes ten minutes; 5 ms, Python's own interval, make quick requests wait thrice as long."""
     source = """
 import gc
