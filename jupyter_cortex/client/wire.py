@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import ssl
@@ -21,15 +22,20 @@ AWAY_S, RECONNECT_S = 10.0, 0.25
 EVENTS_TIMEOUT = httpx.Timeout(45.0, connect=5.0)
 
 
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """The system's certificates, as for everything else that the Jupyter server asks for; reading them takes 10 ms and more of its event loop."""
+    return ssl.create_default_context()
+
+
 @contextlib.asynccontextmanager
 async def streamed(url: str, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
     """GET whose answer comes bit by bit, for who has an event loop. Raises ConnectionError, also when the answer breaks off."""
     try:
         plain = {**headers, "accept-encoding": "identity"}
-        # The system's certificates, as everything else that the Jupyter server asks for; a proxy must not keep the bits of an answer back.
-        trusted = ssl.create_default_context()
+        # A proxy must not keep the bits of an answer back.
         async with (
-            httpx.AsyncClient(trust_env=False, timeout=EVENTS_TIMEOUT, verify=trusted) as http,
+            httpx.AsyncClient(trust_env=False, timeout=EVENTS_TIMEOUT, verify=_trusted()) as http,
             http.stream("GET", url, headers=plain) as answer,
         ):
             yield answer
