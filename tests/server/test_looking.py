@@ -115,8 +115,10 @@ def test_workloads_come_newest_first_and_by_status(control: httpx.Client, stage:
     api.commit(take=2)
     api.commit(start=ids[:2])
     for one in (ids[0], ids[1]):
-        api.complete(one)
+        # Within one ms, ids decide.
         time.sleep(0.002)
+        api.complete(one)
+    time.sleep(0.002)
     api.fail(ids[2])
     api.cancel(ids[3])
     everything = ids_of(control, api.name)
