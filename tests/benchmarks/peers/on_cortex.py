@@ -6,11 +6,11 @@ Runs in our own environment."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 from common import URL, serve
 
+from jupyter_cortex.serving.digest import PayloadDigest
 from jupyter_cortex.serving.link import Link
 from jupyter_cortex.store import keys
 from jupyter_cortex.store.scripts import SUBMIT
@@ -22,8 +22,7 @@ link = Link(URL, (SUBMIT,))
 
 def enqueue(number: int) -> None:
     body = b'{"number": %d}' % number
-    digest = hashlib.sha256(body).hexdigest()[:32]
-    link.send(("EVALSHA", SUBMIT.sha, 1, PREFIX, f"n{number}", "application/json", digest, len(body), body))
+    link.send(("EVALSHA", SUBMIT.sha, 1, PREFIX, f"n{number}", "application/json", str(PayloadDigest(body)), len(body), body))
     outcome = link.receive()
     assert outcome == [b"ok"], outcome
 
