@@ -50,8 +50,5 @@ def allocate(directory: Path, size: int) -> None:
     1.8 GB/s: without this a row shows how much others have written in the minutes before it.
     """
     piece = os.urandom(1 << 20)
-    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
-        for _ in range(0, size, len(piece)):
-            file.write(piece)
-            os.fdatasync(file.fileno())
+    rate(directory, piece, len(piece), size // len(piece))
     os.sync()

@@ -137,7 +137,7 @@ def _settle(stage: Stage) -> None:
         stage.redis.bgrewriteaof()
     until(written, "the log is written anew")
     os.sync()
-    disk.allocate(stage.home.path / "store" / "appendonlydir", ALLOCATED)
+    disk.allocate(stage.home.store / "appendonlydir", ALLOCATED)
 
 
 def _least(stage: Stage, body: bytes, uploads: int) -> tuple[float, float]:
