@@ -81,7 +81,7 @@ class Faults:
         first = until(entries, f"{request_id} runs")[0]
         with self.times.until_service("replica, all of them serve again"):
             killed = time.time()
-            os.kill(int(first[2]), signal.SIGKILL)
+            stage.kill(int(first[2]))
             second = until(lambda: entries()[1:], f"{request_id} runs again", pause=0.001)[0]
             gone = lambda: all(replica["pid"] != int(first[2]) for replica in stage.replicas(PULSE))  # noqa: E731
             until(lambda: gone() and two(), "two replicas serve again", pause=0.005)
@@ -96,7 +96,7 @@ class Faults:
             return self.dice.choice(pids) if pids else 0
 
         try:
-            os.kill(until(busy, "a replica is busy", 2), signal.SIGKILL)
+            self.stage.kill(until(busy, "a replica is busy", 2))
         except (Broken, ProcessLookupError) as error:  # what it runs may have ended it just now
             raise Spared(str(error)) from error
         finally:
@@ -123,14 +123,14 @@ class Faults:
 
         victim = until(lambda: self.stage.pid("operator"), "there is an operator")
         with self.times.until_service("operator"):
-            os.kill(victim, signal.SIGKILL)
+            self.stage.kill(victim)
             until(lambda: looked(victim), "an operator has looked at everything")
 
     def operator_and_gateway(self) -> None:
         """Who would start each other again, at once: replicas go on, and `cortex up` starts both."""
         both = [until(lambda role=role: self.stage.pid(role), f"there is a {role}") for role in ("operator", "gateway")]
         for victim in both:
-            os.kill(victim, signal.SIGKILL)
+            self.stage.kill(victim)
         with self.times.until_service("operator and gateway, from `cortex up`"):
             self.stage.environment.up()
             self.stage.serves()
@@ -140,13 +140,13 @@ class Faults:
         both = [until(lambda role=role: self.stage.pid(role), f"there is a {role}") for role in ("gateway", "store")]
         with self.times.until_service("gateway and store"):
             for victim in both:
-                os.kill(victim, signal.SIGKILL)
+                self.stage.kill(victim)
             self.stage.serves()
 
     def _kill(self, what: str, pid: Callable[[], int], back: Callable[[], object]) -> None:
         victim = until(pid, f"there is a {what}")
         with self.times.until_service(what):
-            os.kill(victim, signal.SIGKILL)
+            self.stage.kill(victim)
             back()
 
     # The store ---------------------------------------------------------------------------------------------------------------------------
@@ -274,5 +274,5 @@ class Faults:
         victim = until(holder, "it runs")
         cancelled = lambda: getattr(self.stage.ask("DELETE", f"/{PULSE}/{request_id}", 10), "status_code", 0) == 200  # noqa: E731
         until(cancelled, "it was taken back")
-        os.kill(victim, signal.SIGKILL)
+        self.stage.kill(victim)
         self.stage.serves()

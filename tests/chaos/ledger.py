@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .payloads import Plan, Workload
+from .payloads import POISON, Plan, Workload
 
 FINAL = ("completed", "failed", "cancelled")
 #: Deeds that run for so long that our own kills may hit them three times; then they end failed, and `max_deliveries` says so.
@@ -61,6 +61,21 @@ class Ledger:
         with self.lock:
             self.told.update(request_id for request_id, state in moves if state in FINAL)
 
+    def deaths(self, api: str, records: list[dict[str, Any]], killed: set[int]) -> None:
+        """Replicas that ended, as their log says (`Stage.deaths`): each was killed by us, or by what it ran."""
+        ran: dict[tuple[int, str], list[str]] = defaultdict(list)
+        for record in records:
+            # "the replica ended while it ran this request: killed by SIGSEGV (a request is delivered ...)", or without the request.
+            why = record["message"].partition(": ")[2].partition(" (")[0]
+            workload = self.accepted.get(record.get("request_id", ""))
+            ran[record["process"], why].append(workload.deed if workload else "")
+        self.counts["replicas that ended"] += len(ran)
+        for (pid, why), deeds in ran.items():
+            by_us = pid in killed and "SIGKILL" in why
+            by_itself = any(deed in POISON and POISON[deed] in why for deed in deeds)
+            if not by_us and not by_itself:
+                self.trouble("replicas that ended though nothing ended them", f"{api}, process {pid}: {why}; it ran {deeds}")
+
     # The verdict -------------------------------------------------------------------------------------------------------------------------
 
     def verdict(self) -> dict[str, int]:
@@ -107,6 +122,7 @@ ZERO = (
     "ids that ended twice in the event stream",
     "results that do not belong to their payload",
     "ends that nobody asked for",
+    "replicas that ended though nothing ended them",
     "HTTP 500s",
     "503 without Retry-After",
     "other refusals",

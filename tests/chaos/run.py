@@ -17,9 +17,9 @@ from jupyter_cortex.store import keys, streams
 
 from .callers import Callers, count
 from .faults import Faults, Skipped, Spared, Times
-from .ledger import Ledger
+from .ledger import Ledger, noted
 from .payloads import Plan
-from .stage import APIS, Stage, until
+from .stage import APIS, PULSE, Stage, until
 
 #: After the last fault: what is open must end within this. Only bounds a broken run.
 DRAIN_S = 300.0
@@ -145,5 +145,8 @@ def _count(stage: Stage, callers: Callers, events: Events, say: Callable[[str], 
     except Exception as error:
         ledger.trouble("faults after which service did not come back", f"the end: {type(error).__name__}: {error}")
     count(callers, say)
+    with noted(ledger, "replicas that ended though nothing ended them", "their logs cannot be read"):
+        for api in (*APIS, PULSE):
+            ledger.deaths(api, stage.deaths(api), stage.killed)
     events.stop = True
     events.join(30)

@@ -67,6 +67,8 @@ class Stage:
         #: After the end: what was still there, and what our own processes' logs say of errors that nobody caught.
         self.left: list[str] = []
         self.uncaught: list[str] = []
+        #: Processes that the faults have killed.
+        self.killed: set[int] = set()
         self._numbers = iter(range(1 << 30))
 
     def __enter__(self) -> Stage:
@@ -121,7 +123,16 @@ class Stage:
         with self.environment.client() as client:
             client.deploy(directory / "cortex.yaml", wait=wait)
 
+    def kill(self, pid: int) -> None:
+        self.killed.add(pid)
+        os.kill(pid, signal.SIGKILL)
+
     # Looking -----------------------------------------------------------------------------------------------------------------------------
+
+    def deaths(self, api: str) -> list[dict[str, Any]]:
+        """What the API's log says of replicas that ended unasked: a record for each request that one had in hand, or one without."""
+        with self.environment.client() as client:
+            return client.logs(api, lines=10_000, search="the replica ended", level="ERROR")
 
     def pid(self, role: str) -> int:
         """The process in a slot, 0 while there is none."""

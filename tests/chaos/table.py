@@ -12,7 +12,8 @@ def lines(outcome: Outcome) -> list[str]:
     counts = outcome.ledger.counts
     said = [
         f"chaos, seed {outcome.seed}: {len(outcome.ledger.accepted)} workloads accepted, {outcome.faults.total()} faults, {outcome.seconds:.0f} s; "
-        f"{counts['answers']} answers, {counts['answers 503']} of them 503, {counts['connections broken']} connections broken",
+        f"{counts['answers']} answers, {counts['answers 503']} of them 503, {counts['connections broken']} connections broken; "
+        f"{counts['replicas that ended']} replicas ended",
         "",
         f"| {'must be 0':<48} | count |",
         f"|{'-' * 50}|------:|",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from jupyter_cortex.handler.live import Progress
 from jupyter_cortex.operator.embedded import EmbeddedStore
 from jupyter_cortex.operator.home import Home
 from jupyter_cortex.operator.processes import Slot
+from jupyter_cortex.serving import broker
 from jupyter_cortex.serving.board import Board
 from jupyter_cortex.serving.broker import CortexConsumer, Delivery, Terms, Workload
 from jupyter_cortex.serving.link import Link
@@ -483,6 +486,46 @@ def test_a_token_that_a_retired_replica_took_reaches_one_that_may_take(home: Hom
         second.close()
 
 
+WAITER = """
+import sys
+from jupyter_cortex.serving.broker import CortexConsumer, Terms
+consumer = CortexConsumer(sys.argv[1], Terms(sys.argv[2], "r1", 1), 1, lambda workload: None, list)
+while True:
+    next(consumer)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before its process hears of it", "as it is sent"])
+def test_a_wake_up_that_a_replica_takes_with_it_reaches_another(home: Home, client: redis.Redis, moment: str) -> None:
+    """The worst moment to die: the token is gone, the fetch behind it has taken the workload, and nobody else looks."""
+    blocked = lambda: sum("b" in one["flags"] for one in client.client_list())  # noqa: E731
+    for number in range(5):
+        request_id = f"w{number}"
+        first = subprocess.Popen([sys.executable, "-c", WAITER, home.redis_url(), API])
+        wait_until(lambda: blocked() == 1, "the first replica waits for a token")
+        second = Handling(home.redis_url(), "r2")
+        try:
+            wait_until(lambda: blocked() == 2, "the second one waits behind it")
+            if moment == "as it is sent":
+                first.kill()
+                submit(client, request_id)
+            else:
+                first.send_signal(signal.SIGSTOP)
+                submit(client, request_id)
+                assert client.smembers(keys.held(API, "r1")) == {request_id.encode()}, "who waits for longest is served first"
+                first.kill()
+            first.wait()
+            reclaim(client, API, "r1", SPEC, reason="killed by SIGKILL")
+            second.finish(second.next())
+            wait_until(lambda request_id=request_id: status(client, request_id) == "completed", "it ended")
+            record = Records(client).get(API, request_id)
+            assert (record.replica, record.deaths) == ("r2", 0), "it had not begun, and is charged with no death"
+        finally:
+            first.kill()
+            first.wait()
+            second.close()
+
+
 def test_a_dead_replicas_workloads_return_to_the_head_of_the_queue_uncharged_unless_they_ran(client: redis.Redis) -> None:
     for name in ("ran", "waited", "later"):
         submit(client, name)
@@ -709,6 +752,36 @@ def test_only_a_connection_that_went_silent_is_given_up(home: Home, client: redi
     next(consumer)
     assert not consumer._given_up
     consumer.close()
+
+
+def test_an_end_that_was_told_to_a_silent_store_is_told_again_and_counts_once(
+    home: Home, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing comes back, and nothing says that the connection is cut: what was sent may have arrived, or may yet."""
+    monkeypatch.setattr(broker, "SILENCE_S", 0.5)
+    handling = Handling(home.redis_url(), threads=2)
+    store = Slot(home.run, "store").pid()
+    assert store
+    try:
+        for request_id in ("a", "b"):
+            submit(client, request_id)
+        first, second = handling.next(), handling.next()
+        os.kill(store, signal.SIGSTOP)
+        try:
+            handling.finish(first)
+            wait_until(lambda: handling.consumer._given_up, "its connection is given up")
+            handling.finish(second)
+        finally:
+            os.kill(store, signal.SIGCONT)
+        wait_until(lambda: (status(client, "a"), status(client, "b")) == ("completed", "completed"), "both ends were told")
+        records = [Records(client).get(API, request_id) for request_id in ("a", "b")]
+        assert [(record.attempts, record.deaths) for record in records] == [(1, 0), (1, 0)]
+        assert sorted(event["id"] for event in events(client, API, "0-0") if event["state"] == "completed") == ["a", "b"]
+        submit(client, "c")
+        handling.finish(handling.next())
+        wait_until(lambda: status(client, "c") == "completed", "it goes on")
+    finally:
+        handling.close()
 
 
 @pytest.mark.parametrize(("keep", "stays"), [("0", False), ("1", True), ("<=9", False), ("<=10", True)])

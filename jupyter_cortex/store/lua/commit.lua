@@ -61,11 +61,12 @@ local out = {table.concat(dropped, ' '), 0}
 local keys_of_bodies, bytes = {}, 0
 -- Once a newer version is live, the one before it takes nothing more, also in the moment until it is told to drain: who was told "live" and
 -- asks is answered by what went live. Its wake token goes back with `settle_wake`, to a replica that may take.
-local retired = take > 0 and tonumber(redis.call('HGET', p .. ':api', 'live') or 0) > tonumber(version)
-if take > 0 and not retired and redis.call('EXISTS', p .. ':api') == 1 then
+local live = take > 0 and redis.call('HGET', p .. ':api', 'live')
+local retired = live and tonumber(live) > tonumber(version)
+if take > 0 and not retired and (live or redis.call('EXISTS', p .. ':api') == 1) then
   local ids = redis.call('LPOP', source, take) or {}
   for i, id in ipairs(ids) do
-    local r = redis.call('HMGET', p .. ':w:' .. id, 'status', 'type', 'size', 'run', 'timeout', 'due')
+    local r = redis.call('HMGET', p .. ':w:' .. id, 'status', 'type', 'size', 'run', 'timeout', 'due', 'attempts', 'replica', 'watched')
     if r[6] and is_overdue(r[1], r[6], redis.call('HGET', p .. ':w:' .. id, 'started')) then
       overdue(id, ttl, (retain == 'always' or retain == 'failed') and (retain_max < 0 or tonumber(r[3] or 0) <= retain_max))
     elseif r[1] and not FINAL[r[1]] then
@@ -79,7 +80,7 @@ if take > 0 and not retired and redis.call('EXISTS', p .. ':api') == 1 then
       keys_of_bodies[#keys_of_bodies + 1] = p .. ':b:' .. id
       local started = '0'
       if start_now > 0 then
-        start(id, replica, version)
+        start(id, replica, version, {r[1], r[7], r[8], r[9]})
         started, start_now = '1', start_now - 1
       end
       -- Its run, where that is not the first, and its caller's timeout in ms, where it has one.
@@ -96,8 +97,9 @@ if take > 0 and not retired and redis.call('EXISTS', p .. ':api') == 1 then
   end
 end
 -- Nothing is left for a retired one: it waits for a token like any other until it is told to drain.
-out[2] = retired and 0 or redis.call('LLEN', source)
-if ARGV[6] == 'queue' then settle_wake() end
+local left = redis.call('LLEN', source)
+out[2] = retired and 0 or left
+if ARGV[6] == 'queue' then settle_wake(left) end
 if n_finish > 0 then
   trim_index('completed', ttl); trim_index('failed', ttl); trim_index('cancelled', ttl)
 end

@@ -77,9 +77,9 @@ local function wake(waiting)
   if #tokens > 0 then redis.call('RPUSH', p .. ':wake', unpack(tokens)) end
 end
 
--- After taking from the queue: no tokens for an empty queue, at least one for a queue that still holds work.
-local function settle_wake()
-  if redis.call('LLEN', p .. ':queue') == 0 then
+-- After taking from the queue: no tokens for an empty queue, at least one for a queue that still holds work. `left` (or nil): how much it holds.
+local function settle_wake(left)
+  if (left or redis.call('LLEN', p .. ':queue')) == 0 then
     redis.call('DEL', p .. ':wake')
   elseif redis.call('LLEN', p .. ':wake') == 0 then
     redis.call('RPUSH', p .. ':wake', '1')
@@ -123,9 +123,10 @@ local function bucket(ms)
   return math.floor(2 * math.log(ms + 1) / math.log(2))
 end
 
-local function start(id, replica, version)
+-- `old` (or nil): what is already known of it, as it is read here.
+local function start(id, replica, version, old)
   local w = p .. ':w:' .. id
-  local old = redis.call('HMGET', w, 'status', 'attempts', 'replica', 'watched')
+  old = old or redis.call('HMGET', w, 'status', 'attempts', 'replica', 'watched')
   if not old[1] or FINAL[old[1]] then return false end
   -- Said again, because the reply to the first time was lost.
   if old[1] == 'in_progress' and old[3] == replica then return true end
