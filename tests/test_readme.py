@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,7 +120,7 @@ def test_the_tests_that_readme_names_exist() -> None:
 
 @pytest.mark.parametrize("arguments", sorted(arguments for arguments in PYTEST if " " in arguments))
 def test_the_tests_that_readme_selects_exist(arguments: str) -> None:
-    assert collected(*arguments.split())
+    assert collected(*shlex.split(arguments))
 
 
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"`python (tests/benchmarks/[^`]+)`", README))))
