@@ -496,8 +496,13 @@ while True:
 
 
 @pytest.mark.parametrize("moment", ["before its process hears of it", "as it is sent"])
-def test_a_wake_up_that_a_replica_takes_with_it_reaches_another(home: Home, client: redis.Redis, moment: str) -> None:
+def test_a_wake_up_that_a_replica_takes_with_it_reaches_another(
+    home: Home, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
     """The worst moment to die: the token is gone, the fetch behind it has taken the workload, and nobody else looks."""
+    # Not even after a while: who waits for a token, waits for it.
+    monkeypatch.setattr(broker, "BLOCK_S", 0)
+    monkeypatch.setattr(broker, "SILENCE_S", 3600.0)
     blocked = lambda: sum("b" in one["flags"] for one in client.client_list())  # noqa: E731
     for number in range(5):
         request_id = f"w{number}"
