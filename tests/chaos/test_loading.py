@@ -27,9 +27,8 @@ class Handler:
             pathlib.Path(payload["until"]).with_suffix(".ended").touch()
         return {"id": request_id}
 """
-KEYS = 4000
-#: Of the delay between two keys.
-DELAY_US = 1000
+#: Reading them takes 4 s with so many µs between two of them.
+KEYS, DELAY_US = 4000, 1000
 
 
 @pytest.fixture
